@@ -1,0 +1,51 @@
+//go:build unix
+
+package atomicfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// errLocked says that another open file holds the lock.
+var errLocked = errors.New("locked")
+
+// tryLock takes the file's advisory lock, which lasts until the file is closed
+// or its process ends. It returns errLocked where someone else has it, another
+// error where the file system has no locks.
+func tryLock(f *os.File) error {
+	for {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+		case unix.EINTR:
+		case unix.EWOULDBLOCK:
+			return errLocked
+		default:
+			return err
+		}
+	}
+}
+
+// replace renames f over target and closes it, in this order: the lock is held
+// until the temporary name is gone. The content is synced, so closing has nothing
+// left to fail at.
+func replace(f *os.File, target string) error {
+	if err := os.Rename(f.Name(), target); err != nil {
+		return err
+	}
+	f.Close()
+	return nil
+}
+
+// removeLocked removes a file whose lock the caller holds.
+func removeLocked(f *os.File) (bool, error) {
+	err := os.Remove(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func openDir(path string) (*os.File, error) { return os.Open(path) }
