@@ -1,0 +1,154 @@
+package report
+
+// Accuracy compares the predictions of the two models on the same samples.
+type Accuracy struct {
+	Task      string   `json:"task"`                             // what the outputs were read as: classification, regression or tensor
+	Metric    string   `json:"metric,omitempty"`                 // name of the metric against labels, such as top1 or mae; absent without labels
+	Better    string   `json:"better,omitempty" schema:"better"` // "higher" or "lower": the metric's good direction
+	Baseline  *float64 `json:"baseline,omitempty"`               // the metric of the baseline, a fraction for top1
+	Candidate *float64 `json:"candidate,omitempty"`              // the metric of the candidate
+
+	Delta     *float64  `json:"delta,omitempty"`                     // candidate − baseline, paired
+	CI95      *Interval `json:"ci95,omitempty"`                      // interval of delta
+	CIMethod  string    `json:"ci_method,omitempty"`                 // how the interval was computed
+	N         int       `json:"n" schema:"count"`                    // samples compared
+	NRequired *int      `json:"n_required,omitempty" schema:"count"` // samples that the accuracy gate's margin needs at the observed disagreement (power 80 %, one-sided 5 %)
+	PValue    *float64  `json:"p_value,omitempty" schema:"fraction"` // of the exact McNemar test of no difference
+
+	Flips         *Flips    `json:"flips,omitempty"`                       // predictions that changed
+	Agreement     *float64  `json:"agreement,omitempty" schema:"fraction"` // share of samples with the same prediction
+	AgreementCI95 *Interval `json:"agreement_ci95,omitempty"`              // interval of agreement
+	KL            *float64  `json:"kl,omitempty"`                          // mean Kullback-Leibler divergence of the candidate's class distribution from the baseline's, in nats
+	KLCI95        *Interval `json:"kl_ci95,omitempty"`                     // interval of kl
+	KLP95         *float64  `json:"kl_p95,omitempty"`                      // 95th percentile over samples, in nats
+	SQNR          *float64  `json:"sqnr_db,omitempty"`                     // signal to quantization noise over all outputs, in dB; absent when the outputs are identical
+	SQNRCI95      *Interval `json:"sqnr_ci95,omitempty"`                   // interval of sqnr_db
+	Identical     bool      `json:"identical,omitempty"`                   // every output of every sample is bitwise the same
+	ECE           *ECE      `json:"ece,omitempty"`                         // calibration of the stated probabilities
+
+	Confusion []ConfusionChange `json:"confusion,omitempty"` // pairs of classes whose counts changed, largest change first
+	Outputs   []OutputDistance  `json:"outputs,omitempty"`   // numeric distance per output of the model
+	Slices    []Slice           `json:"slices,omitempty"`    // the same comparison within parts of the data
+}
+
+// Drop returns how much worse the candidate is in the metric's own unit (positive is worse) with its interval;
+// nil where the report has no paired delta or does not state the metric's good direction.
+func (a *Accuracy) Drop() (*float64, *Interval) {
+	return drop(a.Better, a.Delta, a.CI95)
+}
+
+func drop(better string, delta *float64, ci *Interval) (*float64, *Interval) {
+	if delta == nil {
+		return nil, nil
+	}
+	switch better {
+	case BetterLower:
+		return delta, ci
+	case BetterHigher:
+		d := 0 - *delta // not -*delta: the negative of zero is printed as -0
+		if ci == nil {
+			return &d, nil
+		}
+		return &d, &Interval{0 - ci[1], 0 - ci[0]}
+	}
+	return nil, nil
+}
+
+// Values of Accuracy.Better.
+const (
+	BetterHigher = "higher"
+	BetterLower  = "lower"
+)
+
+// Values of Accuracy.Task.
+const (
+	TaskClassification = "classification"
+	TaskRegression     = "regression"
+	TaskTensor         = "tensor"
+)
+
+// Flips counts samples whose predicted class changed. The first three need labels.
+type Flips struct {
+	Changed      int    `json:"changed" schema:"count"`                  // predictions that differ, labels or not
+	RightToWrong *int   `json:"right_to_wrong,omitempty" schema:"count"` // right in the baseline, wrong in the candidate
+	WrongToRight *int   `json:"wrong_to_right,omitempty" schema:"count"` // wrong in the baseline, right in the candidate
+	WrongToOther *int   `json:"wrong_to_other,omitempty" schema:"count"` // wrong in both, differently
+	Samples      []Flip `json:"samples,omitempty"`                       // some or all of them; right to wrong first
+}
+
+// Flip is one sample whose prediction changed; it holds identifiers only.
+type Flip struct {
+	ID        string   `json:"id"`               // the sample's file name or row number
+	Label     string   `json:"label,omitempty"`  // the true class
+	Baseline  string   `json:"baseline"`         // the class that the baseline predicts
+	Candidate string   `json:"candidate"`        // the class that the candidate predicts
+	Margin    *float64 `json:"margin,omitempty"` // the baseline's probability of its class minus that of the next; small margins flip first
+}
+
+// ECE is the expected calibration error of both models over equal-mass bins of stated confidence.
+type ECE struct {
+	Baseline  *float64  `json:"baseline,omitempty" schema:"fraction"`  // of the baseline
+	Candidate *float64  `json:"candidate,omitempty" schema:"fraction"` // of the candidate
+	Delta     *float64  `json:"delta,omitempty"`                       // candidate − baseline; positive is worse
+	CI95      *Interval `json:"ci95,omitempty"`                        // interval of delta
+	Bins      int       `json:"bins,omitempty" schema:"count"`         // number of bins
+}
+
+// ConfusionChange is a cell of the confusion matrix whose count differs between the two models.
+type ConfusionChange struct {
+	Label     string `json:"label"`                    // true class
+	Predicted string `json:"predicted"`                // predicted class
+	Baseline  int    `json:"baseline" schema:"count"`  // samples in the cell, baseline
+	Candidate int    `json:"candidate" schema:"count"` // samples in the cell, candidate
+}
+
+// OutputDistance is the numeric distance between the two models at one output, over all samples.
+type OutputDistance struct {
+	Name      string   `json:"name"`                              // name of the output
+	Elements  int64    `json:"elements,omitempty" schema:"count"` // elements compared
+	Identical bool     `json:"identical,omitempty"`               // bitwise the same for every sample
+	MaxAbs    *float64 `json:"max_abs,omitempty"`                 // largest absolute difference
+	SQNR      *float64 `json:"sqnr_db,omitempty"`                 // 10·log10(Σ baseline² / Σ difference²); absent when identical
+	Cosine    *float64 `json:"cosine,omitempty"`                  // cosine of the two flattened outputs
+}
+
+// Slice is the accuracy comparison within one part of the data.
+type Slice struct {
+	Name      string    `json:"name"`                // the class or attribute, such as class=7
+	N         int       `json:"n" schema:"count"`    // samples in the slice
+	Baseline  *float64  `json:"baseline,omitempty"`  // the metric of the baseline
+	Candidate *float64  `json:"candidate,omitempty"` // the metric of the candidate
+	Delta     *float64  `json:"delta,omitempty"`     // candidate − baseline
+	CI95      *Interval `json:"ci95,omitempty"`      // interval of delta, for this slice alone
+}
+
+// WorstSlice returns the slice with the largest drop, that drop, and the interval whose ends are the largest lower and the
+// largest upper end over all slices. Its upper end bounds every slice's drop, so a threshold above it holds for each of them
+// at the stated confidence without correction for the number of slices (an intersection-union test).
+// It returns nil values when a slice lacks its delta or interval, or there are no slices.
+func (a *Accuracy) WorstSlice() (*Slice, *float64, *Interval) {
+	var (
+		worst *Slice
+		value *float64
+		bound Interval
+	)
+	for i := range a.Slices {
+		s := &a.Slices[i]
+		d, ci := drop(a.Better, s.Delta, s.CI95)
+		if d == nil || ci == nil {
+			return nil, nil, nil
+		}
+		if worst == nil {
+			worst, value, bound = s, d, *ci
+			continue
+		}
+		bound = Interval{max(bound[0], ci[0]), max(bound[1], ci[1])}
+		if *d > *value {
+			worst, value = s, d
+		}
+	}
+	if worst == nil {
+		return nil, nil, nil
+	}
+	return worst, value, &bound
+}
