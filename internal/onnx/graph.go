@@ -167,18 +167,18 @@ func (g *Graph) AddOutput(v *Value) {
 	v.outputs++
 }
 
-// AddInitializer adds t as a constant of g under t's name, which must be unused
-// in g; an input of that name becomes an input with a default.
-func (g *Graph) AddInitializer(t *Tensor) *Value {
-	for _, v := range g.inputs {
-		if v.name == t.Name && v.Const == nil {
-			v.Const = t
-			g.inits = append(g.inits, v)
-			return v
-		}
-	}
-	return g.addConst(t)
+// AddInitializer adds t as a constant of g under t's name, which must be unused in g.
+func (g *Graph) AddInitializer(t *Tensor) *Value { return g.addConst(t) }
+
+// SetDefault makes t the default of input v of g.
+func (g *Graph) SetDefault(v *Value, t *Tensor) {
+	v.Const = t
+	g.inits = append(g.inits, v)
 }
+
+// AddDangling returns a value of g that nothing defines. Only a reader of
+// broken files needs one; [Model.Check] reports it where it is read.
+func (g *Graph) AddDangling(name string) *Value { return &Value{name: name, graph: g} }
 
 // NewConst adds t as a constant of g under a fresh name based on t's name.
 func (g *Graph) NewConst(t *Tensor) *Value {

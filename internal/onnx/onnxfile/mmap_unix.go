@@ -1,0 +1,57 @@
+//go:build unix
+
+package onnxfile
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"golang.org/x/sys/unix"
+)
+
+// openNonblock keeps the opening of a FIFO from waiting for a writer.
+const openNonblock = unix.O_NONBLOCK
+
+// mapping is a file mapped for reading.
+type mapping struct {
+	b    []byte
+	size int64
+}
+
+func mapFile(f *os.File, size int64) (*mapping, error) {
+	if size == 0 {
+		return &mapping{}, nil
+	}
+	if int64(int(size)) != size {
+		return nil, fmt.Errorf("%d bytes are more than this platform can map", size)
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("cannot map the file: %w", err)
+	}
+	return &mapping{b, size}, nil
+}
+
+// window returns n bytes from offset off, which the caller has checked.
+func (m *mapping) window(off, n int64) (onnx.Data, error) {
+	return onnx.Raw(m.b[off : off+n : off+n]), nil
+}
+
+func (m *mapping) close() error {
+	if m.b == nil {
+		return nil
+	}
+	b := m.b
+	m.b = nil
+	return unix.Munmap(b)
+}
+
+func links(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Nlink)
+	}
+	return 1
+}

@@ -1,0 +1,245 @@
+package onnxfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+)
+
+// External says where [Write] puts tensor contents.
+type External int
+
+const (
+	// ExternalAuto writes external data if the model has some, or if it would
+	// pass the 2 GiB that a protobuf message may have; else all content inside.
+	ExternalAuto External = iota
+	// ExternalNever writes all content inside, and fails beyond 2 GiB.
+	ExternalNever
+	// ExternalAlways moves every initializer of at least MinBytes to a file.
+	ExternalAlways
+	// ExternalKeep leaves references to external files as they are; the target
+	// must be in the folder that the model was read from.
+	ExternalKeep
+)
+
+// WriteOptions changes how a model is written; the zero value is the default.
+type WriteOptions struct {
+	External External
+	MinBytes int64       // initializers below this size stay inside; 0: 1024
+	Perm     fs.FileMode // of new files; 0: 0o644
+}
+
+// Written says what [Write] wrote.
+type Written struct {
+	Bytes         int64    // of the model file
+	ExternalBytes int64    // of the external file
+	External      []string // paths of external files, relative to the model's folder
+}
+
+// maxMessage is the largest encoded model that protobuf implementations read.
+const maxMessage = 1<<31 - 1
+
+// externalAlign places large tensors on page boundaries, so that ONNX Runtime can map them.
+const externalAlign = 4096
+
+// Write stores m at path, replacing it in one step once everything is on disk.
+//
+// External data goes to one file beside the model, named after it. An existing
+// data file is never written over: the new one takes the next free name, and
+// the old one is removed after the new model is in place, if it was named after
+// the model and the replaced model used it. Whatever interrupts Write, path
+// holds either the old model with its data or the new one with its data.
+func Write(path string, m *onnx.Model, o WriteOptions) (*Written, error) {
+	if o.MinBytes == 0 {
+		o.MinBytes = 1024
+	}
+	if o.Perm == 0 {
+		o.Perm = 0o644
+	}
+	p := plan(path, m, o)
+	e := &encoder{place: p.place}
+	r, err := e.model(m)
+	if err != nil {
+		return nil, fmt.Errorf("writing %s: %w", path, err)
+	}
+	if r.size > maxMessage {
+		return nil, fmt.Errorf("writing %s: the model takes %d bytes, more than the 2 GiB of one ONNX file; write its weights as external data", path, r.size)
+	}
+	replaced := ownData(path)
+	out := &Written{Bytes: r.size, External: p.files()}
+	if len(p.tensors) > 0 {
+		if err := writeFile(p.path, p, o.Perm); err != nil {
+			return nil, err
+		}
+		out.ExternalBytes = p.end
+	}
+	if err := writeFile(path, r, o.Perm); err != nil {
+		if len(p.tensors) > 0 {
+			os.Remove(p.path)
+		}
+		return nil, err
+	}
+	for _, old := range replaced {
+		if !p.keeps(old) {
+			os.Remove(old)
+		}
+	}
+	return out, nil
+}
+
+func writeFile(path string, src io.WriterTo, perm fs.FileMode) error {
+	f, err := atomicfile.Create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := src.WriteTo(f); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
+// placement says which tensors go to an external file, and where in it.
+type placement struct {
+	path    string // of the new external file
+	tensors []*onnx.Tensor
+	at      map[*onnx.Tensor]*onnx.ExternalData
+	kept    map[string]bool // locations that stay referred to
+	end     int64
+}
+
+func (p *placement) place(t *onnx.Tensor) *onnx.ExternalData { return p.at[t] }
+
+func (p *placement) files() []string {
+	var out []string
+	if len(p.tensors) > 0 {
+		out = append(out, filepath.Base(p.path))
+	}
+	return append(out, slices.Sorted(maps.Keys(p.kept))...)
+}
+
+func (p *placement) keeps(path string) bool {
+	return p.kept[filepath.Base(path)] || len(p.tensors) > 0 && path == p.path
+}
+
+func plan(path string, m *onnx.Model, o WriteOptions) *placement {
+	p := &placement{at: map[*onnx.Tensor]*onnx.ExternalData{}, kept: map[string]bool{}}
+	all := initializers(m)
+	mode := o.External
+	if mode == ExternalAuto {
+		mode = autoMode(all)
+	}
+	switch mode {
+	case ExternalKeep:
+		for _, t := range all {
+			if t.External != nil {
+				p.at[t] = t.External
+				p.kept[t.External.Location] = true
+			}
+		}
+	case ExternalAlways:
+		p.path = freeDataPath(path)
+		for _, t := range all {
+			if t.DType == onnx.String || t.Data == nil || t.Data.Len() < o.MinBytes || p.at[t] != nil {
+				continue
+			}
+			if t.Data.Len() >= externalAlign {
+				p.end = (p.end + externalAlign - 1) / externalAlign * externalAlign
+			}
+			p.at[t] = &onnx.ExternalData{Location: filepath.Base(p.path), Offset: p.end, Length: t.Data.Len()}
+			p.tensors = append(p.tensors, t)
+			p.end += t.Data.Len()
+		}
+	}
+	return p
+}
+
+// initializers returns the constants of every graph, in file order.
+func initializers(m *onnx.Model) []*onnx.Tensor {
+	var out []*onnx.Tensor
+	for _, g := range m.Graphs() {
+		for _, v := range g.Initializers() {
+			out = append(out, v.Const)
+		}
+	}
+	return out
+}
+
+func autoMode(all []*onnx.Tensor) External {
+	var total int64
+	for _, t := range all {
+		if t.External != nil {
+			return ExternalAlways
+		}
+		total += t.Size()
+	}
+	if total > maxMessage-(64<<20) { // leaves room for everything else
+		return ExternalAlways
+	}
+	return ExternalNever
+}
+
+// freeDataPath returns the first unused name for the data of the model at path.
+func freeDataPath(path string) string {
+	name := path + ".data"
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			return name
+		}
+		name = path + "." + strconv.Itoa(i) + ".data"
+	}
+}
+
+// ownData returns the data files that the model at path uses and that are
+// named after it.
+func ownData(path string) []string {
+	old, err := Open(path, Options{MissingExternalData: true})
+	if err != nil {
+		return nil
+	}
+	defer old.Close()
+	seen := map[string]bool{}
+	var out []string
+	for _, t := range initializers(old) {
+		if t.External == nil || seen[t.External.Location] {
+			continue
+		}
+		seen[t.External.Location] = true
+		if loc := t.External.Location; strings.HasPrefix(loc, filepath.Base(path)+".") && strings.HasSuffix(loc, ".data") && !strings.Contains(loc, "/") {
+			out = append(out, filepath.Join(filepath.Dir(path), t.External.Location))
+		}
+	}
+	return out
+}
+
+// WriteTo streams the content of the external file.
+func (p *placement) WriteTo(w io.Writer) (int64, error) {
+	var at int64
+	pad := make([]byte, externalAlign)
+	for _, t := range p.tensors {
+		n, err := w.Write(pad[:p.at[t].Offset-at])
+		at += int64(n)
+		if err != nil {
+			return at, err
+		}
+		m, err := onnx.WriteData(w, t.Data)
+		at += m
+		if err != nil {
+			return at, fmt.Errorf("tensor %q: %w", t.Name, err)
+		}
+		if m != p.at[t].Length {
+			return at, fmt.Errorf("tensor %q: wrote %d bytes, want %d", t.Name, m, p.at[t].Length)
+		}
+	}
+	return at, nil
+}
