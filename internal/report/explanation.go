@@ -12,9 +12,11 @@ type Explanation struct {
 	CI95        *Interval `json:"ci95,omitempty"`         // interval of spearman, bootstrap over samples
 	SpearmanP10 *float64  `json:"spearman_p10,omitempty"` // 10th percentile over samples
 
-	TopKJaccard *float64 `json:"topk_jaccard,omitempty" schema:"fraction"` // median over samples of |A∩B| / |A∪B| of the most important features
-	TopK        int      `json:"topk,omitempty" schema:"count"`            // how many features count as most important
-	Cosine      *float64 `json:"cosine,omitempty"`                         // median over samples of the cosine of the two maps
+	TopKJaccard *float64  `json:"topk_jaccard,omitempty" schema:"fraction"` // median over samples of |A∩B| / |A∪B| of the most important features
+	TopKCI95    *Interval `json:"topk_ci95,omitempty"`                      // interval of topk_jaccard
+	TopK        int       `json:"topk,omitempty" schema:"count"`            // how many features count as most important
+	Cosine      *float64  `json:"cosine,omitempty"`                         // median over samples of the cosine of the two maps
+	CosineCI95  *Interval `json:"cosine_ci95,omitempty"`                    // interval of cosine
 
 	NoiseFloor        *float64 `json:"noise_floor,omitempty"`                          // rank correlation of the baseline with itself under other perturbations
 	SelfCheck         *float64 `json:"self_check,omitempty"`                           // rank correlation of the baseline with itself under the same perturbations; 1 for a deterministic runtime

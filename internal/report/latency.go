@@ -20,11 +20,18 @@ type Latency struct {
 	P95 *Quantile `json:"p95,omitempty"` // 95th percentile; absent below 72 runs
 	P99 *Quantile `json:"p99,omitempty"` // 99th percentile; absent below 368 runs
 
-	Histogram *Histogram `json:"histogram,omitempty"`  // distribution of both
+	Series    *Series    `json:"series,omitempty"`     // the measured pairs, from which ratio and ci95 can be recomputed
+	Histogram *Histogram `json:"histogram,omitempty"`  // distribution of single runs of both
 	Noise     *Noise     `json:"noise,omitempty"`      // how quiet the machine was
 	Memory    *Memory    `json:"memory,omitempty"`     // peak memory of the two worker processes
 	ColdStart *ColdStart `json:"cold_start,omitempty"` // from opening the model to the end of the first inference
 	Energy    *Energy    `json:"energy,omitempty"`     // energy per inference; absent where the machine has no counter
+}
+
+// Series holds the measured pairs in the order of measurement: element i of both was measured next to each other.
+type Series struct {
+	BaselineMS  []float64 `json:"baseline_ms"`  // time per inference of the baseline
+	CandidateMS []float64 `json:"candidate_ms"` // time per inference of the candidate
 }
 
 // Quantile is a quantile of both run times with distribution-free intervals from order statistics.

@@ -30,6 +30,7 @@ func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 func (q Quantile) finite() bool  { return isFinite(q.BaselineMS) && isFinite(q.CandidateMS) }
 func (iv Interval) finite() bool { return isFinite(iv[0]) && isFinite(iv[1]) }
 func (h Histogram) finite() bool { return allFinite(h.EdgesMS) }
+func (s Series) finite() bool    { return allFinite(s.BaselineMS) && allFinite(s.CandidateMS) }
 func (m Map) finite() bool       { return allFinite(m.Baseline) && allFinite(m.Candidate) }
 
 func allFinite(vs []float64) bool {
