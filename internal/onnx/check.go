@@ -1,0 +1,258 @@
+package onnx
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Problem is one violation of the ONNX IR specification.
+type Problem struct {
+	Where string // such as: graph "main": node "a" (Conv): input 1 "w"
+	What  string
+}
+
+func (p Problem) Error() string { return p.Where + ": " + p.What }
+
+// maxProblems bounds how many problems of one model are collected.
+const maxProblems = 20
+
+// Check verifies the structure of m: every name defined once and before it is
+// read, in this graph or around it; tensors as long as their type and shape
+// say; attributes typed and unique; opsets imported; local functions not
+// recursive. It reads no weights. The error joins the first [Problem]s found.
+func (m *Model) Check() error {
+	c := &checker{m: m, pos: map[*Node]int{}}
+	if m.Graph == nil {
+		return Problem{"model", "there is no graph"}
+	}
+	for _, g := range m.Graphs() {
+		c.positions(g)
+	}
+	c.graph(m.Graph, m.Opsets)
+	for _, f := range m.Functions {
+		c.function(f)
+	}
+	c.recursion()
+	return errors.Join(c.found...)
+}
+
+// checker collects problems. pos gives each node's place in its graph.
+type checker struct {
+	m     *Model
+	pos   map[*Node]int
+	found []error
+}
+
+func (c *checker) add(where, format string, args ...any) {
+	if len(c.found) < maxProblems {
+		c.found = append(c.found, Problem{where, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (c *checker) full() bool { return len(c.found) >= maxProblems }
+
+func (c *checker) positions(g *Graph) {
+	i := 0
+	for n := g.first; n != nil; n = n.next {
+		c.pos[n] = i
+		i++
+	}
+}
+
+func (c *checker) function(f *Function) {
+	if f.Name == "" {
+		c.add("function", "it has no name")
+	}
+	if f.Body == nil {
+		c.add(fmt.Sprintf("function %q", f.Name), "it has no body")
+		return
+	}
+	opsets := f.Opsets
+	if len(opsets) == 0 {
+		opsets = c.m.Opsets
+	}
+	c.graph(f.Body, opsets)
+}
+
+// graph checks g and the subgraphs below it.
+func (c *checker) graph(g *Graph, opsets []Opset) {
+	where := fmt.Sprintf("graph %q", g.Name)
+	c.names(g, where)
+	for _, v := range g.inits {
+		if err := v.Const.check(); err != nil {
+			c.add(where, "%v", err)
+		}
+	}
+	for n := g.first; n != nil && !c.full(); n = n.next {
+		c.node(g, n, where, opsets)
+		for _, sub := range n.Subgraphs() {
+			c.graph(sub, opsets)
+		}
+	}
+	for i, v := range g.outputs {
+		c.readable(g, v, nil, where, fmt.Sprintf("output %d", i))
+	}
+}
+
+// names checks that each name is defined once.
+func (c *checker) names(g *Graph, where string) {
+	seen := map[string]bool{}
+	for v := range g.Values() {
+		switch {
+		case v.name == "":
+			c.add(where, "a value has no name")
+		case seen[v.name]:
+			c.add(where, "value %q is defined twice", v.name)
+		}
+		seen[v.name] = true
+	}
+}
+
+func (c *checker) node(g *Graph, n *Node, graph string, opsets []Opset) {
+	where := graph + ": " + n.String()
+	if n.Op == "" {
+		c.add(where, "it has no operator type")
+	}
+	if opsetVersion(opsets, n.Domain) == 0 && c.m.FindFunction(n) == nil {
+		c.add(where, "domain %q is not among the opset imports", n.Domain)
+	}
+	for i, v := range n.inputs {
+		if v == nil {
+			continue
+		}
+		if !v.usedBy(n, i) {
+			c.add(where, "input %d %q does not know its reader", i, v.name)
+		}
+		c.readable(g, v, n, where, fmt.Sprintf("input %d", i))
+	}
+	for i, v := range n.outputs {
+		if v != nil && (v.producer != n || v.index != i || v.graph != g) {
+			c.add(where, "output %d %q does not know its producer", i, v.name)
+		}
+	}
+	c.attrs(n, where)
+}
+
+func (v *Value) usedBy(n *Node, i int) bool {
+	for k, u := range v.uses {
+		if u.Node == n && u.Index == i {
+			return true
+		}
+		if k == 64 { // a value read this often is checked by sampling
+			return true
+		}
+	}
+	return false
+}
+
+// readable checks that v is computed before reader, a node of g or nil for an
+// output of g, can read it.
+func (c *checker) readable(g *Graph, v *Value, reader *Node, where, slot string) {
+	for h := g; ; {
+		if v.graph == h {
+			c.ordered(v, reader, where, slot)
+			return
+		}
+		if h == nil {
+			c.add(where, "%s %q belongs to graph %q, which does not enclose this one", slot, v.name, v.graph.name())
+			return
+		}
+		reader, h = h.owner, h.Parent()
+	}
+}
+
+func (g *Graph) name() string {
+	if g == nil {
+		return ""
+	}
+	return g.Name
+}
+
+// ordered checks that v exists when reader, a node of v's graph, runs.
+func (c *checker) ordered(v *Value, reader *Node, where, slot string) {
+	switch {
+	case v.input || v.Const != nil || v.Sparse != nil:
+	case v.producer == nil:
+		c.add(where, "%s %q is not defined by any input, constant or node", slot, v.name)
+	case v.producer.graph != v.graph:
+		c.add(where, "%s %q is computed by a node that is not in the graph", slot, v.name)
+	case reader != nil && c.pos[v.producer] >= c.pos[reader]:
+		c.add(where, "%s %q is computed only later, by %v", slot, v.name, v.producer)
+	}
+}
+
+func (c *checker) attrs(n *Node, where string) {
+	for i, a := range n.Attrs {
+		for _, b := range n.Attrs[:i] {
+			if a.Name == b.Name {
+				c.add(where, "attribute %q is given twice", a.Name)
+			}
+		}
+		switch {
+		case a.Name == "":
+			c.add(where, "an attribute has no name")
+		case a.Type == AttrUndefined && a.Ref == "":
+			c.add(where, "attribute %q has no type", a.Name)
+		case a.Type == AttrTensor && a.Ref == "" && a.T != nil:
+			if err := a.T.check(); err != nil {
+				c.add(where, "attribute %q: %v", a.Name, err)
+			}
+		case a.Type == AttrGraph && a.Ref == "" && a.G == nil:
+			c.add(where, "attribute %q has no graph", a.Name)
+		}
+	}
+}
+
+// recursion reports local functions that call themselves, directly or not.
+func (c *checker) recursion() {
+	const visiting, done = 1, 2
+	state := map[*Function]int{}
+	type frame struct {
+		f     *Function
+		calls []*Function
+	}
+	for _, root := range c.m.Functions {
+		if state[root] != 0 {
+			continue
+		}
+		state[root] = visiting
+		stack := []frame{{root, c.m.calls(root)}}
+		for len(stack) > 0 {
+			top := &stack[len(stack)-1]
+			if len(top.calls) == 0 {
+				state[top.f] = done
+				stack = stack[:len(stack)-1]
+				continue
+			}
+			next := top.calls[0]
+			top.calls = top.calls[1:]
+			switch state[next] {
+			case visiting:
+				c.add(fmt.Sprintf("function %q", next.Name), "it calls itself")
+				return
+			case 0:
+				state[next] = visiting
+				stack = append(stack, frame{next, c.m.calls(next)})
+			}
+		}
+	}
+}
+
+// calls returns the local functions that f's body calls.
+func (m *Model) calls(f *Function) []*Function {
+	if f.Body == nil {
+		return nil
+	}
+	var out []*Function
+	for work := []*Graph{f.Body}; len(work) > 0; {
+		g := work[len(work)-1]
+		work = work[:len(work)-1]
+		for n := g.first; n != nil; n = n.next {
+			if callee := m.FindFunction(n); callee != nil {
+				out = append(out, callee)
+			}
+			work = append(work, n.Subgraphs()...)
+		}
+	}
+	return out
+}
