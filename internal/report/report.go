@@ -76,7 +76,7 @@ type Policy struct {
 type Gate struct {
 	Name      string    `json:"name"`               // unique within the report
 	Metric    string    `json:"metric"`             // path into the report, or a derived metric such as bytes_ratio
-	Unit      string    `json:"unit,omitempty"`     // unit of threshold and observed: fraction, ratio, dB, nats, ms, bytes; absent for a plain number
+	Unit      string    `json:"unit,omitempty"`     // unit of threshold and observed: fraction, difference (of fractions), ratio, dB, nats, ms or bytes; absent for a plain number
 	Operator  string    `json:"operator"`           // one of <=, >=, <, >
 	Threshold float64   `json:"threshold"`          // the limit, in the metric's unit
 	Observed  *float64  `json:"observed,omitempty"` // point estimate; absent when the metric is missing

@@ -49,7 +49,7 @@ func sample() *Report {
 		Policy:   &Policy{Source: "lapidary.yaml", SHA256: digest("policy")},
 	}
 	r.Gates = []Gate{
-		{Name: "max-drop", Metric: "accuracy.drop", Unit: "fraction", Operator: "<=", Threshold: 0.01, Observed: Num(0.0045), CI95: CI(-0.001, 0.0105), Verdict: Inconclusive,
+		{Name: "max-drop", Metric: "accuracy.drop", Unit: UnitDifference, Operator: "<=", Threshold: 0.01, Observed: Num(0.0045), CI95: CI(-0.001, 0.0105), Verdict: Inconclusive,
 			Reason: "the 95 % interval [-0.10 pt, 1.05 pt] contains the limit 1.00 pt; about 2,900 samples would decide at this rate of disagreement, 2,000 were given"},
 		{Name: "max-latency-ratio", Metric: "latency.ratio", Unit: "ratio", Operator: "<=", Threshold: 1.05, Observed: r.Latency.Ratio, CI95: r.Latency.CI95, Verdict: Pass,
 			Reason: "the whole 95 % interval [0.607×, 0.621×] is at or below the limit 1.05×"},

@@ -1,0 +1,132 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Units of metrics.
+const (
+	UnitFraction   = "fraction"   // a share, shown in percent
+	UnitDifference = "difference" // a difference of shares, shown in percentage points
+	UnitRatio      = "ratio"      // candidate / baseline, shown with ×
+	UnitDecibel    = "dB"
+	UnitNats       = "nats"
+	UnitMS         = "ms"
+	UnitBytes      = "bytes"
+	UnitNone       = ""
+)
+
+// FormatValue returns v for a reader: in percent, points, ×, dB, nats, milliseconds or binary bytes, as the unit says.
+func FormatValue(unit string, v float64) string {
+	switch unit {
+	case UnitFraction:
+		return trim(100*v, 2) + " %"
+	case UnitDifference:
+		return trim(100*v, 2) + " pt"
+	case UnitRatio:
+		return significant(v, 3) + "×"
+	case UnitMS:
+		return significant(v, 4) + " ms"
+	case UnitBytes:
+		return formatBytes(v)
+	case UnitDecibel:
+		return trim(v, 1) + " dB"
+	case UnitNats:
+		return significant(v, 3) + " nats"
+	}
+	return significant(v, 3)
+}
+
+// FormatInterval returns the two ends as FormatValue shows them, in brackets.
+func FormatInterval(unit string, ci Interval) string {
+	return "[" + FormatValue(unit, ci[0]) + ", " + FormatValue(unit, ci[1]) + "]"
+}
+
+// trim rounds to the given number of decimals and never returns a negative zero.
+func trim(v float64, decimals int) string {
+	s := strconv.FormatFloat(v, 'f', decimals, 64)
+	if strings.Trim(s, "-0.") == "" {
+		return strings.TrimPrefix(s, "-")
+	}
+	return s
+}
+
+// significant rounds to n significant digits without an exponent for everyday sizes.
+func significant(v float64, n int) string {
+	a := math.Abs(v)
+	if v == 0 {
+		return "0"
+	}
+	if a >= 1e9 || a < 1e-6 {
+		return strconv.FormatFloat(v, 'g', n, 64)
+	}
+	decimals := n - 1 - int(math.Floor(math.Log10(a)))
+	return strconv.FormatFloat(v, 'f', min(max(decimals, 0), 9), 64)
+}
+
+func formatBytes(v float64) string {
+	for _, u := range []struct {
+		size float64
+		name string
+	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if math.Abs(v) >= u.size {
+			return significant(v/u.size, 4) + " " + u.name
+		}
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64) + " B"
+}
+
+// formatCount groups the digits of n by thousands.
+func formatCount[T int | int64](n T) string {
+	s := fmt.Sprint(n)
+	sign := ""
+	if s[0] == '-' {
+		sign, s = "-", s[1:]
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return sign + s
+}
+
+// shortDigest returns enough of a digest to recognise it.
+func shortDigest(s string) string {
+	if len(s) > 12 {
+		return s[:12]
+	}
+	return s
+}
+
+// maxText bounds one string of the user's in a rendering, in characters.
+const maxText = 400
+
+// clean makes a string of unknown origin fit for display on one line: invalid UTF-8, control characters, line and paragraph
+// separators and characters that reorder text become spaces or U+FFFD, and the length is bounded.
+func clean(s string) string { return cut(plain(s), maxText) }
+
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029':
+			return ' '
+		case unicode.IsControl(r), r == '\ufeff', r == '\ufffe', r == '\uffff',
+			r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069', r == '\u200e', r == '\u200f', r == '\u061c':
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\ufffd"))
+}
+
+// cut shortens s to n characters.
+func cut(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	r := []rune(s)
+	return string(r[:n-1]) + "…"
+}
