@@ -72,7 +72,11 @@ func Create(path string, perm fs.FileMode) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := createTemp(filepath.Dir(path), perm.Perm())
+	initial := perm.Perm()
+	if replaced != nil {
+		initial = 0o600 // not readable for others before it has its final mode
+	}
+	f, err := createTemp(filepath.Dir(path), initial)
 	if err != nil {
 		return nil, fmt.Errorf("writing %s: %w", path, cause(err))
 	}
@@ -265,7 +269,7 @@ func existsError(path string) error {
 	return fmt.Errorf("writing %s: %w; choose another name or move it away", path, fs.ErrExist)
 }
 
-// CleanStale removes the temporary files in dir whose writer is gone, and
+// CleanStale removes the temporary files and directories in dir whose writer is gone, and
 // returns their paths. One that a live process is writing is kept, and so is
 // any on a file system without locks, where nobody can tell.
 func CleanStale(dir string) ([]string, error) {
@@ -276,11 +280,15 @@ func CleanStale(dir string) ([]string, error) {
 	var removed []string
 	var failed error
 	for _, e := range entries {
-		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), TempPrefix) {
+		if !strings.HasPrefix(e.Name(), TempPrefix) || !e.Type().IsRegular() && !e.IsDir() {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		ok, err := removeStale(path)
+		remove := removeStale
+		if e.IsDir() {
+			remove = removeStaleDir
+		}
+		ok, err := remove(path)
 		if err != nil {
 			failed = errors.Join(failed, err)
 		}

@@ -51,14 +51,17 @@ func (v *Value) Uses() []Use { return v.uses }
 // Dead reports whether nothing reads v.
 func (v *Value) Dead() bool { return len(v.uses) == 0 && v.outputs == 0 }
 
-// Constant returns v's tensor where no caller of the model can change it: an
-// initializer that is not also an input, or is one in a main graph of IR version
-// below 4, where such inputs cannot be overridden.
+// Constant returns v's tensor where no caller of the model can change it: the
+// output of a Constant node, or an initializer that is not also an input, or is
+// one in a main graph of IR version below 4, where such inputs cannot be
+// overridden. It returns nil otherwise, and for constants that are not dense tensors.
 func (v *Value) Constant() *Tensor {
-	if v == nil || v.Const == nil {
+	switch {
+	case v == nil:
 		return nil
-	}
-	if v.input && (v.graph.model == nil || v.graph.model.IRVersion >= 4) {
+	case v.producer.Is("Constant"):
+		return v.producer.constant()
+	case v.Const == nil, v.input && (v.graph.model == nil || v.graph.model.IRVersion >= 4):
 		return nil
 	}
 	return v.Const

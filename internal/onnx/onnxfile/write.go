@@ -60,6 +60,28 @@ const externalAlign = 4096
 // the model and the replaced model used it. Whatever interrupts Write, path
 // holds either the old model with its data or the new one with its data.
 func Write(path string, m *onnx.Model, o WriteOptions) (*Written, error) {
+	s, err := Stage(path, m, o)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Abort()
+	return s.Written, s.Commit()
+}
+
+// Staged is a model written in full, on disk beside its target but not yet in
+// its place.
+type Staged struct {
+	Written *Written
+	target  string
+	place   *placement
+	dir     *atomicfile.Dir  // holds the staged files; nil where file is used
+	file    *atomicfile.File // the staged model of [ExternalKeep], beside the data that it refers to
+}
+
+// Stage writes m for path as [Write] does, up to the last step, so that the
+// very bytes can be tried before they replace anything. The caller ends with
+// Commit or Abort.
+func Stage(path string, m *onnx.Model, o WriteOptions) (*Staged, error) {
 	if o.MinBytes == 0 {
 		o.MinBytes = 1024
 	}
@@ -67,34 +89,89 @@ func Write(path string, m *onnx.Model, o WriteOptions) (*Written, error) {
 		o.Perm = 0o644
 	}
 	p := plan(path, m, o)
-	e := &encoder{place: p.place}
-	r, err := e.model(m)
+	r, err := (&encoder{place: p.place}).model(m)
 	if err != nil {
 		return nil, fmt.Errorf("writing %s: %w", path, err)
 	}
 	if r.size > maxMessage {
 		return nil, fmt.Errorf("writing %s: the model takes %d bytes, more than the 2 GiB of one ONNX file; write its weights as external data", path, r.size)
 	}
-	replaced := ownData(path)
-	out := &Written{Bytes: r.size, External: p.files()}
-	if len(p.tensors) > 0 {
-		if err := writeFile(p.path, p, o.Perm); err != nil {
-			return nil, err
-		}
-		out.ExternalBytes = p.end
-	}
-	if err := writeFile(path, r, o.Perm); err != nil {
-		if len(p.tensors) > 0 {
-			os.Remove(p.path)
-		}
+	s := &Staged{Written: &Written{Bytes: r.size, ExternalBytes: p.end, External: p.files()}, target: path, place: p}
+	if err := s.fill(r, o.Perm); err != nil {
+		s.Abort()
 		return nil, err
 	}
+	return s, nil
+}
+
+// fill writes the staged files.
+func (s *Staged) fill(r *rope, perm fs.FileMode) (err error) {
+	if len(s.place.kept) > 0 {
+		if s.file, err = atomicfile.Create(s.target, perm); err == nil {
+			_, err = r.WriteTo(s.file)
+		}
+		return err
+	}
+	if s.dir, err = atomicfile.TempDir(filepath.Dir(s.target)); err != nil {
+		return err
+	}
+	if len(s.place.tensors) > 0 {
+		if err := writeFile(s.data(), s.place, perm); err != nil {
+			return err
+		}
+	}
+	return writeFile(s.Path(), r, perm)
+}
+
+// Path returns where the staged model can be opened; its external data is beside it.
+func (s *Staged) Path() string {
+	if s.file != nil {
+		return s.file.Name()
+	}
+	return filepath.Join(s.dir.Path, filepath.Base(s.target))
+}
+
+func (s *Staged) data() string { return filepath.Join(s.dir.Path, filepath.Base(s.place.path)) }
+
+// Commit puts the staged files in place: first the data, then the model.
+func (s *Staged) Commit() error {
+	defer s.Abort()
+	replaced := ownData(s.target)
+	if len(s.place.tensors) > 0 {
+		if err := atomicfile.Rename(s.data(), s.place.path); err != nil {
+			return err
+		}
+	}
+	if err := s.replace(); err != nil {
+		if len(s.place.tensors) > 0 {
+			os.Remove(s.place.path)
+		}
+		return err
+	}
 	for _, old := range replaced {
-		if !p.keeps(old) {
+		if !s.place.keeps(old) {
 			os.Remove(old)
 		}
 	}
-	return out, nil
+	return nil
+}
+
+func (s *Staged) replace() error {
+	if s.file != nil {
+		return s.file.Commit()
+	}
+	return atomicfile.Rename(s.Path(), s.target)
+}
+
+// Abort removes what was staged; after Commit it does nothing.
+func (s *Staged) Abort() {
+	if s.file != nil {
+		s.file.Abort()
+	}
+	if s.dir != nil {
+		s.dir.Remove()
+		s.dir = nil
+	}
 }
 
 func writeFile(path string, src io.WriterTo, perm fs.FileMode) error {

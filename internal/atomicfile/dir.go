@@ -1,0 +1,74 @@
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// lockName is the file in a temporary directory whose lock says that it is in use.
+const lockName = ".lock"
+
+// Dir is a temporary directory beside files that are going to be replaced
+// together. [CleanStale] removes it once its process is gone.
+type Dir struct {
+	Path string
+	lock *os.File
+}
+
+// TempDir makes a private temporary directory in parent. The caller ends with Remove.
+func TempDir(parent string) (*Dir, error) {
+	path, err := os.MkdirTemp(parent, TempPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
+	}
+	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		os.RemoveAll(path)
+		return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
+	}
+	if err := tryLock(lock); errors.Is(err, errLocked) {
+		lock.Close()
+		os.RemoveAll(path)
+		return nil, fmt.Errorf("writing in %s: a new temporary directory is already locked", parent)
+	}
+	return &Dir{path, lock}, nil
+}
+
+// Remove deletes the directory and all that is in it.
+func (d *Dir) Remove() error {
+	err := os.RemoveAll(d.Path)
+	d.lock.Close()
+	return err
+}
+
+// removeStaleDir removes the temporary directory at path unless it is in use.
+// One without a lock file is being made or removed just now, and is kept.
+func removeStaleDir(path string) (bool, error) {
+	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR, 0)
+	if err != nil {
+		return false, nil
+	}
+	defer lock.Close()
+	if err := tryLock(lock); err != nil {
+		return false, nil
+	}
+	return true, os.RemoveAll(path)
+}
+
+// Rename moves a finished file over target and makes that durable.
+func Rename(from, target string) error {
+	if _, err := existingMode(target); err != nil {
+		return err
+	}
+	if err := os.Rename(from, target); err != nil {
+		return fmt.Errorf("writing %s: %w", target, cause(err))
+	}
+	dir, err := openDir(filepath.Dir(target))
+	if err != nil || dir == nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

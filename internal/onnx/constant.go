@@ -1,0 +1,36 @@
+package onnx
+
+// constant returns the tensor that a Constant node produces, nil if it is
+// sparse, refers to a function's attribute, or is malformed.
+func (n *Node) constant() *Tensor {
+	if len(n.Attrs) != 1 || n.Attrs[0].Ref != "" {
+		return nil
+	}
+	a := n.Attrs[0]
+	switch {
+	case a.Name == "value" && a.Type == AttrTensor:
+		return a.T
+	case a.Name == "value_float" && a.Type == AttrFloat:
+		return FromFloats(a.Name, []int64{}, []float32{a.F})
+	case a.Name == "value_floats" && a.Type == AttrFloats:
+		return FromFloats(a.Name, []int64{int64(len(a.Floats))}, a.Floats)
+	case a.Name == "value_int" && a.Type == AttrInt:
+		return FromInts(a.Name, []int64{}, []int64{a.I})
+	case a.Name == "value_ints" && a.Type == AttrInts:
+		return FromInts(a.Name, []int64{int64(len(a.Ints))}, a.Ints)
+	case a.Name == "value_string" && a.Type == AttrString:
+		return &Tensor{Name: a.Name, DType: String, Shape: []int64{}, Str: [][]byte{a.S}}
+	case a.Name == "value_strings" && a.Type == AttrStrings:
+		return &Tensor{Name: a.Name, DType: String, Shape: []int64{int64(len(a.Strings))}, Str: a.Strings}
+	}
+	return nil
+}
+
+// InFunction reports whether g is a function's body or lies within one, where
+// constants must be Constant nodes since there are no initializers.
+func (g *Graph) InFunction() bool {
+	for g.owner != nil {
+		g = g.owner.graph
+	}
+	return g.model != nil && g.model.Graph != g
+}
