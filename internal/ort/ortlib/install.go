@@ -1,0 +1,436 @@
+package ortlib
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Channel is a way to obtain the library.
+type Channel string
+
+// The channels. Auto tries NPM, Pip and Module, in this order: the first two carry Version itself, the Module channel
+// the release that the Go bindings are tested with, which is older but serves the same API level.
+const (
+	Auto   Channel = ""       // the first of the other three that works
+	NPM    Channel = "npm"    // the onnxruntime-node package, by the npm client
+	Pip    Channel = "pip"    // the onnxruntime wheel, by the pip client
+	Module Channel = "module" // test_data of BindingModule, by the go command
+	From   Channel = "from"   // a file or URL that the user names
+)
+
+// Options say what to install, and where from. The zero value, with Env filled in, installs Version for this machine
+// from the first channel that works.
+type Options struct {
+	Channel Channel
+	// From is an archive (.tgz, .tar.gz, .zip, .whl, .nupkg) or a bare library: a path, or an http or https URL. It
+	// implies Channel From and needs SHA256.
+	From string
+	// SHA256 is, in hexadecimal, the digest of the file that From names; for the other channels that of the library
+	// file itself. There it is needed where no pin is known, and is checked in addition where one is.
+	SHA256 string
+	// Version to install; "" is the constant Version, and for From whatever version the library has.
+	Version string
+	// Platform to install for; zero is this one.
+	Platform Platform
+	// Variant names the build, such as "cuda12"; "" is the CPU build, or for From what the provider libraries in the
+	// archive say.
+	Variant string
+	// Force installs even where the library is there and verifies.
+	Force bool
+	// Limits bound what an archive may cost.
+	Limits Limits
+	// HTTP fetches From; nil is a client with the default transport.
+	HTTP *http.Client
+	// Progress, if not nil, is told of each stage. It is called from the goroutine that called Install.
+	Progress func(Progress)
+	Env      Env
+}
+
+// Progress is one step of an installation.
+type Progress struct {
+	// Stage is "wait" (another installation is under way), "npm", "pip", "module", "download", "unpack" or "commit".
+	Stage string
+	// Done and Total count bytes in the stage "download"; Total is 0 where it is unknown.
+	Done, Total int64
+}
+
+// Result is an installed library.
+type Result struct {
+	// Library is the file to load, in the folder Dir.
+	Library  string   `json:"library"`
+	Dir      string   `json:"dir"`
+	Manifest Manifest `json:"manifest"`
+	// Already says that it was there and verified, and nothing was fetched.
+	Already bool `json:"already"`
+	// Notes are things to know, one sentence each, such as why an earlier channel was not taken.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// DigestError says that a file is not the one that was pinned or asked for. Nothing of it is kept.
+type DigestError struct {
+	What string // the file
+	Got  string // SHA-256 in hexadecimal
+	Want string
+	By   string // who wanted it: "--sha256" or a pin
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("%s has SHA-256 %s, and %s wants %s: it was not installed", e.What, e.Got, e.By, e.Want)
+}
+
+// installer is one run of Install.
+type installer struct {
+	Options
+	version release
+	pins    []Pin
+	staging string
+	notes   []string
+}
+
+// Install puts the library into the cache and returns it. Where it is there already and verifies, that is all.
+//
+// Only what a pin or the caller's SHA256 vouches for is installed. The library appears in the cache by one rename, under
+// a lock that other processes wait for; an interrupted installation leaves nothing that a Search could find, and its
+// remains are removed by the next one.
+func Install(ctx context.Context, o Options) (*Result, error) {
+	return install(ctx, o, Pins())
+}
+
+func install(ctx context.Context, o Options, all []Pin) (*Result, error) {
+	in := &installer{Options: o, pins: all}
+	if err := in.normalize(); err != nil {
+		return nil, fmt.Errorf("installing ONNX Runtime: %w", err)
+	}
+	r, err := in.run(ctx)
+	if err != nil {
+		what := "ONNX Runtime"
+		if in.Version != "" {
+			what += " " + in.Version
+		}
+		return nil, fmt.Errorf("installing %s for %s: %w", what, in.Platform, err)
+	}
+	return r, nil
+}
+
+func (in *installer) normalize() (err error) {
+	in.Platform = in.Platform.orHost()
+	in.Limits = in.Limits.orDefault()
+	if in.Env.CacheDir == "" || !filepath.IsAbs(in.Env.CacheDir) {
+		return errors.New("no cache folder is known: set HOME or XDG_CACHE_HOME")
+	}
+	if in.From != "" {
+		if in.Channel != Auto && in.Channel != From {
+			return fmt.Errorf("--from and channel %s exclude each other", in.Channel)
+		}
+		in.Channel = From
+	}
+	switch in.Channel {
+	case Auto, NPM, Pip, Module:
+		if in.Variant != "" {
+			return fmt.Errorf("the packages hold the CPU build only: name an archive of the %s build by --from", in.Variant)
+		}
+		if in.Version == "" {
+			in.Version = Version
+		}
+	case From:
+		if in.From == "" {
+			return errors.New("channel from needs a file or URL in --from")
+		}
+		if in.SHA256 == "" {
+			return fmt.Errorf("--from %s needs --sha256: the digest that its publisher states", redact(in.From))
+		}
+	default:
+		return fmt.Errorf("unknown channel %q: want npm, pip or module", in.Channel)
+	}
+	if in.SHA256 != "" {
+		if in.SHA256, err = checkSHA256(in.SHA256); err != nil {
+			return err
+		}
+	}
+	if in.Version != "" {
+		if in.version, err = parseRelease(in.Version); err != nil {
+			return err
+		}
+		if in.version.api() < BindingAPI {
+			return fmt.Errorf("release %s serves API level %d, and level %d (release 1.%d or later) is needed", in.Version, in.version.api(), BindingAPI, BindingAPI)
+		}
+	}
+	return checkVariant(in.Variant)
+}
+
+func (in *installer) progress(p Progress) {
+	if in.Progress != nil {
+		in.Progress(p)
+	}
+}
+
+func (in *installer) note(format string, args ...any) {
+	in.notes = append(in.notes, fmt.Sprintf(format, args...))
+}
+
+// stagingPrefix and oldPrefix name folders of an installation under way.
+const (
+	stagingPrefix = ".staging-"
+	oldPrefix     = ".old-"
+)
+
+func (in *installer) run(ctx context.Context) (*Result, error) {
+	root := in.Env.runtimeDir()
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, fmt.Errorf("making the cache folder: %w", err)
+	}
+	unlock, err := in.lock(ctx, filepath.Join(root, ".lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := removeRemains(root); err != nil {
+		return nil, err
+	}
+	if !in.Force {
+		if r := in.present(ctx); r != nil {
+			return r, nil
+		}
+	}
+	if in.staging, err = os.MkdirTemp(root, stagingPrefix); err != nil {
+		return nil, fmt.Errorf("making a folder in the cache: %w", err)
+	}
+	defer os.RemoveAll(in.staging)
+	got, err := in.obtain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return in.commit(got)
+}
+
+// lockPoll is how often a lock that another process holds is tried again.
+const lockPoll = 100 * time.Millisecond
+
+// lock waits for the lock file. The file stays: removing it would let two processes hold locks on two files.
+func (in *installer) lock(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock: %w", err)
+	}
+	for {
+		ok, err := tryLock(f)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("locking %s: %w", path, err)
+		}
+		if ok {
+			return func() { f.Close() }, nil
+		}
+		in.progress(Progress{Stage: "wait"})
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("waiting for another installation: %w", ctx.Err())
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// removeRemains deletes what interrupted installations left. The caller holds the lock, so nobody is using it.
+func removeRemains(root string) error {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return fmt.Errorf("reading the cache folder: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), stagingPrefix) || strings.HasPrefix(e.Name(), oldPrefix) {
+			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+				return fmt.Errorf("removing the remains of an interrupted installation: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// present is the installed library that the options ask for, if it is there and verifies.
+func (in *installer) present(ctx context.Context) *Result {
+	s := Search{Version: in.Version, Variant: in.Variant, Platform: in.Platform, Env: in.Env}
+	if s.Version == "" {
+		s.Version = Version
+	}
+	for _, c := range first(s.cached(ctx)) {
+		dir := filepath.Dir(c.path)
+		m, err := ReadManifest(dir)
+		if err != nil || !in.satisfies(m) {
+			continue
+		}
+		if v, err := verify(ctx, dir, in.pins); err == nil && v.OK() {
+			return &Result{Library: v.Library, Dir: dir, Manifest: *m, Already: true}
+		}
+	}
+	return nil
+}
+
+func first[A, B any](a A, _ B) A { return a }
+
+// satisfies reports whether an installed library is what the options ask for.
+func (in *installer) satisfies(m *Manifest) bool {
+	if m.Platform != in.Platform || in.Variant != "" && m.Variant != in.Variant {
+		return false
+	}
+	if in.Channel == From {
+		return m.Archive == in.SHA256 && (in.Version == "" || m.Version == in.Version)
+	}
+	if m.Variant != "" || in.Channel != Auto && m.Channel != in.Channel {
+		return false
+	}
+	if in.SHA256 != "" {
+		for _, f := range m.Files {
+			if f.Name == m.Library && f.SHA256 != in.SHA256 {
+				return false
+			}
+		}
+	}
+	return m.Version == in.Version || m.Channel == Module && in.Channel == Module
+}
+
+// obtained is a library in the staging folder, checked.
+type obtained struct {
+	picked
+	channel Channel
+	source  string
+	archive string // SHA-256
+	pinned  bool
+	variant string
+}
+
+// obtain tries the channels. A wrong digest ends it: whoever serves one file in the place of another is not to be
+// worked around.
+func (in *installer) obtain(ctx context.Context) (*obtained, error) {
+	if in.Channel != Auto {
+		return in.channel(ctx, in.Channel)
+	}
+	var errs []error
+	for _, c := range []Channel{NPM, Pip, Module} {
+		got, err := in.channel(ctx, c)
+		if err == nil {
+			for _, e := range errs {
+				in.note("%v", e)
+			}
+			return got, nil
+		}
+		var digest *DigestError
+		if errors.As(err, &digest) || ctx.Err() != nil {
+			return nil, err
+		}
+		errs = append(errs, fmt.Errorf("channel %s: %w", c, err))
+	}
+	errs = append(errs, errors.New("name an archive by --from FILE_OR_URL --sha256 DIGEST"))
+	return nil, join(errs)
+}
+
+// join is errors.Join on one line.
+func join(errs []error) error {
+	format := strings.TrimSuffix(strings.Repeat("%w; ", len(errs)), "; ")
+	args := make([]any, len(errs))
+	for i, e := range errs {
+		args[i] = e
+	}
+	return fmt.Errorf(format, args...)
+}
+
+// commit moves the library and what belongs to it into place.
+func (in *installer) commit(got *obtained) (*Result, error) {
+	in.progress(Progress{Stage: "commit"})
+	m := Manifest{
+		Format: manifestFormat, Version: got.info.Version, API: got.info.API,
+		Channel: got.channel, Source: got.source, Platform: in.Platform, Variant: got.variant,
+		Archive: got.archive, Pinned: got.pinned, Installed: time.Now().UTC().Truncate(time.Second),
+	}
+	root := filepath.Join(in.staging, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return nil, err
+	}
+	name, alias := in.Platform.libraryName(m.Version)
+	m.Library = name
+	place := func(u unpacked, as string) error {
+		m.Files = append(m.Files, File{Name: as, SHA256: u.sha256, Bytes: u.bytes})
+		return os.Rename(u.file, filepath.Join(root, as))
+	}
+	if err := place(got.library, name); err != nil {
+		return nil, err
+	}
+	for _, c := range got.companions {
+		if err := place(c, c.name); err != nil {
+			return nil, err
+		}
+	}
+	if alias != "" {
+		if err := os.Symlink(name, filepath.Join(root, alias)); err != nil {
+			return nil, err
+		}
+		m.Files = append(m.Files, File{Name: alias, Link: name})
+	}
+	if err := m.write(root); err != nil {
+		return nil, fmt.Errorf("writing the manifest: %w", err)
+	}
+	if err := syncDir(root); err != nil {
+		return nil, err
+	}
+	dir := in.Env.installDir(m.Version, in.Platform, got.variant)
+	if err := in.swap(root, dir); err != nil {
+		return nil, err
+	}
+	return &Result{Library: filepath.Join(dir, name), Dir: dir, Manifest: m, Notes: in.notes}, nil
+}
+
+// swap renames a folder to its place. What is there already is moved aside first, and back should the second rename
+// fail; a process that has it mapped keeps its mapping.
+func (in *installer) swap(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	old := ""
+	if _, err := os.Lstat(to); err == nil {
+		old = filepath.Join(in.Env.runtimeDir(), oldPrefix+strings.TrimPrefix(filepath.Base(in.staging), stagingPrefix))
+		if err := os.Rename(to, old); err != nil {
+			return fmt.Errorf("replacing %s, which may be in use: %w", to, err)
+		}
+	}
+	if err := os.Rename(from, to); err != nil {
+		if old != "" {
+			err = errors.Join(err, os.Rename(old, to))
+		}
+		return err
+	}
+	if old != "" {
+		os.RemoveAll(old) // what cannot be removed now is removed as remains by the next installation
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// copyLimited copies with a limit on length, and reports progress.
+func (in *installer) copyLimited(ctx context.Context, w io.Writer, r io.Reader, total int64) error {
+	r = io.LimitReader(contextReader{ctx, r}, in.Limits.Archive+1)
+	var done int64
+	buf := make([]byte, 1<<18)
+	for {
+		n, err := r.Read(buf)
+		if done += int64(n); done > in.Limits.Archive {
+			return fmt.Errorf("it is larger than the limit of %d bytes", in.Limits.Archive)
+		}
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			in.progress(Progress{Stage: "download", Done: done, Total: done})
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		in.progress(Progress{Stage: "download", Done: done, Total: total})
+	}
+}
