@@ -26,19 +26,6 @@ const TempPrefix = ".lapidary-tmp-"
 // WriteFile replaces path by a file that holds data. The mode is that of
 // [Create]. On an error path is as it was.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	return write(path, data, perm, (*File).Commit)
-}
-
-// WriteNew is [WriteFile] for a file that must not exist yet. Where it does,
-// the error is fs.ErrExist (for errors.Is) and the file is left alone.
-func WriteNew(path string, data []byte, perm fs.FileMode) error {
-	if _, err := os.Lstat(path); err == nil {
-		return existsError(path)
-	}
-	return write(path, data, perm, (*File).commitNew)
-}
-
-func write(path string, data []byte, perm fs.FileMode, commit func(*File) error) error {
 	f, err := Create(path, perm)
 	if err != nil {
 		return err
@@ -47,7 +34,7 @@ func write(path string, data []byte, perm fs.FileMode, commit func(*File) error)
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
-	return commit(f)
+	return f.Commit()
 }
 
 // File is a file under construction. Its own methods and those of [os.File],
@@ -139,9 +126,6 @@ func stillNamed(f *os.File, name string) bool {
 	return err == nil && os.SameFile(open, named)
 }
 
-// Target returns the path that Commit writes.
-func (f *File) Target() string { return f.target }
-
 // Write is os.File.Write with the target's name in the error, so that a full
 // disk is reported for the file that the user asked for.
 func (f *File) Write(b []byte) (int, error) {
@@ -198,12 +182,7 @@ func (f *File) Abort() {
 // fails the target is as it was and the temporary file is gone, with one
 // exception that the error names: the new file is in place, but the system
 // could not promise that its name survives a power failure.
-func (f *File) Commit() error { return f.commit(false) }
-
-// commitNew is Commit for a target that must not exist.
-func (f *File) commitNew() error { return f.commit(true) }
-
-func (f *File) commit(isNew bool) error {
+func (f *File) Commit() error {
 	if f.done {
 		return fmt.Errorf("writing %s: it was already committed or aborted", f.target)
 	}
@@ -218,15 +197,7 @@ func (f *File) commit(isNew bool) error {
 	if err := f.Sync(); err != nil {
 		return f.rename(err)
 	}
-	if isNew {
-		if err := f.claim(); err != nil {
-			return err
-		}
-	}
 	if err := replace(f.File, f.target); err != nil {
-		if isNew {
-			os.Remove(f.target)
-		}
 		return fmt.Errorf("writing %s: %w", f.target, cause(err))
 	}
 	f.done = true
@@ -237,19 +208,6 @@ func (f *File) commit(isNew bool) error {
 		return fmt.Errorf("writing %s: the file is in place, but its directory could not be synced: %w", f.target, cause(err))
 	}
 	return nil
-}
-
-// claim takes the target's name with an empty file, which fails where there is
-// one: a rename alone would replace a file that appeared in the meantime.
-func (f *File) claim() error {
-	file, err := os.OpenFile(f.target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return existsError(f.target)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", f.target, cause(err))
-	}
-	return file.Close()
 }
 
 // cause strips the file names of the os package's errors.
@@ -263,10 +221,6 @@ func cause(err error) error {
 		return pathErr.Err
 	}
 	return err
-}
-
-func existsError(path string) error {
-	return fmt.Errorf("writing %s: %w; choose another name or move it away", path, fs.ErrExist)
 }
 
 // CleanStale removes the temporary files and directories in dir whose writer is gone, and

@@ -121,7 +121,10 @@ func TestAbortAfterCommitKeepsNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.ReadFrom(strings.NewReader("content")); err != nil {
+	if _, err := f.ReadFrom(strings.NewReader("con")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("tent"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.WriteAt([]byte("K"), 0); err != nil {
@@ -191,34 +194,6 @@ func TestSymlinkIsReplaced(t *testing.T) {
 	}
 	wantFile(t, store, "stored")
 	wantFile(t, link, "new")
-}
-
-func TestWriteNew(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "key")
-	if err := WriteNew(path, []byte("secret"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wantFile(t, path, "secret")
-	if err := WriteNew(path, []byte("other"), 0o600); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("error %v, want fs.ErrExist", err)
-	}
-	wantFile(t, path, "secret")
-
-	// One that appears while the content is being written.
-	late := filepath.Join(dir, "late")
-	f, err := Create(late, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(t, late, "theirs", 0o600)
-	if err := f.commitNew(); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("error %v, want fs.ErrExist", err)
-	}
-	wantFile(t, late, "theirs")
-	if diff := cmp.Diff([]string{"key", "late"}, names(t, dir)); diff != "" {
-		t.Errorf("directory (-want +got):\n%s", diff)
-	}
 }
 
 // TestFullDisk writes to a file system that holds 64 KiB.

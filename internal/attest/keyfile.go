@@ -10,8 +10,6 @@ import (
 	"os"
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
-
-	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 )
 
 // maxKeyFile bounds a key file in bytes; real ones have less than 1 KiB.
@@ -76,21 +74,47 @@ func (k *PrivateKey) WriteFiles(prefix string, o KeyOptions) error {
 	secret, public := prefix+".key", prefix+".pub"
 	for _, path := range []string{secret, public} {
 		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("writing %s: %w; choose another prefix or move it away", path, fs.ErrExist)
+			return existsError(path)
 		}
 	}
 	data, err := k.marshal(o)
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.WriteNew(secret, data, 0o600); err != nil {
+	if err := writeNew(secret, data, 0o600); err != nil {
 		return err
 	}
-	if err := atomicfile.WriteNew(public, k.public.PEM(), 0o644); err != nil {
+	if err := writeNew(public, k.public.PEM(), 0o644); err != nil {
 		os.Remove(secret)
 		return err
 	}
 	return nil
+}
+
+// writeNew writes a file that must not exist. What cannot be written whole is removed.
+func writeNew(path string, data []byte, perm fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if errors.Is(err, fs.ErrExist) {
+		return existsError(path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
+func existsError(path string) error {
+	return fmt.Errorf("writing %s: %w; choose another prefix or move it away", path, fs.ErrExist)
 }
 
 func (k *PrivateKey) marshal(o KeyOptions) ([]byte, error) {

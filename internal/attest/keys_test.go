@@ -150,6 +150,18 @@ func TestWriteFilesRefused(t *testing.T) {
 	})
 }
 
+// TestWriteNewRace has a file appear between the check and the writing.
+func TestWriteNewRace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signer.key")
+	putFile(t, path, "theirs")
+	if err := writeNew(path, []byte("ours"), 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("error %v, want fs.ErrExist", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "theirs" {
+		t.Errorf("the file holds %q (%v), want it as it was", data, err)
+	}
+}
+
 // TestParsePrivateKey has the forms in which other tools store a P-256 key.
 func TestParsePrivateKey(t *testing.T) {
 	key := newKey(t)
