@@ -22,7 +22,7 @@ type Options struct {
 	Threads   int               // threads within an operator; 0: what the machine allows
 	Level     Level             // the engine's own graph optimizations
 	Outputs   []string          // outputs to compute; nil: all
-	Profile   string            // file prefix for the engine's own profile; "" is off
+	Profile   string            // file prefix for the engine's own trace while it records; "" is off
 	SaveModel string            // where the engine writes its optimized graph; "" is nowhere
 	Strict    bool              // fail where a node would fall back to another device
 	Spin      bool              // let idle threads spin between operators
@@ -74,6 +74,8 @@ type Result struct {
 // moving data in between.
 type Timer interface {
 	// Time runs the model n times on the same inputs and returns each run's time.
+	// Outputs are written into the same memory each time: a first call with new
+	// inputs makes one more run, untimed, to learn their sizes.
 	Time(ctx context.Context, in map[string]*onnx.Tensor, n int) ([]time.Duration, error)
 }
 
@@ -97,9 +99,22 @@ type Stats struct {
 
 // Profiler is a session opened with Options.Profile.
 type Profiler interface {
-	// EndProfile stops profiling and returns the engine's trace: Chrome trace
-	// events as ONNX Runtime writes them.
+	// EndProfile stops profiling and returns the engine's trace, Chrome trace
+	// events as ONNX Runtime writes them, and removes the file that held it.
 	EndProfile() ([]byte, error)
+}
+
+// Warner is a session that kept what the engine had to say.
+type Warner interface {
+	// Warnings returns the engine's warnings so far, oldest first, in its words.
+	Warnings() []string
+}
+
+// Placer is a session whose caller can say where outputs go.
+type Placer interface {
+	// Place makes later runs write each output's bytes into the memory that
+	// alloc returns, of length n, instead of into new memory; nil undoes it.
+	Place(alloc func(n int) ([]byte, error))
 }
 
 // Info describes an engine for reports.
