@@ -1,7 +1,6 @@
 package atomicfile
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,21 +18,25 @@ type Dir struct {
 
 // TempDir makes a private temporary directory in parent. The caller ends with Remove.
 func TempDir(parent string) (*Dir, error) {
-	path, err := os.MkdirTemp(parent, TempPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
-	}
-	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		os.RemoveAll(path)
-		return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
-	}
-	if err := tryLock(lock); errors.Is(err, errLocked) {
+	const attempts = 100
+	for range attempts {
+		path, err := os.MkdirTemp(parent, TempPrefix)
+		if err != nil {
+			return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
+		}
+		name := filepath.Join(path, lockName)
+		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			os.RemoveAll(path)
+			return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
+		}
+		// As in createTemp: a CleanStale elsewhere may have come in between.
+		if tryLock(lock) != errLocked && stillNamed(lock, name) {
+			return &Dir{path, lock}, nil
+		}
 		lock.Close()
-		os.RemoveAll(path)
-		return nil, fmt.Errorf("writing in %s: a new temporary directory is already locked", parent)
 	}
-	return &Dir{path, lock}, nil
+	return nil, fmt.Errorf("no temporary directory could be kept in %s: something else removes it", parent)
 }
 
 // Remove deletes the directory and all that is in it.

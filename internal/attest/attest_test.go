@@ -200,39 +200,70 @@ func nested(depth int) json.RawMessage {
 	return json.RawMessage(strings.Repeat(`{"a":`, depth-1) + "{}" + strings.Repeat("}", depth-1))
 }
 
-// TestTamper changes one thing in good evidence. What is written with old and new is a
-// replacement in the JSON text.
+// tampering is a replacement in the JSON text of good evidence.
+type tampering struct {
+	name, old, new string
+	reason         Reason
+}
+
+// TestTamper changes one thing in good evidence.
 func TestTamper(t *testing.T) {
 	key := newKey(t)
 	ev := sign(t, key, testStatement())
+	stranger := sign(t, newKey(t), testStatement())
+	st := testStatement()
+	st.Predicate = json.RawMessage("{}")
+	otherReport := sign(t, key, st)
+	check := func(kind string, good []byte, tt tampering) {
+		t.Run(kind+"/"+tt.name, func(t *testing.T) {
+			if !bytes.Contains(good, []byte(tt.old)) {
+				t.Fatalf("the evidence does not contain %q", tt.old)
+			}
+			bad := bytes.Replace(good, []byte(tt.old), []byte(tt.new), 1)
+			v, err := Verify(bad, []PublicKey{key.PublicKey()})
+			wantRejected(t, err, tt.reason)
+			if v != nil {
+				t.Error("a rejected evidence can be read")
+			}
+		})
+	}
+	env := envelopeOf(t, ev)
+	for _, tt := range envelopeTampering(t, env, envelopeOf(t, stranger), envelopeOf(t, otherReport)) {
+		check("envelope", ev.Envelope, tt)
+		check("bundle", ev.Bundle, tt)
+	}
+	for _, tt := range bundleTampering(key.PublicKey().Fingerprint(), newKey(t).PublicKey().Fingerprint()) {
+		check("bundle", ev.Bundle, tt)
+	}
+}
+
+func envelopeOf(t *testing.T, ev *Evidence) envelope {
+	t.Helper()
 	var env envelope
 	if err := json.Unmarshal(ev.Envelope, &env); err != nil {
 		t.Fatal(err)
 	}
-	otherEnv := envelope{}
-	if err := json.Unmarshal(sign(t, newKey(t), testStatement()).Envelope, &otherEnv); err != nil {
+	return env
+}
+
+// flipByte changes one bit in what s encodes, in the byte at the place or, from -1 on
+// down, counted from the end.
+func flipByte(t *testing.T, s string, at int) string {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
 		t.Fatal(err)
 	}
-	sig, otherSig := env.Signatures[0].Sig, otherEnv.Signatures[0].Sig
-	resigned := strings.Replace(string(sign(t, key, Statement{
-		PredicateType: testPredicateType, Subjects: testStatement().Subjects, Predicate: json.RawMessage("{}"),
-	}).Envelope), `"payload":"`, `"x":"`, 1)
-	var resignedSig struct{ Signatures []signature }
-	if err := json.Unmarshal([]byte(resigned), &resignedSig); err != nil {
-		t.Fatal(err)
-	}
-	flip := func(s string, at int) string {
-		b, err := base64.StdEncoding.DecodeString(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[(at+len(b))%len(b)] ^= 1
-		return base64.StdEncoding.EncodeToString(b)
-	}
-	both := []struct {
-		name, old, new string
-		reason         Reason
-	}{
+	b[(at+len(b))%len(b)] ^= 1
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// envelopeTampering applies to an envelope alone and in a bundle. The stranger's has
+// the same statement by another key, otherReport another statement by the same key.
+func envelopeTampering(t *testing.T, env, stranger, otherReport envelope) []tampering {
+	sig, otherSig := env.Signatures[0].Sig, stranger.Signatures[0].Sig
+	flip := func(s string, at int) string { return flipByte(t, s, at) }
+	return []tampering{
 		{"payload, first byte", env.Payload, flip(env.Payload, 0), ReasonSignature},
 		{"payload, last byte", env.Payload, flip(env.Payload, -1), ReasonSignature},
 		{"payload empty", env.Payload, "", ReasonParse},
@@ -252,22 +283,23 @@ func TestTamper(t *testing.T) {
 		{"signature, last byte", sig, flip(sig, -1), ReasonSignature},
 		{"signature empty", sig, "", ReasonParse},
 		{"signature of another key", sig, otherSig, ReasonSignature},
-		{"signature of another payload", sig, resignedSig.Signatures[0].Sig, ReasonSignature},
+		{"signature of another payload", sig, otherReport.Signatures[0].Sig, ReasonSignature},
 		{"signature too long", sig, base64.StdEncoding.EncodeToString(make([]byte, 73)), ReasonParse},
 		{"no signature", `[{"sig":"` + sig + `","keyid":""}]`, "[]", ReasonParse},
 		{"signatures null", `[{"sig":"` + sig + `","keyid":""}]`, "null", ReasonParse},
 		{"second signature after", `"keyid":""}]`, `"keyid":""},{"sig":"` + otherSig + `","keyid":""}]`, ReasonParse},
 		{"second signature before", `"signatures":[`, `"signatures":[{"sig":"` + otherSig + `","keyid":""},`, ReasonParse},
 		{"same signature twice", `"keyid":""}]`, `"keyid":""},{"sig":"` + sig + `","keyid":""}]`, ReasonParse},
-		{"keyid", `"keyid":""`, `"keyid":"` + key.PublicKey().Fingerprint() + `"`, ReasonParse},
+		{"keyid", `"keyid":""`, `"keyid":"` + digestOf("key") + `"`, ReasonParse},
 		{"certificate in signature", `"keyid":""`, `"keyid":"","cert":"x"`, ReasonParse},
 		{"unknown field in envelope", `"payloadType"`, `"extra":1,"payloadType"`, ReasonParse},
 		{"not UTF-8", payloadType, "\xff", ReasonParse},
 	}
-	bundleOnly := []struct {
-		name, old, new string
-		reason         Reason
-	}{
+}
+
+// bundleTampering applies to what is around the envelope.
+func bundleTampering(hint, otherHint string) []tampering {
+	return []tampering{
 		{"mediaType", "v0.3+json", "v0.2+json", ReasonParse},
 		{"mediaType of another form", "bundle.v0.3+json", "bundle+json;version=0.3", ReasonParse},
 		{"mediaType missing", `"mediaType":"` + bundleMediaType + `",`, "", ReasonParse},
@@ -276,32 +308,12 @@ func TestTamper(t *testing.T) {
 		{"misspelt top-level field", `"verificationMaterial"`, `"verificationmaterial"`, ReasonParse},
 		{"bundle twice", `"dsseEnvelope":`, `"dsseEnvelope":{},"dsseEnvelope":`, ReasonParse},
 		{"no envelope", `"dsseEnvelope":`, `"messageSignature":`, ReasonParse},
-		{"hint of another key", key.PublicKey().Fingerprint(), newKey(t).PublicKey().Fingerprint(), ReasonSignature},
-		{"no key", `"publicKey":{"hint":"` + key.PublicKey().Fingerprint() + `"},`, "", ReasonParse},
+		{"hint of another key", hint, otherHint, ReasonSignature},
+		{"no key", `"publicKey":{"hint":"` + hint + `"},`, "", ReasonParse},
 		{"key inside", `"hint":`, `"rawBytes":"AA==","hint":`, ReasonParse},
 		{"certificate", `"publicKey":`, `"certificate":{"rawBytes":"AA=="},"publicKey":`, ReasonParse},
 		{"log entry", `"tlogEntries":[]`, `"tlogEntries":[{"logIndex":"1"}]`, ReasonParse},
 		{"timestamps", `"tlogEntries":[]`, `"tlogEntries":[],"timestampVerificationData":{"rfc3161Timestamps":[{}]}`, ReasonParse},
-	}
-	check := func(kind string, good []byte, name, from, to string, reason Reason) {
-		t.Run(kind+"/"+name, func(t *testing.T) {
-			if !bytes.Contains(good, []byte(from)) {
-				t.Fatalf("the evidence does not contain %q", from)
-			}
-			bad := bytes.Replace(good, []byte(from), []byte(to), 1)
-			v, err := Verify(bad, []PublicKey{key.PublicKey()})
-			wantRejected(t, err, reason)
-			if v != nil {
-				t.Error("a rejected evidence can be read")
-			}
-		})
-	}
-	for _, tt := range both {
-		check("envelope", ev.Envelope, tt.name, tt.old, tt.new, tt.reason)
-		check("bundle", ev.Bundle, tt.name, tt.old, tt.new, tt.reason)
-	}
-	for _, tt := range bundleOnly {
-		check("bundle", ev.Bundle, tt.name, tt.old, tt.new, tt.reason)
 	}
 }
 
