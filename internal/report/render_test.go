@@ -1,0 +1,284 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestGolden(t *testing.T) {
+	for _, f := range Formats() {
+		t.Run(f.File, func(t *testing.T) {
+			got, err := f.Render(sample())
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, f.File, got)
+		})
+	}
+	t.Run("text", func(t *testing.T) { golden(t, "report.txt", sample().Text()) })
+}
+
+// TestMinimal renders a report in which everything optional is absent.
+func TestMinimal(t *testing.T) {
+	r := &Report{Schema: SchemaURI, SchemaVersion: SchemaVersion, Verdict: Inconclusive}
+	for _, f := range Formats() {
+		out, err := f.Render(r)
+		if err != nil {
+			t.Errorf("%s: %v", f.File, err)
+		}
+		for _, bad := range []string{"NaN", "Inf", "<nil>", "%!", "no value"} {
+			if bytes.Contains(out, []byte(bad)) {
+				t.Errorf("%s contains %q", f.File, bad)
+			}
+		}
+	}
+	if !bytes.Contains(r.Text(), []byte("No requirement was stated")) {
+		t.Errorf("text: %s", r.Text())
+	}
+}
+
+// TestHostileStrings renders strings that try to break out of every format, and looks for what would have got out.
+func TestHostileStrings(t *testing.T) {
+	r := hostile()
+	for _, f := range append(Formats(), Format{"text", func(r *Report) ([]byte, error) { return r.Text(), nil }}) {
+		out, err := f.Render(r)
+		if err != nil {
+			t.Errorf("%s: %v", f.File, err)
+			continue
+		}
+		s := string(out)
+		if !utf8.ValidString(s) {
+			t.Errorf("%s is not UTF-8", f.File)
+		}
+		if i := strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }); i >= 0 {
+			t.Errorf("%s holds the control character %q: %q", f.File, s[i], s[max(i-40, 0):i+10])
+		}
+		if f.File != "report.json" && strings.ContainsRune(s, '\u202e') {
+			t.Errorf("%s holds a character that reverses text", f.File)
+		}
+		for _, line := range strings.Split(s, "\n") {
+			if strings.HasPrefix(line, "::error") || strings.HasPrefix(line, "# h") {
+				t.Errorf("%s: a foreign string begins the line %q", f.File, line)
+			}
+		}
+	}
+}
+
+func TestHTMLKeepsForeignMarkupOut(t *testing.T) {
+	out, err := hostile().HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := string(out)
+	if regexp.MustCompile(`(?i)<script|\sonload=`).MatchString(regexp.MustCompile(`&[#a-z0-9]+;`).ReplaceAllString(s, "")) && strings.Contains(s, "<script") {
+		t.Error("a script element got into the page")
+	}
+	for _, bad := range []string{"<script", "src=", "href=", "http-equiv=\"refresh", "@import", "url("} {
+		if strings.Contains(s, bad) {
+			t.Errorf("the page contains %q", bad)
+		}
+	}
+	ids := map[string]bool{}
+	for _, m := range regexp.MustCompile(` id="([^"]*)"`).FindAllStringSubmatch(s, -1) {
+		if ids[m[1]] {
+			t.Errorf("the id %q is given twice", m[1])
+		}
+		ids[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`aria-labelledby="([^"]*)"`).FindAllStringSubmatch(s, -1) {
+		for _, id := range strings.Fields(m[1]) {
+			if !ids[id] {
+				t.Errorf("the label %q does not exist", id)
+			}
+		}
+	}
+	checkBalanced(t, s)
+}
+
+// checkBalanced reads the page as XML-like tokens and holds that every element that must be closed is, in order.
+func checkBalanced(t *testing.T, page string) {
+	t.Helper()
+	dec := xml.NewDecoder(strings.NewReader(page))
+	dec.Strict = false
+	dec.AutoClose = []string{"meta", "br"}
+	dec.Entity = xml.HTMLEntity
+	for {
+		_, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("the page is not well formed: %v", err)
+		}
+	}
+}
+
+func TestMarkdownStaysSmall(t *testing.T) {
+	r := hostile()
+	long := strings.Repeat("`|<@", 5000)
+	for range 2000 {
+		r.Warnings = append(r.Warnings, long)
+		r.Gates = append(r.Gates, Gate{Name: long, Metric: long, Reason: long, Verdict: Fail})
+		r.Accuracy.Slices = append(r.Accuracy.Slices, Slice{Name: long})
+		r.Candidate.History = append(r.Candidate.History, Step{Command: long, Options: []string{long}})
+	}
+	out := r.Markdown()
+	if len(out) >= 64<<10 {
+		t.Errorf("%d bytes", len(out))
+	}
+	if !bytes.Contains(out, []byte("cosign verify-blob-attestation")) {
+		t.Error("the commands were cut off")
+	}
+}
+
+func TestMarkCode(t *testing.T) {
+	for in, want := range map[string]string{
+		"a":       "`a`",
+		"a`b":     "``a`b``",
+		"`a":      "`` `a ``",
+		"a|b":     `` + "`a\\|b`",
+		" \n ":    "",
+		"a\nb":    "`a b`",
+		"x\x00`y": "``x\ufffd`y``",
+	} {
+		if got := markCode(in); got != want {
+			t.Errorf("markCode(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestJUnitIsReadBack(t *testing.T) {
+	out, err := hostile().JUnit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s junitSuites
+	if err := xml.Unmarshal(out, &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Tests != 4 || s.Failures != 1 || s.Skipped != 1 || len(s.Suites) != 4 {
+		t.Errorf("%d tests, %d failures, %d skipped, %d suites", s.Tests, s.Failures, s.Skipped, len(s.Suites))
+	}
+}
+
+func TestSARIFIsReadBack(t *testing.T) {
+	out, err := sample().SARIF()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log sarifLog
+	if err := json.Unmarshal(out, &log); err != nil {
+		t.Fatal(err)
+	}
+	rules := map[string]bool{}
+	for _, rule := range log.Runs[0].Tool.Driver.Rules {
+		rules[rule.ID] = true
+	}
+	var levels []string
+	for _, res := range log.Runs[0].Results {
+		levels = append(levels, res.Level)
+		if !rules[res.RuleID] {
+			t.Errorf("a result names the unknown rule %q", res.RuleID)
+		}
+	}
+	if got := strings.Join(levels, " "); got != "warning error note note" {
+		t.Errorf("levels are %s", got)
+	}
+	again, err := sample().SARIF()
+	if err != nil || !bytes.Equal(out, again) {
+		t.Error("the fingerprints are not stable")
+	}
+}
+
+// TestBenchSyntax holds every line to the Go benchmark format: configuration, unit or result.
+func TestBenchSyntax(t *testing.T) {
+	line := regexp.MustCompile(`^([a-z][^\sA-Z]*: .*|Unit \S+( \S+=\S+)+|Benchmark[A-Z]\S* [0-9]+( [0-9.]+ \S+)+|)$`)
+	for _, r := range []*Report{sample(), hostile(), {}} {
+		results := 0
+		for _, l := range strings.Split(string(r.Bench()), "\n") {
+			if !line.MatchString(l) {
+				t.Errorf("not a line of the format: %q", l)
+			}
+			if strings.HasPrefix(l, "Benchmark") {
+				results++
+			}
+		}
+		if r.Latency != nil && results != 2*len(r.Latency.Series.BaselineMS) {
+			t.Errorf("%d results, want %d", results, 2*len(r.Latency.Series.BaselineMS))
+		}
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	for in, want := range map[string]string{"m.onnx": "m.onnx", "a b": "'a b'", "$(id)": "'$(id)'", "a'b": `'a'\''b'`, "": "''"} {
+		if got := shellQuote(in); got != want {
+			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)
+		}
+	}
+	r := Report{Candidate: Model{Name: "-rf", Bytes: 5 << 30}}
+	cosign := r.commands()[1]
+	if !strings.HasSuffix(cosign, " ./-rf") || !strings.HasPrefix(cosign, "COSIGN_MAX_ATTACHMENT_SIZE=6GB ") {
+		t.Errorf("cosign command: %s", cosign)
+	}
+}
+
+func TestFormatValue(t *testing.T) {
+	tests := []struct {
+		unit string
+		v    float64
+		want string
+	}{
+		{UnitFraction, 0.9125, "91.25 %"},
+		{UnitDifference, -0.00001, "0.00 pt"},
+		{UnitRatio, 0.6144, "0.614×"},
+		{UnitRatio, 12.345, "12.3×"},
+		{UnitMS, 4.2131, "4.213 ms"},
+		{UnitBytes, 14265248, "13.60 MiB"},
+		{UnitBytes, 12, "12 B"},
+		{UnitDecibel, 24.66, "24.7 dB"},
+		{UnitNats, 0.01214, "0.0121 nats"},
+		{UnitNone, 0, "0"},
+		{UnitNone, 1e-9, "1e-09"},
+	}
+	for _, tt := range tests {
+		if got := FormatValue(tt.unit, tt.v); got != tt.want {
+			t.Errorf("FormatValue(%q, %v) = %q, want %q", tt.unit, tt.v, got, tt.want)
+		}
+	}
+}
+
+func TestWrite(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "folder")
+	predicate, err := Write(dir, sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(Formats()) {
+		t.Errorf("%d files, want %d", len(entries), len(Formats()))
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil || !bytes.Equal(got, predicate) {
+		t.Errorf("report.json differs from what Write returns: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(file, sample()); err == nil {
+		t.Error("a file was taken for a folder")
+	}
+}

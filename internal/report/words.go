@@ -1,0 +1,333 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// headline says in one sentence what the verdict means.
+func (r *Report) headline() string {
+	var passed, failed, open int
+	for _, g := range r.Gates {
+		switch g.Verdict {
+		case Pass:
+			passed++
+		case Inconclusive:
+			open++
+		default:
+			failed++
+		}
+	}
+	switch r.Verdict {
+	case Pass:
+		return fmt.Sprintf("The candidate meets %s.", ofRequirements("the only requirement", "all", passed))
+	case Fail:
+		if failed == 0 {
+			return "The candidate must not replace the baseline."
+		}
+		s := fmt.Sprintf("The candidate does not meet %s.", ofRequirements("the only requirement", fmt.Sprintf("%d of", failed), len(r.Gates)))
+		if open > 0 {
+			s += fmt.Sprintf(" For %d more the evidence is too weak to decide.", open)
+		}
+		return s
+	}
+	if len(r.Gates) == 0 {
+		return "No requirement was stated, so nothing was decided."
+	}
+	return fmt.Sprintf("The evidence is too weak to decide %s.", ofRequirements("the only requirement", fmt.Sprintf("%d of", open), len(r.Gates)))
+}
+
+func ofRequirements(one, some string, n int) string {
+	if n == 1 {
+		return one
+	}
+	return fmt.Sprintf("%s %d requirements", some, n)
+}
+
+// requirement returns a gate's condition for a reader, such as "accuracy.drop ≤ 1.00 pt".
+func (g *Gate) requirement() string {
+	op := map[string]string{"<=": "≤", ">=": "≥"}[g.Operator]
+	if op == "" {
+		op = clean(g.Operator)
+	}
+	return clean(g.Metric) + " " + op + " " + FormatValue(g.Unit, g.Threshold)
+}
+
+// observation returns what a gate saw for a reader: the estimate and its interval.
+func (g *Gate) observation() string {
+	return estimate(g.Unit, g.Observed, g.CI95)
+}
+
+func estimate(unit string, v *float64, ci *Interval) string {
+	switch {
+	case v == nil:
+		return "–"
+	case ci == nil:
+		return FormatValue(unit, *v)
+	}
+	return FormatValue(unit, *v) + " " + FormatInterval(unit, *ci)
+}
+
+func value(unit string, v *float64) string { return estimate(unit, v, nil) }
+
+// A row compares one quantity of the two models, ready for a table.
+type row struct {
+	Name, Baseline, Candidate, Change string
+}
+
+// rows returns the comparison table that every human form of the report shows.
+func (r *Report) rows() []row {
+	rows := []row{
+		ratioRow("size", UnitBytes, Num(float64(r.Baseline.TotalBytes())), Num(float64(r.Candidate.TotalBytes()))),
+		{"parameters", formatCount(r.Baseline.Parameters), formatCount(r.Candidate.Parameters), ratioOf(float64(r.Baseline.Parameters), float64(r.Candidate.Parameters))},
+	}
+	if a := r.Accuracy; a != nil {
+		unit, diff := a.units()
+		if a.Metric != "" {
+			rows = append(rows, row{clean(a.Metric), value(unit, a.Baseline), value(unit, a.Candidate), signed(diff, a.Delta, a.CI95)})
+		}
+		if a.ECE != nil {
+			rows = append(rows, row{"calibration error", value(UnitFraction, a.ECE.Baseline), value(UnitFraction, a.ECE.Candidate), signed(UnitDifference, a.ECE.Delta, a.ECE.CI95)})
+		}
+	}
+	if l := r.Latency; l != nil {
+		rows = append(rows, row{"latency, median", value(UnitMS, l.BaselineMS), value(UnitMS, l.CandidateMS), estimate(UnitRatio, l.Ratio, l.CI95)})
+		for _, q := range []struct {
+			name string
+			q    *Quantile
+		}{{"latency, 90th percentile", l.P90}, {"latency, 95th percentile", l.P95}, {"latency, 99th percentile", l.P99}} {
+			if q.q != nil {
+				rows = append(rows, ratioRow(q.name, UnitMS, &q.q.BaselineMS, &q.q.CandidateMS))
+			}
+		}
+		if l.ColdStart != nil {
+			rows = append(rows, ratioRow("cold start", UnitMS, l.ColdStart.BaselineMS, l.ColdStart.CandidateMS))
+		}
+		if m := l.Memory; m != nil {
+			rows = append(rows, ratioRow("peak memory", UnitBytes, Num(float64(m.BaselinePeakBytes)), Num(float64(m.CandidatePeakBytes))))
+		}
+		if e := l.Energy; e != nil && e.BaselineMJ != nil && e.CandidateMJ != nil {
+			rows = append(rows, row{"energy per inference", significant(*e.BaselineMJ, 3) + " mJ", significant(*e.CandidateMJ, 3) + " mJ", ratioOf(*e.BaselineMJ, *e.CandidateMJ)})
+		}
+	}
+	return rows
+}
+
+func ratioRow(name, unit string, b, c *float64) row {
+	out := row{name, value(unit, b), value(unit, c), "–"}
+	if b != nil && c != nil {
+		out.Change = ratioOf(*b, *c)
+	}
+	return out
+}
+
+func ratioOf(b, c float64) string {
+	if b <= 0 {
+		return "–"
+	}
+	return FormatValue(UnitRatio, c/b)
+}
+
+// signed is estimate with an explicit plus.
+func signed(unit string, v *float64, ci *Interval) string {
+	s := estimate(unit, v, ci)
+	if v != nil && *v > 0 {
+		s = "+" + s
+	}
+	return s
+}
+
+// units returns the units of the metric itself and of a difference of it.
+func (a *Accuracy) units() (metric, difference string) {
+	if a.Task == TaskClassification {
+		return UnitFraction, UnitDifference
+	}
+	return UnitNone, UnitNone
+}
+
+// facts returns the figures that compare the outputs themselves, as pairs of name and value.
+func (a *Accuracy) facts() [][2]string {
+	var out [][2]string
+	add := func(name, unit string, v *float64, ci *Interval) {
+		if v != nil {
+			out = append(out, [2]string{name, estimate(unit, v, ci)})
+		}
+	}
+	out = append(out, [2]string{"samples compared", formatCount(a.N)})
+	if a.NRequired != nil {
+		out = append(out, [2]string{"samples that the margin needs", formatCount(*a.NRequired)})
+	}
+	add("p value of no difference (McNemar)", UnitNone, a.PValue, nil)
+	add("agreement of predictions", UnitFraction, a.Agreement, a.AgreementCI95)
+	if f := a.Flips; f != nil {
+		out = append(out, [2]string{"predictions that changed", formatCount(f.Changed)})
+		for _, c := range []struct {
+			name string
+			n    *int
+		}{{"right to wrong", f.RightToWrong}, {"wrong to right", f.WrongToRight}, {"wrong to another wrong", f.WrongToOther}} {
+			if c.n != nil {
+				out = append(out, [2]string{c.name, formatCount(*c.n)})
+			}
+		}
+	}
+	add("KL divergence, mean", UnitNats, a.KL, a.KLCI95)
+	add("KL divergence, 95th percentile", UnitNats, a.KLP95, nil)
+	add("signal to quantization noise", UnitDecibel, a.SQNR, a.SQNRCI95)
+	if a.Identical {
+		out = append(out, [2]string{"outputs", "bitwise identical"})
+	}
+	return out
+}
+
+// facts returns the figures of the explanation section as pairs of name and value.
+func (e *Explanation) facts() [][2]string {
+	out := [][2]string{{"method", clean(e.Method)}, {"samples", formatCount(e.Samples)}}
+	add := func(name, unit string, v *float64, ci *Interval) {
+		if v != nil {
+			out = append(out, [2]string{name, estimate(unit, v, ci)})
+		}
+	}
+	add("rank correlation, median", UnitNone, e.Spearman, e.CI95)
+	add("rank correlation, 10th percentile", UnitNone, e.SpearmanP10, nil)
+	add(fmt.Sprintf("overlap of the top %d features", e.TopK), UnitFraction, e.TopKJaccard, e.TopKCI95)
+	add("cosine, median", UnitNone, e.Cosine, e.CosineCI95)
+	add("noise floor (baseline with itself, other perturbations)", UnitNone, e.NoiseFloor, nil)
+	add("self check (baseline with itself, same perturbations)", UnitNone, e.SelfCheck, nil)
+	add("cross-faithfulness", UnitRatio, e.CrossFaithfulness, nil)
+	add("perturbations without any effect on the candidate", UnitFraction, e.DeadPerturbations, nil)
+	if e.DeadMaps > 0 {
+		out = append(out, [2]string{"constant maps", formatCount(e.DeadMaps)})
+	}
+	return out
+}
+
+// facts returns how the latency was measured and how quiet the machine was.
+func (l *Latency) facts() [][2]string {
+	out := [][2]string{{"interleaved pairs", formatCount(l.Pairs)}, {"process restarts", formatCount(l.Processes)}}
+	count := func(name string, n int) {
+		if n > 0 {
+			out = append(out, [2]string{name, formatCount(n)})
+		}
+	}
+	count("samples per inference", l.Batch)
+	count("inferences per element", l.Iterations)
+	count("warm-up inferences", l.Warmup)
+	add := func(name, unit string, v *float64) {
+		if v != nil {
+			out = append(out, [2]string{name, value(unit, v)})
+		}
+	}
+	add("smallest change that would have been found", UnitFraction, l.MinEffect)
+	if n := l.Noise; n != nil {
+		add("autocorrelation at lag 1", UnitNone, n.Lag1)
+		add("p value of no trend (Mann-Kendall)", UnitNone, n.TrendP)
+		add("time stolen by the hypervisor", UnitFraction, n.Steal)
+		if n.Throttled != nil {
+			out = append(out, [2]string{"periods throttled", formatCount(*n.Throttled)})
+		}
+		if n.ContextSwitches != nil {
+			out = append(out, [2]string{"involuntary context switches", formatCount(*n.ContextSwitches)})
+		}
+	}
+	return out
+}
+
+// facts returns what the measurement ran on.
+func (e *Environment) facts() [][2]string {
+	var out [][2]string
+	add := func(name, v string) {
+		if v = strings.TrimSpace(clean(v)); v != "" {
+			out = append(out, [2]string{name, v})
+		}
+	}
+	add("tool", e.Tool)
+	add("runtime", strings.TrimSpace(e.Runtime.Name+" "+e.Runtime.Version))
+	add("execution provider", e.Runtime.Provider)
+	add("runtime library, SHA-256", e.Runtime.SHA256)
+	add("device", e.Device)
+	if e.FallbackNodes != nil {
+		add("nodes that fell back to the CPU", formatCount(*e.FallbackNodes))
+	}
+	add("system", strings.TrimSpace(e.OS+" "+e.Kernel))
+	add("processor", e.CPU)
+	if e.Cores > 0 {
+		add("processors usable", formatCount(e.Cores))
+	}
+	add("instruction sets", strings.Join(e.ISA, ", "))
+	if e.Threads > 0 {
+		add("threads per session", formatCount(e.Threads))
+	}
+	add("frequency governor", e.Governor)
+	if c := e.Container; c != nil {
+		var limits []string
+		if c.CPUQuota != nil {
+			limits = append(limits, significant(*c.CPUQuota, 3)+" CPUs")
+		}
+		if c.CPUSet != "" {
+			limits = append(limits, "cpuset "+c.CPUSet)
+		}
+		if c.MemoryBytes > 0 {
+			limits = append(limits, formatBytes(float64(c.MemoryBytes))+" of memory")
+		}
+		add("container limits", strings.Join(limits, ", "))
+	}
+	add("graphics processor", strings.Join(e.GPU, ", "))
+	add("graphics driver", e.Driver)
+	return out
+}
+
+// facts describes the data.
+func (d *Data) facts() [][2]string {
+	var out [][2]string
+	add := func(name, v string) {
+		if v != "" {
+			out = append(out, [2]string{name, clean(v)})
+		}
+	}
+	add("name", d.Name)
+	add("origin", map[string]string{OriginFiles: "the user's own files", OriginSynthetic: "generated inputs"}[d.Origin])
+	add("SHA-256 of the rows", d.Digest)
+	add("samples", formatCount(d.Samples))
+	add("labelled", map[bool]string{true: "yes", false: "no"}[d.Labelled])
+	if d.Classes > 0 {
+		add("classes", formatCount(d.Classes))
+	}
+	add("preprocessing", d.Preprocess)
+	add("SHA-256 of the preprocessing", d.PreprocessDigest)
+	if d.CalibrationOverlap != nil {
+		add("rows shared with the calibration data", formatCount(*d.CalibrationOverlap))
+	}
+	return out
+}
+
+// commands returns the lines with which a reader checks the evidence beside the report, with the same file names as Write and
+// the signing step use. POSIX shell quoting keeps a hostile file name one argument.
+func (r *Report) commands() []string {
+	name := plain(r.Candidate.Name)
+	if strings.HasPrefix(name, "-") {
+		name = "./" + name
+	}
+	candidate := shellQuote(name)
+	lines := []string{
+		"lapidary verify evidence.sigstore.json --key lapidary.pub --model " + candidate,
+		"cosign verify-blob-attestation --key lapidary.pub --bundle evidence.sigstore.json --type " + PredicateType + " --insecure-ignore-tlog " + candidate,
+	}
+	if r.Candidate.Bytes >= cosignLimit {
+		lines[1] = fmt.Sprintf("COSIGN_MAX_ATTACHMENT_SIZE=%dGB ", int(math.Ceil(float64(r.Candidate.Bytes)/1e9))) + lines[1]
+	}
+	return lines
+}
+
+// cosignLimit is the size in bytes from which cosign asks for an explicit limit.
+const cosignLimit = 128_000_000
+
+func shellQuote(s string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/+=:@%,", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
