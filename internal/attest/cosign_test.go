@@ -17,7 +17,7 @@ import (
 const cosignModule = "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
 
 // findCosign returns a cosign from the PATH or the user's cache, into which it builds
-// one where LAPIDARY_COSIGN=build. That takes minutes and about 2 GB of memory.
+// one where LAPIDARY_COSIGN=build. That takes minutes and the network.
 func findCosign(t *testing.T) string {
 	t.Helper()
 	if path, err := exec.LookPath("cosign"); err == nil {
