@@ -82,7 +82,7 @@ func decide(r *report.Report, m Metric, g report.Gate, read reading) (report.Ver
 		return report.Fail, why
 	}
 	if g.Unit == report.UnitDifference && g.Threshold >= 1 {
-		return report.Fail, fmt.Sprintf("the limit %s allows any loss; write %vpt for %v percentage points", report.FormatValue(g.Unit, g.Threshold), g.Threshold, g.Threshold)
+		return report.Fail, fmt.Sprintf("the limit %s allows any loss; write %vpt for %v percentage points", report.FormatLimit(g.Unit, g.Threshold), g.Threshold, g.Threshold)
 	}
 	switch {
 	case read.best:
@@ -162,7 +162,7 @@ func sides(operator string) (good, bad string) {
 
 func byValue(g report.Gate) (report.Verdict, string) {
 	good, bad := sides(g.Operator)
-	value, limit := report.FormatValue(g.Unit, *g.Observed), report.FormatValue(g.Unit, g.Threshold)
+	value, limit := report.FormatValue(g.Unit, *g.Observed), report.FormatLimit(g.Unit, g.Threshold)
 	if holds(g.Operator, *g.Observed, g.Threshold) {
 		return report.Pass, fmt.Sprintf("%s is %s the limit %s", value, good, limit)
 	}
@@ -172,7 +172,7 @@ func byValue(g report.Gate) (report.Verdict, string) {
 func byInterval(g report.Gate) (report.Verdict, string) {
 	good, bad := sides(g.Operator)
 	lo, hi := holds(g.Operator, g.CI95[0], g.Threshold), holds(g.Operator, g.CI95[1], g.Threshold)
-	ci, limit := report.FormatInterval(g.Unit, *g.CI95), report.FormatValue(g.Unit, g.Threshold)
+	ci, limit := report.FormatInterval(g.Unit, *g.CI95), report.FormatLimit(g.Unit, g.Threshold)
 	switch {
 	case lo && hi:
 		return report.Pass, fmt.Sprintf("the whole 95 %% interval %s is %s the limit %s", ci, good, limit)

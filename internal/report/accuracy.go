@@ -2,11 +2,11 @@ package report
 
 // Accuracy compares the predictions of the two models on the same samples.
 type Accuracy struct {
-	Task      string   `json:"task"`                             // what the outputs were read as: classification, regression or tensor
-	Metric    string   `json:"metric,omitempty"`                 // name of the metric against labels, such as top1 or mae; absent without labels
-	Better    string   `json:"better,omitempty" schema:"better"` // "higher" or "lower": the metric's good direction
-	Baseline  *float64 `json:"baseline,omitempty"`               // the metric of the baseline, a fraction for top1
-	Candidate *float64 `json:"candidate,omitempty"`              // the metric of the candidate
+	Task      string   `json:"task" schema:"classification|regression|tensor"` // what the outputs were read as: classification, regression or tensor
+	Metric    string   `json:"metric,omitempty"`                               // name of the metric against labels, such as top1 or mae; absent without labels
+	Better    string   `json:"better,omitempty" schema:"higher|lower"`         // "higher" or "lower": the metric's good direction
+	Baseline  *float64 `json:"baseline,omitempty"`                             // the metric of the baseline, a fraction for top1
+	Candidate *float64 `json:"candidate,omitempty"`                            // the metric of the candidate
 
 	Delta     *float64  `json:"delta,omitempty"`                     // candidate − baseline, paired
 	CI95      *Interval `json:"ci95,omitempty"`                      // interval of delta

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,7 +20,7 @@ func gateChart(id string, g *Gate) template.HTML {
 		values = append(values, g.CI95[0], g.CI95[1])
 	}
 	s := newScale(4, w-4, 0.18, values...)
-	d := newDrawing(id, w, h, g.Name+": "+string(g.Verdict), "Observed "+g.observation()+" against the limit "+FormatValue(g.Unit, g.Threshold)+". The shaded side is the good one.")
+	d := newDrawing(id, w, h, g.Name+": "+string(g.Verdict), "Observed "+g.observation()+" against the limit "+FormatLimit(g.Unit, g.Threshold)+". The shaded side is the good one.")
 	limit := s.at(g.Threshold)
 	if strings.HasPrefix(g.Operator, "<") {
 		d.rect("good", s.from, mid-9, limit-s.from, 18)
@@ -33,7 +34,7 @@ func gateChart(id string, g *Gate) template.HTML {
 	}
 	d.circle("dot v-"+verdictClass(g.Verdict), s.at(*g.Observed), mid, 4.5)
 	label := min(max(limit, 46), w-46)
-	d.text("small", "middle", label, h-2, "limit "+FormatValue(g.Unit, g.Threshold))
+	d.text("small", "middle", label, h-2, "limit "+FormatLimit(g.Unit, g.Threshold))
 	return d.html()
 }
 
@@ -98,7 +99,7 @@ func latencyChart(l *Latency) template.HTML {
 }
 
 // pairsChart draws the ratio of every pair in the order of measurement: a drift of the machine would show as a slope.
-func pairsChart(l *Latency) template.HTML {
+func pairsChart(l *Latency, gates []Gate) template.HTML {
 	if l.Series == nil || l.Ratio == nil || l.CI95 == nil {
 		return ""
 	}
@@ -114,13 +115,23 @@ func pairsChart(l *Latency) template.HTML {
 		return ""
 	}
 	const w, h, left = 760, 176, 52
-	s := newScale(h-26, 8, 0.06, append(ratios, l.CI95[0], l.CI95[1])...)
+	values := append([]float64{l.CI95[0], l.CI95[1]}, ratios...)
+	limit := slices.IndexFunc(gates, func(g Gate) bool { return g.Metric == "latency.ratio" })
+	if limit >= 0 {
+		values = append(values, gates[limit].Threshold)
+	}
+	s := newScale(h-26, 8, 0.08, values...)
 	x := scale{0, float64(len(ratios) - 1), left + 8, w - 12}
 	d := newDrawing("pairs", w, h, "Ratio of every pair in the order of measurement",
 		fmt.Sprintf("%d pairs; the band is the 95 %% interval of the median ratio %s.", len(ratios), estimate(UnitRatio, l.Ratio, l.CI95)))
 	for _, t := range s.ticks(4) {
 		d.line("grid", left, s.at(t), w-4, s.at(t))
 		d.text("small", "end", left-6, s.at(t)+4, tickLabel(UnitRatio, t)+"×")
+	}
+	if limit >= 0 {
+		y := s.at(gates[limit].Threshold)
+		d.line("limit", left, y, w-4, y)
+		d.text("small", "end", w-4, y+14, "limit "+FormatLimit(UnitRatio, gates[limit].Threshold))
 	}
 	d.rect("band", left, s.at(l.CI95[1]), w-4-left, max(s.at(l.CI95[0])-s.at(l.CI95[1]), 1))
 	for i, r := range ratios {
@@ -132,19 +143,19 @@ func pairsChart(l *Latency) template.HTML {
 
 // slicesChart draws each slice's change with its interval, one line per slice.
 func slicesChart(a *Accuracy, limit int) template.HTML {
-	slices := a.Slices[:min(limit, len(a.Slices))]
+	shown := a.Slices[:min(limit, len(a.Slices))]
 	values := []float64{0}
-	for _, s := range slices {
+	for _, s := range shown {
 		if s.Delta == nil || s.CI95 == nil {
 			return ""
 		}
 		values = append(values, *s.Delta, s.CI95[0], s.CI95[1])
 	}
-	if len(slices) == 0 {
+	if len(shown) == 0 {
 		return ""
 	}
 	const w, row, left, right = 760, 24.0, 210.0, 640.0
-	h := row*float64(len(slices)) + 44
+	h := row*float64(len(shown)) + 44
 	_, unit := a.units()
 	s := newScale(left, right, 0.05, values...)
 	d := newDrawing("slices", w, h, "Change of "+a.Metric+" within each slice", "Point: candidate minus baseline. Line: 95 % interval of that slice alone.")
@@ -157,7 +168,7 @@ func slicesChart(a *Accuracy, limit int) template.HTML {
 		d.text("small", "middle", s.at(t), h-22, tickLabel(unit, t))
 	}
 	d.text("small", "end", right, h-5, "candidate − baseline, "+axisUnit(unit))
-	for i, sl := range slices {
+	for i, sl := range shown {
 		y := row*float64(i) + 16
 		d.text("label", "end", left-10, y+4, cut(clean(sl.Name), 28))
 		class := "v-neutral"
@@ -189,7 +200,7 @@ func flipsChart(f *Flips) template.HTML {
 			n           int
 		}{"wrong to another wrong", "v-neutral", *f.WrongToOther})
 	}
-	const w, row, left = 760, 28.0, 190.0
+	const w, row, left = 760, 24.0, 190.0
 	most := 1
 	desc := ""
 	for _, b := range bars {
@@ -199,9 +210,9 @@ func flipsChart(f *Flips) template.HTML {
 	d := newDrawing("flips", w, row*float64(len(bars))+4, "Samples whose prediction changed", desc)
 	for i, b := range bars {
 		y := row*float64(i) + 4
-		d.text("label", "end", left-10, y+15, b.name)
-		d.rect("bar "+b.class, left, y, float64(b.n)/float64(most)*(w-left-70), 20)
-		d.text("label", "start", left+float64(b.n)/float64(most)*(w-left-70)+8, y+15, formatCount(b.n))
+		d.text("label", "end", left-10, y+12, b.name)
+		d.rect("bar "+b.class, left, y, float64(b.n)/float64(most)*(w-left-70), 15)
+		d.text("label", "start", left+float64(b.n)/float64(most)*(w-left-70)+8, y+12, formatCount(b.n))
 	}
 	return d.html()
 }
@@ -236,7 +247,7 @@ func similarityChart(e *Explanation, gates []Gate) template.HTML {
 		if gates[i].Metric == "explanation.spearman" {
 			x := s.at(gates[i].Threshold)
 			d.line("limit", x, mid-14, x, mid+24)
-			d.text("small", "middle", min(x, w-60), mid+40, "limit "+FormatValue(UnitNone, gates[i].Threshold))
+			d.text("small", "middle", min(x, w-60), mid+40, "limit "+FormatLimit(UnitNone, gates[i].Threshold))
 			break
 		}
 	}
@@ -245,7 +256,7 @@ func similarityChart(e *Explanation, gates []Gate) template.HTML {
 	}
 	x := s.at(*e.Spearman)
 	d.circle("dot c-candidate", x, mid, 5)
-	d.text("label", "middle", min(x, w-90), mid-20, "median "+estimate(UnitNone, e.Spearman, e.CI95))
+	d.text("label", "middle", min(x, w-108), mid-20, "median "+estimate(UnitNone, e.Spearman, e.CI95))
 	return d.html()
 }
 

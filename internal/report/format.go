@@ -42,9 +42,35 @@ func FormatValue(unit string, v float64) string {
 	return significant(v, 3)
 }
 
-// FormatInterval returns the two ends as FormatValue shows them, in brackets.
+// FormatLimit returns a threshold for a reader: in the same units as FormatValue, but unrounded, since a limit is stated and not measured.
+func FormatLimit(unit string, v float64) string {
+	exact := func(v float64) string { return strconv.FormatFloat(v, 'g', 10, 64) }
+	switch unit {
+	case UnitFraction:
+		return exact(100*v) + " %"
+	case UnitDifference:
+		return exact(100*v) + " pt"
+	case UnitRatio:
+		return exact(v) + "×"
+	case UnitBytes:
+		return formatBytes(v)
+	case UnitNone:
+		return exact(v)
+	}
+	return exact(v) + " " + unit
+}
+
+// FormatInterval returns the two ends as FormatValue shows them, in brackets and without repeating the unit.
 func FormatInterval(unit string, ci Interval) string {
-	return "[" + FormatValue(unit, ci[0]) + ", " + FormatValue(unit, ci[1]) + "]"
+	lo, hi := FormatValue(unit, ci[0]), FormatValue(unit, ci[1])
+	if unit == UnitBytes {
+		return "[" + lo + ", " + hi + "]"
+	}
+	bare := func(s string) string {
+		s, _, _ = strings.Cut(s, " ")
+		return strings.TrimSuffix(s, "×")
+	}
+	return "[" + bare(lo) + ", " + bare(hi) + "]"
 }
 
 // trim rounds to the given number of decimals and never returns a negative zero.

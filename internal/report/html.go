@@ -38,9 +38,9 @@ type gateView struct {
 }
 
 type latencyView struct {
-	Chart, Pairs, Ratio template.HTML
-	Facts               [][2]string
-	Quantiles           [][3]string
+	Chart, Pairs template.HTML
+	Facts        [][2]string
+	Quantiles    [][3]string
 }
 
 type accuracyView struct {
@@ -67,9 +67,9 @@ type mapView struct {
 // and by a screen reader.
 func (r *Report) HTML() ([]byte, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"clean": clean, "short": func(s string) string { return shortDigest(clean(s)) }, "count": formatCount[int],
+		"clean": clean, "count": formatCount[int],
 		"bytes": func(n int64) string { return formatBytes(float64(n)) }, "join": func(s []string) string { return clean(strings.Join(s, " ")) },
-		"first": firstN, "left": func(n, limit int) int { return max(n-limit, 0) }, "inc": func(i int) int { return i + 1 },
+		"first": firstN, "halves": halves,
 		"number": func(v *float64) string { return value(UnitNone, v) }, "verified": verifiedWord, "class": verdictClass, "title": titleCase,
 	}).Parse(htmlTemplate)
 	if err != nil {
@@ -80,6 +80,14 @@ func (r *Report) HTML() ([]byte, error) {
 		return nil, fmt.Errorf("rendering the HTML report: %v", err)
 	}
 	return b.Bytes(), nil
+}
+
+// halves splits a digest where a narrow page may break it; elsewhere it stays in one piece for copying.
+func halves(s string) []string {
+	if s = clean(s); len(s) != 64 {
+		return []string{s}
+	}
+	return []string{s[:32], s[32:]}
 }
 
 // firstN returns at most n elements of one of the report's lists.
@@ -147,13 +155,7 @@ func (r *Report) page() *page {
 
 func (r *Report) latencyView() *latencyView {
 	l := r.Latency
-	v := &latencyView{Chart: latencyChart(l), Pairs: pairsChart(l), Facts: l.facts()}
-	for i := range r.Gates {
-		if r.Gates[i].Metric == "latency.ratio" {
-			v.Ratio = gateChart("ratio", &r.Gates[i])
-			break
-		}
-	}
+	v := &latencyView{Chart: latencyChart(l), Pairs: pairsChart(l, r.Gates), Facts: l.facts()}
 	for _, q := range []struct {
 		name string
 		q    *Quantile

@@ -10,11 +10,15 @@ import (
 // JSON returns the canonical form of the report: indented by two spaces, fields in the order of their declaration, one final
 // newline; equal reports give equal bytes. It fails where a number is not finite (see [Report.Normalize]).
 func (r *Report) JSON() ([]byte, error) {
+	out := *r
+	if out.Gates == nil {
+		out.Gates = []Gate{}
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
+	if err := enc.Encode(out); err != nil {
 		return nil, fmt.Errorf("encoding the report: %v", err)
 	}
 	return buf.Bytes(), nil

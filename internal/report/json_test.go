@@ -125,3 +125,10 @@ func TestCheckSchema(t *testing.T) {
 		}
 	}
 }
+
+func TestJSONOfNoGates(t *testing.T) {
+	out, err := (&Report{}).JSON()
+	if err != nil || !strings.Contains(string(out), `"gates": []`) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

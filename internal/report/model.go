@@ -39,7 +39,7 @@ type Step struct {
 
 // Data describes the validation data without containing any of it.
 type Data struct {
-	Origin             string `json:"origin" schema:"origin"`                       // "files" for the user's own data, "synthetic" for generated inputs
+	Origin             string `json:"origin" schema:"files|synthetic"`              // "files" for the user's own data, "synthetic" for generated inputs
 	Name               string `json:"name,omitempty"`                               // base name of the file or folder, or the generator with its options
 	Digest             string `json:"digest" schema:"sha256"`                       // digest over the rows in order, labels included
 	Samples            int    `json:"samples" schema:"count"`                       // number of rows

@@ -26,23 +26,26 @@ func CI(lo, hi float64) *Interval {
 
 func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// finite reports whether every number that the value must have can be stated.
-func (q Quantile) finite() bool  { return isFinite(q.BaselineMS) && isFinite(q.CandidateMS) }
-func (iv Interval) finite() bool { return isFinite(iv[0]) && isFinite(iv[1]) }
-func (h Histogram) finite() bool { return allFinite(h.EdgesMS) }
-func (s Series) finite() bool    { return allFinite(s.BaselineMS) && allFinite(s.CandidateMS) }
-func (m Map) finite() bool       { return allFinite(m.Baseline) && allFinite(m.Candidate) }
+// statable reports whether the value holds every number that it must have.
+func (q Quantile) statable() bool  { return isFinite(q.BaselineMS) && isFinite(q.CandidateMS) }
+func (iv Interval) statable() bool { return isFinite(iv[0]) && isFinite(iv[1]) }
+func (h Histogram) statable() bool {
+	return allFinite(h.EdgesMS) && len(h.Baseline) > 0 && len(h.Candidate) > 0
+}
+func (s Series) statable() bool { return allFinite(s.BaselineMS) && allFinite(s.CandidateMS) }
+func (m Map) statable() bool    { return allFinite(m.Baseline) && allFinite(m.Candidate) }
 
+// allFinite reports whether there are numbers and all of them are finite.
 func allFinite(vs []float64) bool {
 	for _, v := range vs {
 		if !isFinite(v) {
 			return false
 		}
 	}
-	return true
+	return len(vs) > 0
 }
 
-// Normalize removes every optional number, interval, quantile, histogram and map that holds NaN or an infinity, and states the
+// Normalize removes every optional number, interval, quantile, histogram and map that holds NaN or an infinity or lacks its numbers, and states the
 // times in UTC without a monotonic reading. After it the report can be encoded unless a gate's threshold is not finite.
 func (r *Report) Normalize() {
 	r.Started = r.Started.UTC().Round(0)
@@ -87,8 +90,8 @@ func statable(v reflect.Value) bool {
 	if v.Kind() == reflect.Float64 {
 		return isFinite(v.Float())
 	}
-	if f, ok := v.Interface().(interface{ finite() bool }); ok {
-		return f.finite()
+	if f, ok := v.Interface().(interface{ statable() bool }); ok {
+		return f.statable()
 	}
 	return true
 }

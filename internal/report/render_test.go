@@ -80,9 +80,6 @@ func TestHTMLKeepsForeignMarkupOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := string(out)
-	if regexp.MustCompile(`(?i)<script|\sonload=`).MatchString(regexp.MustCompile(`&[#a-z0-9]+;`).ReplaceAllString(s, "")) && strings.Contains(s, "<script") {
-		t.Error("a script element got into the page")
-	}
 	for _, bad := range []string{"<script", "src=", "href=", "http-equiv=\"refresh", "@import", "url("} {
 		if strings.Contains(s, bad) {
 			t.Errorf("the page contains %q", bad)
@@ -110,7 +107,7 @@ func checkBalanced(t *testing.T, page string) {
 	t.Helper()
 	dec := xml.NewDecoder(strings.NewReader(page))
 	dec.Strict = false
-	dec.AutoClose = []string{"meta", "br"}
+	dec.AutoClose = []string{"meta", "br", "wbr"}
 	dec.Entity = xml.HTMLEntity
 	for {
 		_, err := dec.Token()

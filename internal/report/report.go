@@ -54,10 +54,10 @@ type Report struct {
 
 // Tool identifies the program that made the report.
 type Tool struct {
-	Name    string `json:"name"`                               // program name
-	Version string `json:"version"`                            // release or module version
-	SHA256  string `json:"sha256,omitempty" schema:"sha256"`   // digest of the executable file
-	Command string `json:"command,omitempty" schema:"command"` // the command line that made the report, without secrets
+	Name    string `json:"name"`                             // program name
+	Version string `json:"version"`                          // release or module version
+	SHA256  string `json:"sha256,omitempty" schema:"sha256"` // digest of the executable file
+	Command string `json:"command,omitempty"`                // the command line that made the report, without secrets
 }
 
 // Skip says that a section was left out and why.
@@ -74,15 +74,15 @@ type Policy struct {
 
 // Gate is one requirement and its outcome.
 type Gate struct {
-	Name      string    `json:"name"`               // unique within the report
-	Metric    string    `json:"metric"`             // path into the report, or a derived metric such as bytes_ratio
-	Unit      string    `json:"unit,omitempty"`     // unit of threshold and observed: fraction, difference (of fractions), ratio, dB, nats, ms or bytes; absent for a plain number
-	Operator  string    `json:"operator"`           // one of <=, >=, <, >
-	Threshold float64   `json:"threshold"`          // the limit, in the metric's unit
-	Observed  *float64  `json:"observed,omitempty"` // point estimate; absent when the metric is missing
-	CI95      *Interval `json:"ci95,omitempty"`     // 95 % confidence interval; absent when the metric is exact
-	Verdict   Verdict   `json:"verdict"`            // of this gate alone
-	Reason    string    `json:"reason"`             // one sentence that explains the verdict
+	Name      string    `json:"name"`                        // unique within the report
+	Metric    string    `json:"metric"`                      // path into the report, or a derived metric such as bytes_ratio
+	Unit      string    `json:"unit,omitempty"`              // unit of threshold and observed: fraction, difference (of fractions), ratio, dB, nats, ms or bytes; absent for a plain number
+	Operator  string    `json:"operator" schema:"<=|>=|<|>"` // one of <=, >=, <, >
+	Threshold float64   `json:"threshold"`                   // the limit, in the metric's unit
+	Observed  *float64  `json:"observed,omitempty"`          // point estimate; absent when the metric is missing
+	CI95      *Interval `json:"ci95,omitempty"`              // 95 % confidence interval; absent when the metric is exact
+	Verdict   Verdict   `json:"verdict"`                     // of this gate alone
+	Reason    string    `json:"reason"`                      // one sentence that explains the verdict
 }
 
 // Interval is a closed interval [lo, hi].

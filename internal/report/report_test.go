@@ -17,7 +17,7 @@ func TestNormalizeDropsWhatCannotBeStated(t *testing.T) {
 			Outputs: []OutputDistance{{Name: "y", SQNR: &inf, MaxAbs: Num(1)}},
 		},
 		Latency:     &Latency{P90: &Quantile{BaselineMS: 1, CandidateMS: nan}, P50: &Quantile{BaselineMS: 1, CandidateMS: 2, BaselineCI95: &Interval{nan, 1}}},
-		Explanation: &Explanation{MeanMap: &Map{Baseline: []float64{inf}}, Maps: []Map{{ID: "a", Baseline: []float64{nan}}, {ID: "b"}}},
+		Explanation: &Explanation{MeanMap: &Map{Baseline: []float64{inf}}, Maps: []Map{{ID: "a", Baseline: []float64{nan}, Candidate: []float64{1}}, {ID: "b", Baseline: []float64{1}, Candidate: []float64{2}}, {ID: "c"}}},
 	}
 	r.Normalize()
 	want := Report{
@@ -27,7 +27,7 @@ func TestNormalizeDropsWhatCannotBeStated(t *testing.T) {
 			Outputs:   []OutputDistance{{Name: "y", MaxAbs: Num(1)}},
 		},
 		Latency:     &Latency{P50: &Quantile{BaselineMS: 1, CandidateMS: 2}},
-		Explanation: &Explanation{Maps: []Map{{ID: "b"}}},
+		Explanation: &Explanation{Maps: []Map{{ID: "b", Baseline: []float64{1}, Candidate: []float64{2}}}},
 	}
 	want.Finished = want.Finished.UTC()
 	if d := cmp.Diff(want, r); d != "" {

@@ -44,15 +44,15 @@ func sample() *Report {
 			GPU:       []string{"NVIDIA L4"}, Driver: "570.86.15",
 		},
 		Accuracy: sampleAccuracy(), Latency: sampleLatency(), Explanation: sampleExplanation(),
-		Skipped:  []Skip{{Section: "latency.energy", Reason: "this machine has no readable energy counter"}},
+		Skipped:  []Skip{{Section: "latency.throughput", Reason: "only single inferences were asked for"}},
 		Warnings: []string{"the step quantize of mobilenet.int8.onnx was not verified by execution"},
 		Policy:   &Policy{Source: "lapidary.yaml", SHA256: digest("policy")},
 	}
 	r.Gates = []Gate{
 		{Name: "max-drop", Metric: "accuracy.drop", Unit: UnitDifference, Operator: "<=", Threshold: 0.01, Observed: Num(0.0045), CI95: CI(-0.001, 0.0105), Verdict: Inconclusive,
-			Reason: "the 95 % interval [-0.10 pt, 1.05 pt] contains the limit 1.00 pt; about 2,900 samples would decide at this rate of disagreement, 2,000 were given"},
+			Reason: "the 95 % interval [-0.10, 1.05] contains the limit 1 pt; about 2,900 samples would decide at this rate of disagreement, 2,000 were given"},
 		{Name: "max-latency-ratio", Metric: "latency.ratio", Unit: "ratio", Operator: "<=", Threshold: 1.05, Observed: r.Latency.Ratio, CI95: r.Latency.CI95, Verdict: Pass,
-			Reason: "the whole 95 % interval [0.607×, 0.621×] is at or below the limit 1.05×"},
+			Reason: "the whole 95 % interval [0.607, 0.621] is at or below the limit 1.05×"},
 		{Name: "min-explanation-rho", Metric: "explanation.spearman", Operator: ">=", Threshold: 0.95, Observed: Num(0.912), CI95: CI(0.894, 0.927), Verdict: Fail,
 			Reason: "the whole 95 % interval [0.894, 0.927] is below the limit 0.95"},
 		{Name: "max-bytes-ratio", Metric: "bytes_ratio", Unit: "ratio", Operator: "<=", Threshold: 0.3, Observed: Num(0.2562), Verdict: Pass,

@@ -6,43 +6,52 @@ import (
 	"strings"
 )
 
-// headline says in one sentence what the verdict means.
+// headline says in one or two sentences what the verdict means.
 func (r *Report) headline() string {
-	var passed, failed, open int
+	var failed, open []string
 	for _, g := range r.Gates {
 		switch g.Verdict {
 		case Pass:
-			passed++
 		case Inconclusive:
-			open++
+			open = append(open, g.Name)
 		default:
-			failed++
+			failed = append(failed, g.Name)
 		}
 	}
-	switch r.Verdict {
-	case Pass:
-		return fmt.Sprintf("The candidate meets %s.", ofRequirements("the only requirement", "all", passed))
-	case Fail:
-		if failed == 0 {
-			return "The candidate must not replace the baseline."
-		}
-		s := fmt.Sprintf("The candidate does not meet %s.", ofRequirements("the only requirement", fmt.Sprintf("%d of", failed), len(r.Gates)))
-		if open > 0 {
-			s += fmt.Sprintf(" For %d more the evidence is too weak to decide.", open)
-		}
-		return s
-	}
-	if len(r.Gates) == 0 {
+	n := len(r.Gates)
+	switch {
+	case n == 0:
 		return "No requirement was stated, so nothing was decided."
+	case r.Verdict == Pass && n == 1:
+		return "The candidate meets the only requirement."
+	case r.Verdict == Pass:
+		return fmt.Sprintf("The candidate meets all %d requirements.", n)
+	case r.Verdict == Fail && len(open) > 0:
+		return fmt.Sprintf("The candidate does not meet %s. For %d more the evidence is too weak to decide: %s.", someOf(failed, n), len(open), nameList(open))
+	case r.Verdict == Fail:
+		return fmt.Sprintf("The candidate does not meet %s.", someOf(failed, n))
 	}
-	return fmt.Sprintf("The evidence is too weak to decide %s.", ofRequirements("the only requirement", fmt.Sprintf("%d of", open), len(r.Gates)))
+	return fmt.Sprintf("The evidence is too weak to decide %s.", someOf(open, n))
 }
 
-func ofRequirements(one, some string, n int) string {
+func someOf(names []string, n int) string {
 	if n == 1 {
-		return one
+		return "the only requirement, " + nameList(names)
 	}
-	return fmt.Sprintf("%s %d requirements", some, n)
+	return fmt.Sprintf("%d of %d requirements: %s", len(names), n, nameList(names))
+}
+
+// nameList lists at most four names.
+func nameList(names []string) string {
+	var out []string
+	for i, name := range names {
+		if i == 4 {
+			out = append(out, "…")
+			break
+		}
+		out = append(out, cut(clean(name), 60))
+	}
+	return strings.Join(out, ", ")
 }
 
 // requirement returns a gate's condition for a reader, such as "accuracy.drop ≤ 1.00 pt".
@@ -51,7 +60,7 @@ func (g *Gate) requirement() string {
 	if op == "" {
 		op = clean(g.Operator)
 	}
-	return clean(g.Metric) + " " + op + " " + FormatValue(g.Unit, g.Threshold)
+	return clean(g.Metric) + " " + op + " " + FormatLimit(g.Unit, g.Threshold)
 }
 
 // observation returns what a gate saw for a reader: the estimate and its interval.

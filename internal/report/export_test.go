@@ -1,0 +1,4 @@
+package report
+
+// Update is the -update flag, for the tests outside the package.
+var Update = update
