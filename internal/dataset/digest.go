@@ -1,0 +1,202 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"math"
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+)
+
+// inputSum is the digest of one sample's inputs as they are stored: the pixels
+// of a picture before resizing, an array's row before conversion. Each element
+// counts by its value: as a float32 if it is a float or an integer that
+// float32 holds exactly, else as an int64. So the same picture has the same
+// sum in a folder and in an array, and the same numbers in any type, for any
+// model and any preprocessing.
+type inputSum struct {
+	h   hash.Hash
+	buf []byte
+}
+
+// newInputSum returns nil, which sums nothing, unless on.
+func newInputSum(on bool) *inputSum {
+	if !on {
+		return nil
+	}
+	return &inputSum{h: sha256.New()}
+}
+
+func (s *inputSum) sum() (out [16]byte) {
+	if s != nil {
+		copy(out[:], s.h.Sum(nil))
+	}
+	return out
+}
+
+// start begins the next input, of n elements.
+func (s *inputSum) start(n int64) {
+	s.h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n)))
+}
+
+// add adds a tensor.
+func (s *inputSum) add(t *onnx.Tensor) {
+	if s == nil {
+		return
+	}
+	n, _ := t.Elements()
+	s.start(n)
+	switch {
+	case t.DType == onnx.String:
+		for _, v := range t.Str {
+			s.start(int64(len(v)))
+			s.h.Write(v)
+		}
+	case t.DType == onnx.Uint8 || t.DType == onnx.Float || isComplex(t.DType):
+		if b, err := t.Bytes(); err == nil && t.DType == onnx.Uint8 {
+			s.pixels(b)
+		} else if err == nil {
+			s.h.Write(b)
+		}
+	case t.DType.IsFloat():
+		if v, err := t.Floats(); err == nil {
+			s.floats(v)
+		}
+	default:
+		if v, err := t.Ints(); err == nil {
+			s.ints(v)
+		}
+	}
+}
+
+func (s *inputSum) floats(v []float32) {
+	s.buf = s.buf[:0]
+	for _, x := range v {
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, math.Float32bits(x))
+	}
+	s.h.Write(s.buf)
+}
+
+func (s *inputSum) pixels(v []byte) {
+	s.buf = s.buf[:0]
+	for _, x := range v {
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, math.Float32bits(float32(x)))
+	}
+	s.h.Write(s.buf)
+}
+
+func (s *inputSum) ints(v []int64) {
+	s.buf = s.buf[:0]
+	for _, x := range v {
+		if lo, hi := exactRange(onnx.Float); lo <= x && x <= hi {
+			s.buf = binary.LittleEndian.AppendUint32(s.buf, math.Float32bits(float32(x)))
+		} else {
+			s.buf = binary.LittleEndian.AppendUint64(s.buf, uint64(x))
+		}
+	}
+	s.h.Write(s.buf)
+}
+
+// Digest is the SHA-256 of a data set: of its samples' inputs (by
+// [Sample.Sum]), labels, slices and sequences, in order. The zero value is the
+// digest of no samples.
+type Digest struct{ h hash.Hash }
+
+// Add adds a sample that was read with Options.Sum.
+func (d *Digest) Add(s *Sample) {
+	if d.h == nil {
+		d.h = sha256.New()
+	}
+	var label inputSum
+	label.h = sha256.New()
+	if s.Label != nil {
+		label.start(int64(len(s.Label.Shape)))
+		label.add(s.Label)
+	}
+	for _, text := range append([]string{s.Sequence}, s.Slices...) {
+		label.start(int64(len(text)))
+		label.h.Write([]byte(text))
+	}
+	for _, name := range sortedNames(s.Expected, "", "") {
+		label.h.Write([]byte(name))
+		label.add(s.Expected[name])
+	}
+	d.h.Write(s.Sum[:])
+	d.h.Write(label.h.Sum(nil))
+}
+
+// Hex returns the digest of what was added so far, in lower-case hexadecimal.
+func (d *Digest) Hex() string {
+	if d.h == nil {
+		d.h = sha256.New()
+	}
+	return hex.EncodeToString(d.h.Sum(nil))
+}
+
+// Digest reads the whole set and returns its digest, in lower-case hexadecimal.
+// A caller that reads the samples anyway may collect it by [Digest.Add].
+func (s *Set) Digest(ctx context.Context) (string, error) {
+	var d Digest
+	for sample, err := range s.summed().Samples(ctx) {
+		if err != nil {
+			return "", err
+		}
+		d.Add(sample)
+	}
+	return d.Hex(), nil
+}
+
+// summed returns a view of s with sums.
+func (s *Set) summed() *Set {
+	c := *s
+	c.o.Sum = true
+	return &c
+}
+
+// Overlap counts the samples of a whose inputs also occur in b, whatever their
+// labels, and names up to five of them. It needs 16 bytes of memory per sample of b.
+func Overlap(ctx context.Context, a, b *Set) (rows int64, examples []string, err error) {
+	if a == nil || b == nil {
+		return 0, nil, errors.New("overlap: two data sets are needed")
+	}
+	var known [][16]byte
+	for s, err := range b.summed().Samples(ctx) {
+		if err != nil {
+			return 0, nil, err
+		}
+		known = append(known, s.Sum)
+	}
+	compare := func(x, y [16]byte) int { return bytes.Compare(x[:], y[:]) }
+	slices.SortFunc(known, compare)
+	for s, err := range a.summed().Samples(ctx) {
+		if err != nil {
+			return 0, nil, err
+		}
+		if _, ok := slices.BinarySearchFunc(known, s.Sum, compare); !ok {
+			continue
+		}
+		if rows++; len(examples) < 5 {
+			examples = append(examples, s.ID)
+		}
+	}
+	return rows, examples, nil
+}
+
+// sortedNames returns the keys of m, and picture if there is an image for it.
+func sortedNames(m map[string]*onnx.Tensor, image, picture string) []string {
+	names := make([]string, 0, len(m)+1)
+	for name := range m {
+		names = append(names, name)
+	}
+	if image != "" && m[picture] == nil {
+		names = append(names, picture)
+	}
+	slices.Sort(names)
+	return names
+}
