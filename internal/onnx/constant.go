@@ -34,3 +34,22 @@ func (g *Graph) InFunction() bool {
 	}
 	return g.model != nil && g.model.Graph != g
 }
+
+// OpsetVersion returns the version of an operator domain in force where n
+// stands: that of the function whose body it is in, else the model's; 0 if the
+// domain is not imported.
+func (n *Node) OpsetVersion(domain string) int64 {
+	g := n.graph
+	if g == nil || g.model == nil {
+		return 0
+	}
+	for g.owner != nil {
+		g = g.owner.graph
+	}
+	for _, f := range g.model.Functions {
+		if f.Body == g && len(f.Opsets) > 0 {
+			return f.OpsetVersion(domain)
+		}
+	}
+	return g.model.OpsetVersion(domain)
+}

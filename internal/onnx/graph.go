@@ -188,6 +188,16 @@ func (g *Graph) NewConst(t *Tensor) *Value {
 	return g.addConst(t)
 }
 
+// Unattached returns a constant of content t that is not in a graph yet.
+func Unattached(t *Tensor) *Value { return &Value{name: t.Name, Type: t.Type(), Const: t} }
+
+// Attach adds a constant made by [Unattached], whose name must be unused.
+func (g *Graph) Attach(v *Value) {
+	v.graph = g
+	g.inits = append(g.inits, v)
+	g.reserve(v.name)
+}
+
 func (g *Graph) addConst(t *Tensor) *Value {
 	v := &Value{name: t.Name, Type: t.Type(), Const: t, graph: g}
 	g.inits = append(g.inits, v)

@@ -334,3 +334,15 @@ func (e *encoder) attrHeavy(r *rope, a *onnx.Attr) error {
 	}
 	return err
 }
+
+// EncodeAttr returns a as an encoded AttributeProto. Equal attributes have
+// equal encodings.
+func EncodeAttr(a *onnx.Attr) ([]byte, error) {
+	r, err := (&encoder{}).attr(a)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	_, err = r.WriteTo(&out)
+	return out.Bytes(), err
+}

@@ -1,0 +1,74 @@
+package produce
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/report"
+)
+
+// historyKey begins the metadata_props keys that hold a model's chain of
+// custody: one step each, numbered from 1, as JSON.
+const historyKey = "lapidary.step."
+
+// History returns the steps that m carries, oldest first. Entries that are not
+// readable are left out, and named in the error.
+func History(m *onnx.Model) ([]report.Step, error) {
+	var out []report.Step
+	var bad error
+	for i := 1; ; i++ {
+		text, ok := m.MetaValue(historyKey + strconv.Itoa(i))
+		if !ok {
+			return out, bad
+		}
+		var s report.Step
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			bad = fmt.Errorf("metadata entry %s%d is not a step: %v", historyKey, i, err)
+			continue
+		}
+		out = append(out, s)
+	}
+}
+
+// appendStep records s as the newest step of m.
+func appendStep(m *onnx.Model, s report.Step) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	for i := 1; ; i++ {
+		key := historyKey + strconv.Itoa(i)
+		if _, taken := m.MetaValue(key); !taken {
+			m.SetMeta(key, string(text))
+			return nil
+		}
+	}
+}
+
+// fileDigest returns the SHA-256 of a file and its size.
+func fileDigest(ctx context.Context, path string) (string, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.CopyBuffer(h, readerFunc(func(b []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return f.Read(b)
+	}), make([]byte, 1<<20))
+	return hex.EncodeToString(h.Sum(nil)), n, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (r readerFunc) Read(b []byte) (int, error) { return r(b) }

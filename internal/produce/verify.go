@@ -1,0 +1,293 @@
+package produce
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/compare"
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/session"
+)
+
+// Verify says how original and result are run against each other.
+type Verify struct {
+	Open    session.Opener  // the engine
+	Session session.Options // for every session; the level is set by the verification
+	Levels  []session.Level // of the engine's own optimizations; nil: off and all
+	// Data gives the inputs; nil generates them from the types and shapes of
+	// the model's inputs with Seed.
+	Data    *dataset.Set
+	Samples int              // how many; 0: 4
+	Seed    uint64           // of generated inputs
+	Dims    map[string]int64 // sizes of symbolic dimensions of generated inputs; others are 1 … 3
+	// Tolerance is the class that an output must meet; nil: the class of its
+	// element type.
+	Tolerance func(output string, d onnx.DType) compare.Class
+}
+
+// Checked is what the comparison of original and result found.
+type Checked struct {
+	Samples int             `json:"samples"`
+	Inputs  string          `json:"inputs"` // "data" or "synthetic"
+	Outputs []CheckedOutput `json:"outputs"`
+}
+
+// CheckedOutput is the largest distance of one output over samples and levels.
+type CheckedOutput struct {
+	Name   string   `json:"name"`
+	Class  string   `json:"tolerance"`
+	MaxAbs float64  `json:"max_abs"`
+	SQNR   *float64 `json:"sqnr_db,omitempty"` // the least over the samples; absent where always equal
+}
+
+// Mismatch is the error of a result that does not compute what the original does.
+type Mismatch struct {
+	Output string
+	Sample string
+	Level  session.Level
+	Reason string
+}
+
+func (m *Mismatch) Error() string {
+	return fmt.Sprintf("output %q differs from the original's on sample %s with the engine's optimizations %s: %s",
+		m.Output, m.Sample, levelName(m.Level), m.Reason)
+}
+
+func levelName(l session.Level) string {
+	switch l {
+	case session.LevelOff:
+		return "off"
+	case session.LevelBasic:
+		return "basic"
+	case session.LevelExtended:
+		return "extended"
+	}
+	return "on"
+}
+
+// reference is what the original computes, at each level.
+type reference struct {
+	samples []*dataset.Sample
+	outputs map[session.Level][]map[string]*onnx.Tensor
+	source  string
+}
+
+func (v *Verify) levels() []session.Level {
+	if v.Levels != nil {
+		return v.Levels
+	}
+	return []session.Level{session.LevelOff, session.LevelAll}
+}
+
+// prepare runs the original.
+func (v *Verify) prepare(ctx context.Context, path string) (*reference, error) {
+	ref := &reference{outputs: map[session.Level][]map[string]*onnx.Tensor{}}
+	for _, level := range v.levels() {
+		s, err := v.open(ctx, path, level)
+		if err != nil {
+			return nil, fmt.Errorf("the original does not load: %w", err)
+		}
+		if ref.samples == nil {
+			err = v.collect(ctx, s, ref)
+		}
+		if err == nil {
+			ref.outputs[level], err = runAll(ctx, s, ref.samples)
+		}
+		s.Close()
+		if err != nil {
+			return nil, fmt.Errorf("running the original: %w", err)
+		}
+	}
+	return ref, nil
+}
+
+func (v *Verify) open(ctx context.Context, path string, level session.Level) (session.Session, error) {
+	o := v.Session
+	o.Level = level
+	return v.Open(ctx, path, o)
+}
+
+func runAll(ctx context.Context, s session.Session, samples []*dataset.Sample) ([]map[string]*onnx.Tensor, error) {
+	var out []map[string]*onnx.Tensor
+	for _, sample := range samples {
+		r, err := s.Run(ctx, sample.Inputs)
+		if err != nil {
+			return nil, fmt.Errorf("sample %s: %w", sample.ID, err)
+		}
+		out = append(out, r.Outputs)
+	}
+	return out, nil
+}
+
+// collect takes samples from the data, or generates some that the original can run.
+func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference) error {
+	count := v.Samples
+	if count == 0 {
+		count = 4
+	}
+	if v.Data != nil {
+		ref.source = "data"
+		return take(ctx, v.Data, count, &ref.samples)
+	}
+	ref.source = "synthetic"
+	var last error
+	for _, size := range []int64{2, 1, 3} {
+		var list []*dataset.Sample
+		set, err := dataset.Open(fmt.Sprintf("synthetic:%d", count), dataset.Options{
+			Inputs: ports(s.Inputs()), Dims: fillDims(s.Inputs(), v.Dims, size), Seed: v.Seed})
+		if err == nil {
+			err = take(ctx, set, count, &list)
+			set.Close()
+		}
+		if err == nil {
+			_, err = runAll(ctx, s, list[:1])
+		}
+		if err == nil {
+			ref.samples = list
+			return nil
+		}
+		last = err
+	}
+	return fmt.Errorf("no generated input runs, give real ones with --data: %w", last)
+}
+
+func take(ctx context.Context, set *dataset.Set, count int, out *[]*dataset.Sample) error {
+	for sample, err := range set.Samples(ctx) {
+		if err != nil {
+			return err
+		}
+		if *out = append(*out, sample); len(*out) == count {
+			break
+		}
+	}
+	if len(*out) == 0 {
+		return fmt.Errorf("the data has no samples")
+	}
+	return nil
+}
+
+func ports(list []session.Port) []dataset.Port {
+	out := make([]dataset.Port, len(list))
+	for i, p := range list {
+		out[i] = dataset.Port{Name: p.Name, Type: p.Type}
+	}
+	return out
+}
+
+// fillDims gives every symbolic dimension that dims leaves open the given size.
+func fillDims(list []session.Port, dims map[string]int64, size int64) map[string]int64 {
+	out := map[string]int64{}
+	for _, p := range list {
+		if p.Type == nil {
+			continue
+		}
+		for _, d := range p.Type.Shape {
+			if d.Param != "" {
+				out[d.Param] = size
+			}
+		}
+	}
+	for name, n := range dims {
+		out[name] = n
+	}
+	return out
+}
+
+// check runs the result at path and compares it with ref. The error is a
+// *[Mismatch] where it runs and differs.
+func (v *Verify) check(ctx context.Context, path string, ref *reference) (*Checked, error) {
+	c := &Checked{Samples: len(ref.samples), Inputs: ref.source}
+	worst := map[string]*CheckedOutput{}
+	for _, level := range v.levels() {
+		s, err := v.open(ctx, path, level)
+		if err != nil {
+			return nil, fmt.Errorf("the result does not load: %w", err)
+		}
+		err = v.compare(ctx, s, level, ref, worst)
+		s.Close()
+		if err != nil {
+			return nil, err
+		}
+		if c.Outputs == nil {
+			for _, p := range s.Outputs() {
+				if w := worst[p.Name]; w != nil {
+					c.Outputs = append(c.Outputs, *w)
+				}
+			}
+		}
+	}
+	for i := range c.Outputs {
+		c.Outputs[i] = *worst[c.Outputs[i].Name]
+	}
+	return c, nil
+}
+
+func (v *Verify) compare(ctx context.Context, s session.Session, level session.Level, ref *reference, worst map[string]*CheckedOutput) error {
+	got, err := runAll(ctx, s, ref.samples)
+	if err != nil {
+		return fmt.Errorf("running the result with the engine's optimizations %s: %w", levelName(level), err)
+	}
+	for i, want := range ref.outputs[level] {
+		for name, w := range want {
+			g := got[i][name]
+			if g == nil {
+				return &Mismatch{name, ref.samples[i].ID, level, "the result does not have it"}
+			}
+			d, err := v.distance(name, w, g)
+			if err == nil && !d.OK && level != session.LevelOff {
+				// The engine's own optimizations may have broken the original.
+				if off := ref.outputs[session.LevelOff]; off != nil {
+					if plain, err := v.distance(name, off[i][name], g); err == nil && plain.OK {
+						d = plain
+					}
+				}
+			}
+			if err != nil {
+				return &Mismatch{name, ref.samples[i].ID, level, err.Error()}
+			}
+			if !d.OK {
+				return &Mismatch{name, ref.samples[i].ID, level, d.Reason}
+			}
+			note(worst, name, d)
+		}
+	}
+	return nil
+}
+
+func (v *Verify) distance(name string, want, got *onnx.Tensor) (*compare.Distance, error) {
+	class := compare.ClassFor(want.DType)
+	if v.Tolerance != nil {
+		class = v.Tolerance(name, want.DType)
+	}
+	return compare.Tensors(want, got, class)
+}
+
+func note(worst map[string]*CheckedOutput, name string, d *compare.Distance) {
+	w := worst[name]
+	if w == nil {
+		w = &CheckedOutput{Name: name}
+		worst[name] = w
+	}
+	w.Class = d.Class
+	w.MaxAbs = max(w.MaxAbs, d.MaxAbs)
+	if !math.IsInf(d.SQNR, 0) && !math.IsNaN(d.SQNR) && (w.SQNR == nil || d.SQNR < *w.SQNR) {
+		x := d.SQNR
+		w.SQNR = &x
+	}
+}
+
+// String describes the check in one line.
+func (c *Checked) String() string {
+	var parts []string
+	for _, o := range c.Outputs {
+		text := fmt.Sprintf("%s within %s", o.Name, o.Class)
+		if o.SQNR != nil {
+			text += fmt.Sprintf(" (SQNR %.1f dB)", *o.SQNR)
+		}
+		parts = append(parts, text)
+	}
+	return fmt.Sprintf("%d %s samples: %s", c.Samples, c.Inputs, strings.Join(parts, ", "))
+}

@@ -1,0 +1,187 @@
+package rewrite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+)
+
+// Pass is a rewrite of a whole model.
+type Pass interface {
+	Name() string
+	// Run rewrites m. It asks e before each change and reports it.
+	Run(ctx context.Context, m *onnx.Model, e *Env) error
+}
+
+// Constraint demands that pass Before comes before pass After wherever both run.
+type Constraint struct{ Before, After, Reason string }
+
+// Options steers a run; the zero value runs everything to a fixpoint.
+type Options struct {
+	Limit   int             // stop after this many firings; 0: no limit
+	Disable []string        // rules and passes not to run
+	Only    []string        // if any, the only rules and passes to run
+	Skip    map[string]bool // firings not to do, by [Firing.Key]
+	Debug   bool            // check the model after every firing, not only after every pass
+	// Fired is called after each firing, with the model as it is then.
+	Fired func(f Firing, m *onnx.Model) error
+	Dims  map[string]int64 // sizes of symbolic dimensions
+}
+
+// maxRounds bounds how often the list of passes is repeated; real models
+// settle in two or three rounds.
+const maxRounds = 12
+
+// Env is what a pass works with.
+type Env struct {
+	Facts *opset.Facts // types, shapes and partial values, as of the start of the pass
+	Log   *Log
+	opts  Options
+	model *onnx.Model
+}
+
+// Run applies passes in order, and the whole list again until a round changes
+// nothing. order is checked first. The model is in good order when Run returns
+// nil; on an error it is not to be used.
+func Run(ctx context.Context, m *onnx.Model, passes []Pass, order []Constraint, o Options) (*Log, error) {
+	if err := checkOrder(passes, order); err != nil {
+		return nil, err
+	}
+	e := &Env{Log: NewLog(), opts: o, model: m}
+	for round := 0; round < maxRounds; round++ {
+		before := len(e.Log.Fired)
+		for _, p := range passes {
+			if !e.Enabled(p.Name()) {
+				continue
+			}
+			if err := e.runPass(ctx, m, p); err != nil {
+				return e.Log, fmt.Errorf("pass %s: %w", p.Name(), err)
+			}
+		}
+		if len(e.Log.Fired) == before || e.Exhausted() {
+			break
+		}
+		if round == maxRounds-1 {
+			e.Log.Notice("stopped after %d rounds; the last rewrites were: %s", maxRounds, lastRules(e.Log, 5))
+		}
+	}
+	e.Log.settle()
+	return e.Log, nil
+}
+
+func (e *Env) runPass(ctx context.Context, m *onnx.Model, p Pass) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	facts, err := opset.Infer(m, opset.Options{Dims: e.opts.Dims})
+	if err != nil {
+		return err
+	}
+	e.Facts = facts
+	before := len(e.Log.Fired)
+	if err := p.Run(ctx, m, e); err != nil {
+		return err
+	}
+	if len(e.Log.Fired) == before {
+		return nil
+	}
+	return tidy(m)
+}
+
+// tidy sweeps what is dead, restores execution order and checks the result.
+func tidy(m *onnx.Model) error {
+	for _, g := range m.Graphs() {
+		if g.Owner() == nil {
+			g.Sweep()
+		}
+	}
+	if _, err := m.Sort(); err != nil {
+		return err
+	}
+	if err := m.Check(); err != nil {
+		return fmt.Errorf("the rewritten model is not valid: %w", err)
+	}
+	return nil
+}
+
+func checkOrder(passes []Pass, order []Constraint) error {
+	at := map[string]int{}
+	for i, p := range passes {
+		at[p.Name()] = i
+	}
+	for _, c := range order {
+		i, ok1 := at[c.Before]
+		j, ok2 := at[c.After]
+		if ok1 && ok2 && i > j {
+			return fmt.Errorf("pass %s must come before %s: %s", c.Before, c.After, c.Reason)
+		}
+	}
+	return nil
+}
+
+// Enabled reports whether the rule or pass called name may run.
+func (e *Env) Enabled(name string) bool {
+	if slices.Contains(e.opts.Disable, name) {
+		return false
+	}
+	return len(e.opts.Only) == 0 || slices.Contains(e.opts.Only, name)
+}
+
+// Exhausted reports whether the limit on firings is reached.
+func (e *Env) Exhausted() bool { return e.opts.Limit > 0 && len(e.Log.Fired) >= e.opts.Limit }
+
+// Allow reports whether rule may change the model at n now: the limit is not
+// reached and this firing is not one to skip.
+func (e *Env) Allow(rule string, n *onnx.Node) bool {
+	return !e.Exhausted() && !e.opts.Skip[e.Log.key(rule, n)]
+}
+
+// Site names a place before it is changed, for [Env.Fired].
+type Site struct {
+	node  *onnx.Node
+	label string
+	text  string
+	graph string
+	key   string
+}
+
+// At describes where rule is about to fire; call it while n is still in place.
+func (e *Env) At(rule string, n *onnx.Node) Site {
+	return Site{node: n, label: nodeLabel(n), text: n.String(), graph: n.Graph().Name, key: e.Log.key(rule, n)}
+}
+
+// Fired records that rule changed the model at s.
+func (e *Env) Fired(rule string, s Site, removed, added int, note string) error {
+	f := Firing{Rule: rule, Node: s.text, Graph: s.graph, Key: s.key, Gone: removed, New: added, Note: note}
+	e.Log.fired(f, s.node, s.label)
+	if e.opts.Debug {
+		if _, err := e.model.Sort(); err != nil {
+			return fmt.Errorf("%s: %w", f.Key, err)
+		}
+		if err := e.model.Check(); err != nil {
+			return fmt.Errorf("%s: %w", f.Key, err)
+		}
+	}
+	if e.opts.Fired != nil {
+		return e.opts.Fired(f, e.model)
+	}
+	return nil
+}
+
+// Decline records why rule did not fire at n.
+func (e *Env) Decline(rule string, n *onnx.Node, format string, args ...any) {
+	e.Log.declined(rule, n, fmt.Sprintf(format, args...))
+}
+
+// lastRules names the rules of the last k firings.
+func lastRules(l *Log, k int) string {
+	var names []string
+	for _, f := range l.Fired[max(0, len(l.Fired)-k):] {
+		names = append(names, f.Rule)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,250 @@
+package rewrite
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+)
+
+// rules is a pass over a list of rules.
+type rules struct {
+	name string
+	list []compiled
+	byOp map[string][]int // rules by the operators their root can be
+}
+
+type compiled struct {
+	Rule
+	pattern *pattern
+}
+
+// Rules returns a pass that applies list everywhere in a model until none
+// fires. Earlier rules go first at each node. It fails on a malformed pattern
+// or a name given twice.
+func Rules(name string, list []Rule) (Pass, error) {
+	r := &rules{name: name, byOp: map[string][]int{}}
+	seen := map[string]bool{}
+	for i, rule := range list {
+		p, err := parsePattern(rule.Pattern)
+		if err != nil {
+			return nil, fmt.Errorf("rule %s: %w", rule.Name, err)
+		}
+		if rule.Name == "" || rule.Doc == "" || rule.Rewrite == nil || seen[rule.Name] {
+			return nil, fmt.Errorf("rule %q: it needs a name of its own, a doc and a rewrite", rule.Name)
+		}
+		seen[rule.Name] = true
+		r.list = append(r.list, compiled{rule, p})
+		for _, op := range p.ops {
+			r.byOp[op] = append(r.byOp[op], i)
+		}
+	}
+	return r, nil
+}
+
+func (r *rules) Name() string { return r.name }
+
+// Run makes one continuing scan: nodes wait in a queue, and a firing puts only
+// its neighbourhood back. Time is linear in the number of nodes and firings.
+func (r *rules) Run(ctx context.Context, m *onnx.Model, e *Env) error {
+	q := newQueue()
+	for _, g := range m.Graphs() {
+		for n := range g.Nodes() {
+			q.push(n)
+		}
+	}
+	budget := 20*q.len() + 1000
+	for steps := 0; ; steps++ {
+		n := q.pop()
+		if n == nil || e.Exhausted() {
+			return nil
+		}
+		if steps%256 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if n.Graph() == nil {
+			continue
+		}
+		fired, err := r.visit(n, q, e)
+		if err != nil {
+			return err
+		}
+		if fired {
+			if budget--; budget < 0 {
+				return fmt.Errorf("the rules undo each other: %s fire in turn", lastRules(e.Log, 6))
+			}
+		}
+	}
+}
+
+// visit tries the rules at n until one fires.
+func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
+	for _, i := range r.byOp[opName(n)] {
+		rule := &r.list[i]
+		if !e.Enabled(rule.Name) && !e.enabledAlone(r.name) {
+			continue
+		}
+		b := rule.pattern.match(n, isCommutative)
+		if b == nil || !e.Allow(rule.Name, n) {
+			continue
+		}
+		p := &Patch{graph: n.Graph(), root: n, rule: rule.Name}
+		err := rule.Rewrite(&Match{Root: n, Facts: e.Facts, b: b}, p)
+		if err == nil && len(p.swaps) == 0 {
+			err = Decline("nothing to change")
+		}
+		if err == nil {
+			err = p.admissible(e.Facts)
+		}
+		if reason, no := declined(err); no {
+			e.Decline(rule.Name, n, "%s", reason)
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("rule %s at %v: %w", rule.Name, n, err)
+		}
+		done, err := r.apply(rule, n, b, p, q, e)
+		if done || err != nil {
+			return done, err
+		}
+	}
+	return false, nil
+}
+
+// enabledAlone reports whether a pass is asked for by name, which enables its rules.
+func (e *Env) enabledAlone(pass string) bool {
+	return len(e.opts.Only) > 0 && e.Enabled(pass)
+}
+
+// isCommutative reports whether the first two inputs of an operator, written as
+// in patterns, may be exchanged.
+func isCommutative(op string) bool {
+	domain, name := "", op
+	if i := strings.LastIndex(op, "."); i >= 0 {
+		domain, name = op[:i], op[i+1:]
+	}
+	row := opset.Lookup(domain, name, math.MaxInt32)
+	return row != nil && row.Commutative()
+}
+
+// admissible checks that the patch keeps types and shapes, and gives the new
+// values their types.
+func (p *Patch) admissible(facts *opset.Facts) error {
+	for _, n := range p.nodes {
+		facts.Infer(n)
+	}
+	for _, s := range p.swaps {
+		if s.old.IsOutput() {
+			if err := takeable(s.old, s.new); err != nil {
+				return err
+			}
+		}
+		if s.new.Type.Contradicts(s.old.Type) {
+			return Decline("the result would be %v instead of %v", s.new.Type, s.old.Type)
+		}
+		if p.proposes(s.new) && (s.new.Type == nil || s.old.Type != nil && s.old.IsOutput()) {
+			s.new.Type = s.old.Type
+		}
+	}
+	return nil
+}
+
+// proposes reports whether v is an output of a new node.
+func (p *Patch) proposes(v *onnx.Value) bool {
+	for _, n := range p.nodes {
+		if v.Producer() == n {
+			return true
+		}
+	}
+	return false
+}
+
+// takeable declines where v cannot take the place of graph output old.
+func takeable(old, v *onnx.Value) error {
+	switch {
+	case v.IsInput():
+		return Decline("output %q cannot be the graph input %q", old.Name(), v.Name())
+	case v.IsOutput():
+		return Decline("output %q cannot share the value of output %q", old.Name(), v.Name())
+	case v.Graph() != nil && v.Graph() != old.Graph():
+		return Decline("output %q cannot be a value of an enclosing graph", old.Name())
+	}
+	return nil
+}
+
+// apply puts the patch into the graph, sweeps, and queues the neighbourhood.
+func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q *queue, e *Env) (bool, error) {
+	site := e.At(rule.Name, root)
+	for _, v := range p.consts {
+		p.graph.Attach(v)
+	}
+	for _, n := range p.nodes {
+		p.graph.InsertBefore(n, root)
+	}
+	for _, s := range p.swaps {
+		for _, u := range s.old.Uses() {
+			q.push(u.Node)
+		}
+		if err := p.graph.Replace(s.old, s.new); err != nil {
+			return false, fmt.Errorf("rule %s at %v: %w", rule.Name, root, err)
+		}
+	}
+	removed := 0
+	for _, n := range b.all {
+		for _, gone := range p.graph.SweepFrom(n) {
+			removed++
+			q.pushProducers(gone)
+		}
+	}
+	for _, n := range p.nodes {
+		q.push(n)
+		q.pushProducers(n)
+		for _, v := range n.Outputs() {
+			for _, u := range v.Uses() {
+				q.push(u.Node)
+			}
+		}
+	}
+	return true, e.Fired(rule.Name, site, removed, len(p.nodes), "")
+}
+
+// queue holds nodes to visit, each at most once at a time, first in first out.
+type queue struct {
+	nodes []*onnx.Node
+	head  int
+	in    map[*onnx.Node]bool
+}
+
+func newQueue() *queue { return &queue{in: map[*onnx.Node]bool{}} }
+
+func (q *queue) len() int { return len(q.nodes) - q.head }
+
+func (q *queue) push(n *onnx.Node) {
+	if n != nil && n.Graph() != nil && !q.in[n] {
+		q.in[n] = true
+		q.nodes = append(q.nodes, n)
+	}
+}
+
+// pushProducers queues the nodes that n reads from.
+func (q *queue) pushProducers(n *onnx.Node) {
+	for _, v := range n.Inputs() {
+		if v != nil {
+			q.push(v.Producer())
+		}
+	}
+}
+
+func (q *queue) pop() *onnx.Node {
+	if q.head == len(q.nodes) {
+		return nil
+	}
+	n := q.nodes[q.head]
+	q.nodes[q.head] = nil
+	q.head++
+	delete(q.in, n)
+	return n
+}
