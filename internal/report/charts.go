@@ -30,7 +30,7 @@ func gateChart(id string, g *Gate) template.HTML {
 	d.line("axis", s.from, mid, s.to, mid)
 	d.line("limit", limit, mid-12, limit, mid+12)
 	if g.CI95 != nil {
-		d.line("ci v-"+verdictClass(g.Verdict), s.at(g.CI95[0]), mid, s.at(g.CI95[1]), mid)
+		d.interval("v-"+verdictClass(g.Verdict), s.at(g.CI95[0]), s.at(g.CI95[1]), mid)
 	}
 	d.circle("dot v-"+verdictClass(g.Verdict), s.at(*g.Observed), mid, 4.5)
 	label := min(max(limit, 46), w-46)
@@ -178,7 +178,7 @@ func slicesChart(a *Accuracy, limit int) template.HTML {
 		case sl.CI95[0] > 0 && a.Better == BetterHigher, sl.CI95[1] < 0 && a.Better == BetterLower:
 			class = "v-pass"
 		}
-		d.line("ci "+class, s.at(sl.CI95[0]), y, s.at(sl.CI95[1]), y)
+		d.interval(class, s.at(sl.CI95[0]), s.at(sl.CI95[1]), y)
 		d.circle("dot "+class, s.at(*sl.Delta), y, 4)
 		d.text("small", "start", right+14, y+4, signed(unit, sl.Delta, nil))
 	}
@@ -252,7 +252,7 @@ func similarityChart(e *Explanation, gates []Gate) template.HTML {
 		}
 	}
 	if e.CI95 != nil {
-		d.line("ci c-candidate", s.at(e.CI95[0]), mid, s.at(e.CI95[1]), mid)
+		d.interval("c-candidate", s.at(e.CI95[0]), s.at(e.CI95[1]), mid)
 	}
 	x := s.at(*e.Spearman)
 	d.circle("dot c-candidate", x, mid, 5)

@@ -101,10 +101,18 @@ func formatBytes(v float64) string {
 		name string
 	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
 		if math.Abs(v) >= u.size {
-			return significant(v/u.size, 4) + " " + u.name
+			return dropZeros(significant(v/u.size, 4)) + " " + u.name
 		}
 	}
 	return strconv.FormatFloat(v, 'f', 0, 64) + " B"
+}
+
+// dropZeros removes zeros at the end of a decimal fraction.
+func dropZeros(s string) string {
+	if !strings.Contains(s, ".") {
+		return s
+	}
+	return strings.TrimRight(strings.TrimRight(s, "0"), ".")
 }
 
 // formatCount groups the digits of n by thousands.

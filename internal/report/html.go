@@ -69,7 +69,7 @@ func (r *Report) HTML() ([]byte, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"clean": clean, "count": formatCount[int],
 		"bytes": func(n int64) string { return formatBytes(float64(n)) }, "join": func(s []string) string { return clean(strings.Join(s, " ")) },
-		"first": firstN, "halves": halves,
+		"first": firstN, "halves": halves, "digest": isDigest,
 		"number": func(v *float64) string { return value(UnitNone, v) }, "verified": verifiedWord, "class": verdictClass, "title": titleCase,
 	}).Parse(htmlTemplate)
 	if err != nil {
@@ -84,11 +84,14 @@ func (r *Report) HTML() ([]byte, error) {
 
 // halves splits a digest where a narrow page may break it; elsewhere it stays in one piece for copying.
 func halves(s string) []string {
-	if s = clean(s); len(s) != 64 {
+	if s = clean(s); !isDigest(s) {
 		return []string{s}
 	}
 	return []string{s[:32], s[32:]}
 }
+
+// isDigest reports whether s is a SHA-256 in hexadecimal.
+func isDigest(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // firstN returns at most n elements of one of the report's lists.
 func firstN(n int, list any) (any, error) {

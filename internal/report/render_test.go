@@ -240,7 +240,7 @@ func TestFormatValue(t *testing.T) {
 		{UnitRatio, 0.6144, "0.614×"},
 		{UnitRatio, 12.345, "12.3×"},
 		{UnitMS, 4.2131, "4.213 ms"},
-		{UnitBytes, 14265248, "13.60 MiB"},
+		{UnitBytes, 14265248, "13.6 MiB"},
 		{UnitBytes, 12, "12 B"},
 		{UnitDecibel, 24.66, "24.7 dB"},
 		{UnitNats, 0.01214, "0.0121 nats"},

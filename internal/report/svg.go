@@ -42,6 +42,13 @@ func (d *drawing) circle(class string, x, y, r float64) {
 	fmt.Fprintf(&d.b, `<circle class="%s" cx="%s" cy="%s" r="%s"/>`, class, px(x), px(y), px(r))
 }
 
+// interval draws a horizontal interval with an upright mark at both ends.
+func (d *drawing) interval(class string, x1, x2, y float64) {
+	d.line("ci "+class, x1, y, x2, y)
+	d.line("cap "+class, x1, y-6, x1, y+6)
+	d.line("cap "+class, x2, y-6, x2, y+6)
+}
+
 // text writes s with its anchor (start, middle or end) at x and its base line at y.
 func (d *drawing) text(class, anchor string, x, y float64, s string) {
 	fmt.Fprintf(&d.b, `<text class="%s" text-anchor="%s" x="%s" y="%s">%s</text>`, class, anchor, px(x), px(y), html.EscapeString(clean(s)))
@@ -52,11 +59,7 @@ func px(v float64) string {
 	if !isFinite(v) {
 		v = 0
 	}
-	s := strings.TrimRight(strings.TrimRight(trim(v, 2), "0"), ".")
-	if s == "" {
-		return "0"
-	}
-	return s
+	return dropZeros(trim(v, 2))
 }
 
 // scale maps values to coordinates linearly.
@@ -108,11 +111,7 @@ func tickLabel(unit string, v float64) string {
 	case UnitDifference, UnitFraction:
 		v *= 100
 	}
-	s := strings.TrimRight(strings.TrimRight(trim(v, 4), "0"), ".")
-	if s == "" || s == "-" {
-		s = "0"
-	}
-	return s
+	return dropZeros(trim(v, 4))
 }
 
 func axisUnit(unit string) string {

@@ -271,7 +271,7 @@ func (e *Environment) facts() [][2]string {
 	if c := e.Container; c != nil {
 		var limits []string
 		if c.CPUQuota != nil {
-			limits = append(limits, significant(*c.CPUQuota, 3)+" CPUs")
+			limits = append(limits, dropZeros(significant(*c.CPUQuota, 3))+" CPUs")
 		}
 		if c.CPUSet != "" {
 			limits = append(limits, "cpuset "+c.CPUSet)
