@@ -183,5 +183,5 @@ func byInterval(g report.Gate) (report.Verdict, string) {
 }
 
 func sampleHint(required, given int) string {
-	return fmt.Sprintf("about %d samples would decide at this rate of disagreement, %d were given", required, given)
+	return fmt.Sprintf("about %s samples would decide at this rate of disagreement, %s were given", report.FormatCount(required), report.FormatCount(given))
 }

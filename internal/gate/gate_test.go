@@ -149,7 +149,7 @@ func TestEvaluateRefuses(t *testing.T) {
 		{"lower is better", drop, func(r *report.Report) {
 			r.Accuracy.Task, r.Accuracy.Better, r.Accuracy.Delta, r.Accuracy.CI95 = report.TaskRegression, report.BetterLower, report.Num(3), report.CI(2, 4)
 		}, report.Fail, "[2.00, 4.00] is above"},
-		{"sample size", drop, func(r *report.Report) { r.Accuracy.CI95 = report.CI(-0.02, 0.01) }, report.Inconclusive, "4000 samples"},
+		{"sample size", drop, func(r *report.Report) { r.Accuracy.CI95 = report.CI(-0.02, 0.01) }, report.Inconclusive, "4,000 samples"},
 		{"worst slice", Gate{"g", "accuracy.worst_slice_drop", "<=", 0.02}, nil, report.Inconclusive, "class=1"},
 		{"too few runs", Gate{"g", "latency.p99.candidate_ms", "<=", 9}, func(r *report.Report) { r.Latency.P99 = nil }, report.Fail, "too few runs"},
 		{"identical", Gate{"g", "accuracy.sqnr_db", ">=", 99}, func(r *report.Report) { r.Accuracy.SQNR, r.Accuracy.Identical = nil, true }, report.Pass, "bitwise"},

@@ -89,11 +89,7 @@ func latencyChart(l *Latency) template.HTML {
 	}
 	median(l.BaselineMS, "baseline", mid, 6, 15)
 	median(l.CandidateMS, "candidate", mid, mid+half+12, mid+half+11)
-	d.line("axis", s.from, height-32, s.to, height-32)
-	for _, t := range s.ticks(9) {
-		d.line("axis", s.at(t), height-32, s.at(t), height-27)
-		d.text("small", "middle", s.at(t), height-15, tickLabel(UnitMS, t))
-	}
+	d.axis(s, height-32, 9, UnitMS)
 	d.text("small", "end", w-12, height-2, "milliseconds per inference")
 	return d.html()
 }
@@ -120,7 +116,7 @@ func pairsChart(l *Latency, gates []Gate) template.HTML {
 	if limit >= 0 {
 		values = append(values, gates[limit].Threshold)
 	}
-	s := newScale(h-26, 8, 0.08, values...)
+	s := newScale(h-26, 20, 0.06, values...)
 	x := scale{0, float64(len(ratios) - 1), left + 8, w - 12}
 	d := newDrawing("pairs", w, h, "Ratio of every pair in the order of measurement",
 		fmt.Sprintf("%d pairs; the band is the 95 %% interval of the median ratio %s.", len(ratios), estimate(UnitRatio, l.Ratio, l.CI95)))
@@ -131,7 +127,7 @@ func pairsChart(l *Latency, gates []Gate) template.HTML {
 	if limit >= 0 {
 		y := s.at(gates[limit].Threshold)
 		d.line("limit", left, y, w-4, y)
-		d.text("small", "end", w-4, y+14, "limit "+FormatLimit(UnitRatio, gates[limit].Threshold))
+		d.text("small", "end", w-4, y-5, "limit "+FormatLimit(UnitRatio, gates[limit].Threshold))
 	}
 	d.rect("band", left, s.at(l.CI95[1]), w-4-left, max(s.at(l.CI95[0])-s.at(l.CI95[1]), 1))
 	for i, r := range ratios {
@@ -212,7 +208,7 @@ func flipsChart(f *Flips) template.HTML {
 		y := row*float64(i) + 4
 		d.text("label", "end", left-10, y+12, b.name)
 		d.rect("bar "+b.class, left, y, float64(b.n)/float64(most)*(w-left-70), 15)
-		d.text("label", "start", left+float64(b.n)/float64(most)*(w-left-70)+8, y+12, formatCount(b.n))
+		d.text("label", "start", left+float64(b.n)/float64(most)*(w-left-70)+8, y+12, FormatCount(b.n))
 	}
 	return d.html()
 }
@@ -233,11 +229,7 @@ func similarityChart(e *Explanation, gates []Gate) template.HTML {
 	s := newScale(20, w-20, 0.06, append(values, 0)...)
 	s.hi = 1.02
 	d := newDrawing("similarity", w, h, "Rank correlation of the attribution maps of the two models", "Median "+estimate(UnitNone, e.Spearman, e.CI95)+".")
-	d.line("axis", s.from, mid, s.to, mid)
-	for _, t := range s.ticks(6) {
-		d.line("axis", s.at(t), mid, s.at(t), mid+5)
-		d.text("small", "middle", s.at(t), mid+19, tickLabel(UnitNone, t))
-	}
+	d.axis(s, mid, 6, UnitNone)
 	if e.NoiseFloor != nil {
 		x := s.at(*e.NoiseFloor)
 		d.line("floor", x, mid-14, x, mid+24)

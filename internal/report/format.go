@@ -115,8 +115,8 @@ func dropZeros(s string) string {
 	return strings.TrimRight(strings.TrimRight(s, "0"), ".")
 }
 
-// formatCount groups the digits of n by thousands.
-func formatCount[T int | int64](n T) string {
+// FormatCount groups the digits of n by thousands.
+func FormatCount[T int | int64](n T) string {
 	s := fmt.Sprint(n)
 	sign := ""
 	if s[0] == '-' {

@@ -67,7 +67,7 @@ type mapView struct {
 // and by a screen reader.
 func (r *Report) HTML() ([]byte, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"clean": clean, "count": formatCount[int],
+		"clean": clean, "count": FormatCount[int],
 		"bytes": func(n int64) string { return formatBytes(float64(n)) }, "join": func(s []string) string { return clean(strings.Join(s, " ")) },
 		"first": firstN, "halves": halves, "digest": isDigest,
 		"number": func(v *float64) string { return value(UnitNone, v) }, "verified": verifiedWord, "class": verdictClass, "title": titleCase,
@@ -181,7 +181,7 @@ func (a *Accuracy) view() *accuracyView {
 	}
 	unit, diff := a.units()
 	for _, s := range a.Slices[:min(len(a.Slices), maxRows)] {
-		v.SliceRows = append(v.SliceRows, [5]string{clean(s.Name), formatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95)})
+		v.SliceRows = append(v.SliceRows, [5]string{clean(s.Name), FormatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95)})
 	}
 	for _, o := range a.Outputs[:min(len(a.Outputs), maxRows)] {
 		row := [4]string{clean(o.Name), value(UnitNone, o.MaxAbs), value(UnitDecibel, o.SQNR), "–"}

@@ -100,7 +100,7 @@ func (a *Accuracy) markdownLists(b *bytes.Buffer, limit int) {
 	unit, diff := a.units()
 	rows := [][]string{}
 	for _, s := range a.Slices[:min(limit, len(a.Slices))] {
-		rows = append(rows, []string{markCode(s.Name), formatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95)})
+		rows = append(rows, []string{markCode(s.Name), FormatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95)})
 	}
 	writeTable(b, []string{"Slice", "Samples", "Baseline", "Candidate", "Change"}, rows)
 	rows = nil
@@ -157,7 +157,8 @@ func markCode(s string) string {
 // markText returns a sentence that may contain foreign words as plain text: no markup, no HTML, no link, no mention.
 func markText(s string) string {
 	var b strings.Builder
-	for _, r := range clean(s) {
+	// A word joiner breaks mentions and URLs without being seen.
+	for _, r := range strings.NewReplacer("@", "@\u2060", "://", ":\u2060//").Replace(clean(s)) {
 		switch {
 		case r == '<':
 			b.WriteString("&lt;")
@@ -165,10 +166,6 @@ func markText(s string) string {
 			b.WriteString("&gt;")
 		case r == '&':
 			b.WriteString("&amp;")
-		case r == '@' || r == ':':
-			b.WriteRune(r)
-			b.WriteString("\u2060") // word joiner: breaks mentions and URLs
-			continue
 		case strings.ContainsRune("\\`*_{}[]#|~!", r):
 			b.WriteByte('\\')
 			b.WriteRune(r)

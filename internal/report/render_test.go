@@ -279,3 +279,18 @@ func TestWrite(t *testing.T) {
 		t.Error("a file was taken for a folder")
 	}
 }
+
+func TestMarkText(t *testing.T) {
+	for in, want := range map[string]string{
+		"a: b":              "a: b",
+		"@all":              "@\u2060all",
+		"https://x.example": "https:\u2060//x.example",
+		"<b>|*_`[x](y)":     `&lt;b&gt;\|\*\_` + "\\`" + `\[x\](y)`,
+		"one\ntwo\x1b[31m":  "one two\ufffd\\[31m",
+		"&amp;":             "&amp;amp;",
+	} {
+		if got := markText(in); got != want {
+			t.Errorf("markText(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -42,6 +42,15 @@ func (d *drawing) circle(class string, x, y, r float64) {
 	fmt.Fprintf(&d.b, `<circle class="%s" cx="%s" cy="%s" r="%s"/>`, class, px(x), px(y), px(r))
 }
 
+// axis draws a horizontal axis at y with about n ticks and their labels below.
+func (d *drawing) axis(s scale, y float64, n int, unit string) {
+	d.line("axis", s.from, y, s.to, y)
+	for _, t := range s.ticks(n) {
+		d.line("axis", s.at(t), y, s.at(t), y+5)
+		d.text("small", "middle", s.at(t), y+18, tickLabel(unit, t))
+	}
+}
+
 // interval draws a horizontal interval with an upright mark at both ends.
 func (d *drawing) interval(class string, x1, x2, y float64) {
 	d.line("ci "+class, x1, y, x2, y)

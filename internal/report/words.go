@@ -89,7 +89,7 @@ type row struct {
 func (r *Report) rows() []row {
 	rows := []row{
 		ratioRow("size", UnitBytes, Num(float64(r.Baseline.TotalBytes())), Num(float64(r.Candidate.TotalBytes()))),
-		{"parameters", formatCount(r.Baseline.Parameters), formatCount(r.Candidate.Parameters), ratioOf(float64(r.Baseline.Parameters), float64(r.Candidate.Parameters))},
+		{"parameters", FormatCount(r.Baseline.Parameters), FormatCount(r.Candidate.Parameters), ratioOf(float64(r.Baseline.Parameters), float64(r.Candidate.Parameters))},
 	}
 	if a := r.Accuracy; a != nil {
 		unit, diff := a.units()
@@ -163,20 +163,20 @@ func (a *Accuracy) facts() [][2]string {
 			out = append(out, [2]string{name, estimate(unit, v, ci)})
 		}
 	}
-	out = append(out, [2]string{"samples compared", formatCount(a.N)})
+	out = append(out, [2]string{"samples compared", FormatCount(a.N)})
 	if a.NRequired != nil {
-		out = append(out, [2]string{"samples that the margin needs", formatCount(*a.NRequired)})
+		out = append(out, [2]string{"samples that the margin needs", FormatCount(*a.NRequired)})
 	}
 	add("p value of no difference (McNemar)", UnitNone, a.PValue, nil)
 	add("agreement of predictions", UnitFraction, a.Agreement, a.AgreementCI95)
 	if f := a.Flips; f != nil {
-		out = append(out, [2]string{"predictions that changed", formatCount(f.Changed)})
+		out = append(out, [2]string{"predictions that changed", FormatCount(f.Changed)})
 		for _, c := range []struct {
 			name string
 			n    *int
 		}{{"right to wrong", f.RightToWrong}, {"wrong to right", f.WrongToRight}, {"wrong to another wrong", f.WrongToOther}} {
 			if c.n != nil {
-				out = append(out, [2]string{c.name, formatCount(*c.n)})
+				out = append(out, [2]string{c.name, FormatCount(*c.n)})
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func (a *Accuracy) facts() [][2]string {
 
 // facts returns the figures of the explanation section as pairs of name and value.
 func (e *Explanation) facts() [][2]string {
-	out := [][2]string{{"method", clean(e.Method)}, {"samples", formatCount(e.Samples)}}
+	out := [][2]string{{"method", clean(e.Method)}, {"samples", FormatCount(e.Samples)}}
 	add := func(name, unit string, v *float64, ci *Interval) {
 		if v != nil {
 			out = append(out, [2]string{name, estimate(unit, v, ci)})
@@ -206,17 +206,17 @@ func (e *Explanation) facts() [][2]string {
 	add("cross-faithfulness", UnitRatio, e.CrossFaithfulness, nil)
 	add("perturbations without any effect on the candidate", UnitFraction, e.DeadPerturbations, nil)
 	if e.DeadMaps > 0 {
-		out = append(out, [2]string{"constant maps", formatCount(e.DeadMaps)})
+		out = append(out, [2]string{"constant maps", FormatCount(e.DeadMaps)})
 	}
 	return out
 }
 
 // facts returns how the latency was measured and how quiet the machine was.
 func (l *Latency) facts() [][2]string {
-	out := [][2]string{{"interleaved pairs", formatCount(l.Pairs)}, {"process restarts", formatCount(l.Processes)}}
+	out := [][2]string{{"interleaved pairs", FormatCount(l.Pairs)}, {"process restarts", FormatCount(l.Processes)}}
 	count := func(name string, n int) {
 		if n > 0 {
-			out = append(out, [2]string{name, formatCount(n)})
+			out = append(out, [2]string{name, FormatCount(n)})
 		}
 	}
 	count("samples per inference", l.Batch)
@@ -233,10 +233,10 @@ func (l *Latency) facts() [][2]string {
 		add("p value of no trend (Mann-Kendall)", UnitNone, n.TrendP)
 		add("time stolen by the hypervisor", UnitFraction, n.Steal)
 		if n.Throttled != nil {
-			out = append(out, [2]string{"periods throttled", formatCount(*n.Throttled)})
+			out = append(out, [2]string{"periods throttled", FormatCount(*n.Throttled)})
 		}
 		if n.ContextSwitches != nil {
-			out = append(out, [2]string{"involuntary context switches", formatCount(*n.ContextSwitches)})
+			out = append(out, [2]string{"involuntary context switches", FormatCount(*n.ContextSwitches)})
 		}
 	}
 	return out
@@ -256,16 +256,16 @@ func (e *Environment) facts() [][2]string {
 	add("runtime library, SHA-256", e.Runtime.SHA256)
 	add("device", e.Device)
 	if e.FallbackNodes != nil {
-		add("nodes that fell back to the CPU", formatCount(*e.FallbackNodes))
+		add("nodes that fell back to the CPU", FormatCount(*e.FallbackNodes))
 	}
 	add("system", strings.TrimSpace(e.OS+" "+e.Kernel))
 	add("processor", e.CPU)
 	if e.Cores > 0 {
-		add("processors usable", formatCount(e.Cores))
+		add("processors usable", FormatCount(e.Cores))
 	}
 	add("instruction sets", strings.Join(e.ISA, ", "))
 	if e.Threads > 0 {
-		add("threads per session", formatCount(e.Threads))
+		add("threads per session", FormatCount(e.Threads))
 	}
 	add("frequency governor", e.Governor)
 	if c := e.Container; c != nil {
@@ -297,15 +297,15 @@ func (d *Data) facts() [][2]string {
 	add("name", d.Name)
 	add("origin", map[string]string{OriginFiles: "the user's own files", OriginSynthetic: "generated inputs"}[d.Origin])
 	add("SHA-256 of the rows", d.Digest)
-	add("samples", formatCount(d.Samples))
+	add("samples", FormatCount(d.Samples))
 	add("labelled", map[bool]string{true: "yes", false: "no"}[d.Labelled])
 	if d.Classes > 0 {
-		add("classes", formatCount(d.Classes))
+		add("classes", FormatCount(d.Classes))
 	}
 	add("preprocessing", d.Preprocess)
 	add("SHA-256 of the preprocessing", d.PreprocessDigest)
 	if d.CalibrationOverlap != nil {
-		add("rows shared with the calibration data", formatCount(*d.CalibrationOverlap))
+		add("rows shared with the calibration data", FormatCount(*d.CalibrationOverlap))
 	}
 	return out
 }
