@@ -1,0 +1,62 @@
+package fuse
+
+import (
+	"context"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/produce"
+	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// Options steers fusing; the zero value applies every rule.
+type Options struct {
+	KeepInputs bool             // leave inputs with a default value overridable
+	MaxGrowth  int64            // bytes by which folding one node may grow the model; 0: 1 MiB, negative: none
+	Dims       map[string]int64 // sizes of symbolic dimensions of the inputs
+	Rewrite    rewrite.Options  // rule selection and limits
+	FoldLarge  Large            // computes constants beyond the interpreter; nil: they stay
+
+	Step     report.Step     // what to record in the model
+	Verify   *produce.Verify // how to check the result; nil: not at all
+	InPlace  bool
+	External onnxfile.External
+	Progress func(stage string)
+}
+
+// defaultGrowth is how much one folded node may grow a model.
+const defaultGrowth = 1 << 20
+
+func (o Options) foldLimit() int64 {
+	switch {
+	case o.MaxGrowth == 0:
+		return defaultGrowth
+	case o.MaxGrowth < 0:
+		return 0
+	}
+	return o.MaxGrowth
+}
+
+// Result says what was done.
+type Result = produce.Result
+
+// File writes the fused form of the model at src to dst, after running both.
+func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
+	return produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
+		o.Rewrite = ro
+		return Model(ctx, m, o)
+	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: o.Verify, InPlace: o.InPlace, External: o.External, Progress: o.Progress})
+}
+
+// Model fuses m in place, without running it.
+func Model(ctx context.Context, m *onnx.Model, o Options) (*rewrite.Log, error) {
+	list, err := passes(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := fixDims(m, o.Dims); err != nil {
+		return nil, err
+	}
+	return rewrite.Run(ctx, m, list, order, o.Rewrite)
+}
