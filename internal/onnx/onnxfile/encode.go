@@ -118,7 +118,7 @@ func (e *encoder) function(f *onnx.Function) (*rope, error) {
 		r.message(11, c)
 	}
 	for v := range f.Body.Values() {
-		if v.Type != nil {
+		if elementKnown(v.Type) {
 			r.message(12, encodeInfo(v))
 		}
 	}
@@ -182,7 +182,7 @@ func encodeInfos(r *rope, g *onnx.Graph) {
 	}
 	for n := g.First(); n != nil; n = n.Next() {
 		for _, v := range n.Outputs() {
-			if v != nil && !listed[v] && (v.Type != nil || v.Doc != "" || v.Meta != nil) {
+			if v != nil && !listed[v] && (elementKnown(v.Type) || v.Doc != "" || v.Meta != nil) {
 				r.message(13, encodeInfo(v))
 			}
 		}
@@ -192,10 +192,24 @@ func encodeInfos(r *rope, g *onnx.Graph) {
 	}
 }
 
+// elementKnown reports whether t says what its elements are; runtimes refuse
+// types that give a shape only.
+func elementKnown(t *onnx.Type) bool {
+	switch {
+	case t == nil:
+		return false
+	case t.Kind == onnx.KindTensor || t.Kind == onnx.KindSparseTensor:
+		return t.Elem != onnx.Undefined
+	case t.Kind == onnx.KindSequence || t.Kind == onnx.KindOptional:
+		return elementKnown(t.Of)
+	}
+	return t.Kind != onnx.KindUnknown
+}
+
 func encodeInfo(v *onnx.Value) *rope {
 	r := &rope{}
 	r.bytes(1, []byte(v.Name()))
-	if v.Type != nil {
+	if elementKnown(v.Type) {
 		r.message(2, encodeType(v.Type))
 	}
 	r.str(3, v.Doc)
