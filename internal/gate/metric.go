@@ -3,7 +3,8 @@
 //
 // A requirement on an estimated metric is decided by its 95 % interval, never by the point estimate: it passes where the whole
 // interval is on the good side of the limit (non-inferiority), fails where the whole interval is on the bad side, and is
-// inconclusive otherwise. Exact metrics such as file sizes are decided by their value. A metric that the report lacks fails.
+// inconclusive otherwise. Exact metrics are decided by their value: file sizes, and the distance between the outputs on the very samples
+// that were run, which is computed and not estimated. A metric that the report lacks fails.
 package gate
 
 import (
@@ -15,7 +16,7 @@ type Metric struct {
 	Name   string // path into the report, or the name of a derived number
 	Unit   string // one of the units of package report
 	Higher bool   // whether larger values are better
-	Exact  bool   // decided by value: it is counted, not estimated
+	Exact  bool   // decided by value: a property of the files or of the very samples, not an estimate for others
 	Real   bool   // says nothing on generated inputs, so a gate on it needs the user's data
 	Doc    string // one line for people
 
@@ -44,11 +45,11 @@ func Metrics() []Metric {
 			return reading{value: a.Agreement, ci: a.AgreementCI95}
 		})},
 		{Name: "accuracy.flips.right_to_wrong", Exact: true, Real: true, Doc: "samples that only the baseline gets right", read: accuracy(readRightToWrong)},
-		{Name: "accuracy.kl", Unit: report.UnitNats, Real: true, Doc: "mean divergence of the class distributions", read: accuracy(func(a *report.Accuracy) reading {
-			return reading{value: a.KL, ci: a.KLCI95}
+		{Name: "accuracy.kl", Unit: report.UnitNats, Exact: true, Real: true, Doc: "mean divergence of the class distributions over the samples", read: accuracy(func(a *report.Accuracy) reading {
+			return reading{value: a.KL}
 		})},
-		{Name: "accuracy.sqnr_db", Unit: report.UnitDecibel, Higher: true, Real: true, Doc: "signal to noise ratio of the outputs", read: accuracy(func(a *report.Accuracy) reading {
-			return reading{value: a.SQNR, ci: a.SQNRCI95, best: a.SQNR == nil && a.Identical}
+		{Name: "accuracy.sqnr_db", Unit: report.UnitDecibel, Higher: true, Exact: true, Real: true, Doc: "signal to noise ratio of the outputs over the samples", read: accuracy(func(a *report.Accuracy) reading {
+			return reading{value: a.SQNR, best: a.SQNR == nil && a.Identical}
 		})},
 		{Name: "accuracy.ece.delta", Unit: report.UnitDifference, Real: true, Doc: "growth of the expected calibration error", read: accuracy(readECE)},
 		{Name: "latency.ratio", Unit: report.UnitRatio, Doc: "run time of the candidate / that of the baseline", read: latency(func(l *report.Latency) reading {
@@ -180,7 +181,7 @@ func (m Metric) ofAccuracy(r *report.Report) bool {
 // differenceUnit returns the unit of a difference of the report's accuracy metric: points for a classification's shares, the
 // metric's own unit for anything else.
 func differenceUnit(a *report.Accuracy) string {
-	if a.Task == report.TaskClassification {
+	if a.IsShare() {
 		return report.UnitDifference
 	}
 	return report.UnitNone

@@ -125,7 +125,7 @@ const (
 func Default(r *report.Report) Policy {
 	p := Policy{Source: "default"}
 	switch {
-	case r.Accuracy != nil && r.Accuracy.Task != report.TaskClassification:
+	case r.Accuracy != nil && !r.Accuracy.IsShare():
 		p.Gates = append(p.Gates, Gate{"min-sqnr", "accuracy.sqnr_db", ">=", DefaultMinSQNR})
 	case r.Data != nil && !r.Data.Labelled:
 		p.Gates = append(p.Gates, Gate{"min-agreement", "accuracy.agreement", ">=", DefaultMinAgreement})

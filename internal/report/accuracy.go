@@ -2,11 +2,11 @@ package report
 
 // Accuracy compares the predictions of the two models on the same samples.
 type Accuracy struct {
-	Task      string   `json:"task" schema:"classification|regression|tensor"` // what the outputs were read as: classification, regression or tensor
-	Metric    string   `json:"metric,omitempty"`                               // name of the metric against labels, such as top1 or mae; absent without labels
-	Better    string   `json:"better,omitempty" schema:"higher|lower"`         // "higher" or "lower": the metric's good direction
-	Baseline  *float64 `json:"baseline,omitempty"`                             // the metric of the baseline, a fraction for top1
-	Candidate *float64 `json:"candidate,omitempty"`                            // the metric of the candidate
+	Task      string   `json:"task" schema:"classification|multilabel|tokens|regression|tensor"` // what the outputs were read as; the first three have metrics that are fractions
+	Metric    string   `json:"metric,omitempty"`                                                 // name of the metric against labels, such as top1 or mae; absent without labels
+	Better    string   `json:"better,omitempty" schema:"higher|lower"`                           // "higher" or "lower": the metric's good direction
+	Baseline  *float64 `json:"baseline,omitempty"`                                               // the metric of the baseline, a fraction for top1
+	Candidate *float64 `json:"candidate,omitempty"`                                              // the metric of the candidate
 
 	Delta     *float64  `json:"delta,omitempty"`                     // candidate − baseline, paired
 	CI95      *Interval `json:"ci95,omitempty"`                      // interval of delta
@@ -19,10 +19,8 @@ type Accuracy struct {
 	Agreement     *float64  `json:"agreement,omitempty" schema:"fraction"` // share of samples with the same prediction
 	AgreementCI95 *Interval `json:"agreement_ci95,omitempty"`              // interval of agreement
 	KL            *float64  `json:"kl,omitempty"`                          // mean Kullback-Leibler divergence of the candidate's class distribution from the baseline's, in nats
-	KLCI95        *Interval `json:"kl_ci95,omitempty"`                     // interval of kl
 	KLP95         *float64  `json:"kl_p95,omitempty"`                      // 95th percentile over samples, in nats
 	SQNR          *float64  `json:"sqnr_db,omitempty"`                     // signal to quantization noise over all outputs, in dB; absent when the outputs are identical
-	SQNRCI95      *Interval `json:"sqnr_ci95,omitempty"`                   // interval of sqnr_db
 	Identical     bool      `json:"identical,omitempty"`                   // every output of every sample is bitwise the same
 	ECE           *ECE      `json:"ece,omitempty"`                         // calibration of the stated probabilities
 
@@ -63,9 +61,20 @@ const (
 // Values of Accuracy.Task.
 const (
 	TaskClassification = "classification"
+	TaskMultiLabel     = "multilabel"
+	TaskTokens         = "tokens"
 	TaskRegression     = "regression"
 	TaskTensor         = "tensor"
 )
+
+// IsShare reports whether the accuracy metric of the task is a share of right answers, and not a quantity with a unit of its own.
+func (a *Accuracy) IsShare() bool {
+	switch a.Task {
+	case TaskClassification, TaskMultiLabel, TaskTokens:
+		return true
+	}
+	return false
+}
 
 // Flips counts samples whose predicted class changed. The first three need labels.
 type Flips struct {

@@ -18,9 +18,9 @@ type Explanation struct {
 	Cosine      *float64  `json:"cosine,omitempty"`                         // median over samples of the cosine of the two maps
 	CosineCI95  *Interval `json:"cosine_ci95,omitempty"`                    // interval of cosine
 
-	NoiseFloor        *float64 `json:"noise_floor,omitempty"`                          // rank correlation of the baseline with itself under other perturbations
+	NoiseFloor        *float64 `json:"noise_floor,omitempty"`                          // rank correlation of the baseline with itself on slightly disturbed inputs: what the method cannot tell apart
 	SelfCheck         *float64 `json:"self_check,omitempty"`                           // rank correlation of the baseline with itself under the same perturbations; 1 for a deterministic runtime
-	CrossFaithfulness *float64 `json:"cross_faithfulness,omitempty"`                   // deletion area of the baseline's map run on the candidate, relative to that of the candidate's own map
+	CrossFaithfulness *float64 `json:"cross_faithfulness,omitempty"`                   // how well the baseline's map explains the candidate, relative to the candidate's own map; 1 is as well
 	DeadPerturbations *float64 `json:"dead_perturbations,omitempty" schema:"fraction"` // share of perturbations that leave the candidate's output exactly unchanged
 	DeadMaps          int      `json:"dead_maps,omitempty" schema:"count"`             // constant maps, for which no correlation exists
 

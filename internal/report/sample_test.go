@@ -66,7 +66,7 @@ func sampleAccuracy() *Accuracy {
 		Task: TaskClassification, Metric: "top1", Better: BetterHigher, Baseline: Num(0.9125), Candidate: Num(0.908),
 		Delta: Num(-0.0045), CI95: CI(-0.0105, 0.001), CIMethod: "paired BCa bootstrap, 2000 resamples", N: 2000, NRequired: Count(2900), PValue: Num(0.136),
 		Flips: &Flips{Changed: 47, RightToWrong: Count(21), WrongToRight: Count(12), WrongToOther: Count(14)},
-		KL:    Num(0.0121), KLCI95: CI(0.0104, 0.0143), KLP95: Num(0.0522), SQNR: Num(24.7), SQNRCI95: CI(24.1, 25.2),
+		KL:    Num(0.0121), KLP95: Num(0.0522), SQNR: Num(24.7),
 		Agreement: Num(0.9765), AgreementCI95: CI(0.969, 0.9825),
 		ECE: &ECE{Baseline: Num(0.021), Candidate: Num(0.0262), Delta: Num(0.0052), CI95: CI(-0.0011, 0.0116), Bins: 15},
 		Outputs: []OutputDistance{

@@ -149,7 +149,7 @@ func signed(unit string, v *float64, ci *Interval) string {
 
 // units returns the units of the metric itself and of a difference of it.
 func (a *Accuracy) units() (metric, difference string) {
-	if a.Task == TaskClassification {
+	if a.IsShare() {
 		return UnitFraction, UnitDifference
 	}
 	return UnitNone, UnitNone
@@ -180,9 +180,9 @@ func (a *Accuracy) facts() [][2]string {
 			}
 		}
 	}
-	add("KL divergence, mean", UnitNats, a.KL, a.KLCI95)
+	add("KL divergence, mean", UnitNats, a.KL, nil)
 	add("KL divergence, 95th percentile", UnitNats, a.KLP95, nil)
-	add("signal to quantization noise", UnitDecibel, a.SQNR, a.SQNRCI95)
+	add("signal to quantization noise", UnitDecibel, a.SQNR, nil)
 	if a.Identical {
 		out = append(out, [2]string{"outputs", "bitwise identical"})
 	}
@@ -201,8 +201,8 @@ func (e *Explanation) facts() [][2]string {
 	add("rank correlation, 10th percentile", UnitNone, e.SpearmanP10, nil)
 	add(fmt.Sprintf("overlap of the top %d features", e.TopK), UnitFraction, e.TopKJaccard, e.TopKCI95)
 	add("cosine, median", UnitNone, e.Cosine, e.CosineCI95)
-	add("noise floor (baseline with itself, other perturbations)", UnitNone, e.NoiseFloor, nil)
-	add("self check (baseline with itself, same perturbations)", UnitNone, e.SelfCheck, nil)
+	add("noise floor (baseline with itself, disturbed)", UnitNone, e.NoiseFloor, nil)
+	add("self check (baseline with itself)", UnitNone, e.SelfCheck, nil)
 	add("cross-faithfulness", UnitRatio, e.CrossFaithfulness, nil)
 	add("perturbations without any effect on the candidate", UnitFraction, e.DeadPerturbations, nil)
 	if e.DeadMaps > 0 {
