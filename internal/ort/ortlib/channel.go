@@ -43,11 +43,13 @@ var moduleFiles = map[Platform]string{
 	{"windows", "amd64"}: "test_data/onnxruntime.dll",
 }
 
-// channel obtains the library from one channel and checks it.
-func (in *installer) channel(ctx context.Context, c Channel) (*obtained, error) {
+// obtain gets the library from one channel and checks it.
+func (in *installer) obtain(ctx context.Context, c Channel) (*obtained, error) {
 	version := in.Version
 	if c == Module {
-		version = moduleVersion
+		if version = moduleVersion; in.asked && in.Version != version {
+			return nil, fmt.Errorf("the %s module carries ONNX Runtime %s only", BindingModule, version)
+		}
 	}
 	pin, pinned := findPin(in.pins, c, version, in.Platform)
 	if c != From && !pinned && in.SHA256 == "" {
@@ -107,7 +109,7 @@ func (in *installer) check(got *obtained, pin Pin) error {
 	} else if err := checkPin(got, pin); err != nil {
 		return err
 	}
-	if got.channel == Module {
+	if got.channel == Module && got.info.Version != in.Version {
 		in.note("the %s module carries ONNX Runtime %s, and the preferred version is %s", BindingModule, got.info.Version, in.Version)
 	} else if got.info.Version != in.Version {
 		return fmt.Errorf("the library in %s is version %q, not %s", got.source, got.info.Version, in.Version)

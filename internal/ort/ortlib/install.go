@@ -35,7 +35,8 @@ type Options struct {
 	// SHA256 is, in hexadecimal, the digest of the file that From names; for the other channels that of the library
 	// file itself. There it is needed where no pin is known, and is checked in addition where one is.
 	SHA256 string
-	// Version to install; "" is the constant Version, and for From whatever version the library has.
+	// Version to install; "" is the constant Version, for Module what it carries, for From whatever version the
+	// library has.
 	Version string
 	// Platform to install for; zero is this one.
 	Platform Platform
@@ -88,7 +89,7 @@ func (e *DigestError) Error() string {
 // installer is one run of Install.
 type installer struct {
 	Options
-	version release
+	asked   bool // the caller named the version
 	pins    []Pin
 	staging string
 	notes   []string
@@ -120,6 +121,7 @@ func install(ctx context.Context, o Options, all []Pin) (*Result, error) {
 }
 
 func (in *installer) normalize() (err error) {
+	in.asked = in.Version != ""
 	in.Platform = in.Platform.orHost()
 	in.Limits = in.Limits.orDefault()
 	if in.Env.CacheDir == "" || !filepath.IsAbs(in.Env.CacheDir) {
@@ -155,11 +157,12 @@ func (in *installer) normalize() (err error) {
 		}
 	}
 	if in.Version != "" {
-		if in.version, err = parseRelease(in.Version); err != nil {
+		r, err := parseRelease(in.Version)
+		if err != nil {
 			return err
 		}
-		if in.version.api() < BindingAPI {
-			return fmt.Errorf("release %s serves API level %d, and level %d (release 1.%d or later) is needed", in.Version, in.version.api(), BindingAPI, BindingAPI)
+		if r.api() < BindingAPI {
+			return fmt.Errorf("release %s serves API level %d, and level %d (release 1.%d or later) is needed", in.Version, r.api(), BindingAPI, BindingAPI)
 		}
 	}
 	return checkVariant(in.Variant)
@@ -194,20 +197,52 @@ func (in *installer) run(ctx context.Context) (*Result, error) {
 	if err := removeRemains(root); err != nil {
 		return nil, err
 	}
-	if !in.Force {
-		if r := in.present(ctx); r != nil {
-			return r, nil
-		}
+	if r := in.present(ctx, in.Channel); r != nil {
+		return r, nil
 	}
 	if in.staging, err = os.MkdirTemp(root, stagingPrefix); err != nil {
 		return nil, fmt.Errorf("making a folder in the cache: %w", err)
 	}
 	defer os.RemoveAll(in.staging)
-	got, err := in.obtain(ctx)
+	if in.Channel == Auto {
+		return in.auto(ctx)
+	}
+	return in.one(ctx, in.Channel)
+}
+
+// one installs from one channel.
+func (in *installer) one(ctx context.Context, c Channel) (*Result, error) {
+	got, err := in.obtain(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return in.commit(got)
+}
+
+// auto installs from the first channel that works. A wrong digest ends it: whoever serves one file in the place of
+// another is not to be worked around.
+func (in *installer) auto(ctx context.Context) (*Result, error) {
+	var errs []error
+	for _, c := range []Channel{NPM, Pip, Module} {
+		r := in.present(ctx, c)
+		var err error
+		if r == nil {
+			r, err = in.one(ctx, c)
+		}
+		if err == nil {
+			for _, e := range errs {
+				r.Notes = append(r.Notes, e.Error())
+			}
+			return r, nil
+		}
+		var digest *DigestError
+		if errors.As(err, &digest) || ctx.Err() != nil {
+			return nil, err
+		}
+		errs = append(errs, fmt.Errorf("channel %s: %w", c, err))
+	}
+	errs = append(errs, errors.New("name an archive by --from FILE_OR_URL --sha256 DIGEST"))
+	return nil, join(errs)
 }
 
 // lockPoll is how often a lock that another process holds is tried again.
@@ -254,8 +289,12 @@ func removeRemains(root string) error {
 	return nil
 }
 
-// present is the installed library that the options ask for, if it is there and verifies.
-func (in *installer) present(ctx context.Context) *Result {
+// present is the installed library that the options ask for, from a channel, if it is there and verifies, and may be
+// used again.
+func (in *installer) present(ctx context.Context, channel Channel) *Result {
+	if in.Force {
+		return nil
+	}
 	s := Search{Version: in.Version, Variant: in.Variant, Platform: in.Platform, Env: in.Env}
 	if s.Version == "" {
 		s.Version = Version
@@ -263,7 +302,7 @@ func (in *installer) present(ctx context.Context) *Result {
 	for _, c := range first(s.cached(ctx)) {
 		dir := filepath.Dir(c.path)
 		m, err := ReadManifest(dir)
-		if err != nil || !in.satisfies(m) {
+		if err != nil || !in.satisfies(m, channel) {
 			continue
 		}
 		if v, err := verify(ctx, dir, in.pins); err == nil && v.OK() {
@@ -275,15 +314,15 @@ func (in *installer) present(ctx context.Context) *Result {
 
 func first[A, B any](a A, _ B) A { return a }
 
-// satisfies reports whether an installed library is what the options ask for.
-func (in *installer) satisfies(m *Manifest) bool {
+// satisfies reports whether an installed library is what the options ask for, from a channel.
+func (in *installer) satisfies(m *Manifest, channel Channel) bool {
 	if m.Platform != in.Platform || in.Variant != "" && m.Variant != in.Variant {
 		return false
 	}
-	if in.Channel == From {
+	if channel == From {
 		return m.Archive == in.SHA256 && (in.Version == "" || m.Version == in.Version)
 	}
-	if m.Variant != "" || in.Channel != Auto && m.Channel != in.Channel {
+	if m.Variant != "" || channel != Auto && m.Channel != channel {
 		return false
 	}
 	if in.SHA256 != "" {
@@ -293,7 +332,7 @@ func (in *installer) satisfies(m *Manifest) bool {
 			}
 		}
 	}
-	return m.Version == in.Version || m.Channel == Module && in.Channel == Module
+	return m.Version == in.Version || m.Version == moduleVersion && channel == Module && !in.asked
 }
 
 // obtained is a library in the staging folder, checked.
@@ -304,31 +343,6 @@ type obtained struct {
 	archive string // SHA-256
 	pinned  bool
 	variant string
-}
-
-// obtain tries the channels. A wrong digest ends it: whoever serves one file in the place of another is not to be
-// worked around.
-func (in *installer) obtain(ctx context.Context) (*obtained, error) {
-	if in.Channel != Auto {
-		return in.channel(ctx, in.Channel)
-	}
-	var errs []error
-	for _, c := range []Channel{NPM, Pip, Module} {
-		got, err := in.channel(ctx, c)
-		if err == nil {
-			for _, e := range errs {
-				in.note("%v", e)
-			}
-			return got, nil
-		}
-		var digest *DigestError
-		if errors.As(err, &digest) || ctx.Err() != nil {
-			return nil, err
-		}
-		errs = append(errs, fmt.Errorf("channel %s: %w", c, err))
-	}
-	errs = append(errs, errors.New("name an archive by --from FILE_OR_URL --sha256 DIGEST"))
-	return nil, join(errs)
 }
 
 // join is errors.Join on one line.

@@ -263,6 +263,13 @@ echo '{"Dir": "`+dir+`"}'
 		if m := got.Manifest; m.Channel != Module || m.Version != moduleVersion || !m.Pinned || len(got.Notes) != 3 {
 			t.Errorf("%s: %+v", p, got)
 		}
+		if again, err := Install(context.Background(), Options{Platform: p, Env: e}); err != nil || !again.Already || again.Library != got.Library {
+			t.Errorf("%s: second installation: %+v, %v", p, again, err)
+		}
+		_, err = Install(context.Background(), Options{Platform: p, Env: e, Version: Version})
+		if err == nil || !strings.Contains(err.Error(), "carries ONNX Runtime 1.24.1 only") {
+			t.Errorf("%s: a version asked for: %v", p, err)
+		}
 		if c, err := Which(context.Background(), Search{Platform: p, Env: e}); err != nil || c.Path != got.Library {
 			t.Errorf("%s: which: %v, %v", p, c, err)
 		}
