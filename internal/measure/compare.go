@@ -26,13 +26,14 @@ func (a Arm) String() string {
 // Other returns the other arm.
 func (a Arm) Other() Arm { return 1 - a }
 
-// Block is one interleaved pair: each model ran Runs times, one model right after the other.
+// Block is one interleaved pair: each model ran Runs times, one model right after the other. Its times are medians over
+// these runs, so that a run the scheduler interrupted does not stand for the others; means and tails are Summary's.
 type Block struct {
 	Process   int     // which pair of fresh processes it came from, from 0
 	First     Arm     // who ran first
 	Runs      int     // inner runs per arm
-	Baseline  float64 // mean seconds per run
-	Candidate float64 // mean seconds per run
+	Baseline  float64 // seconds per run
+	Candidate float64 // seconds per run
 }
 
 // logRatio is log(candidate / baseline).

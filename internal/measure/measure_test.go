@@ -420,6 +420,22 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Noise within a process is met by more pairs, a single slow run within a block by the block's median.
+func TestPlanAdaptsPairs(t *testing.T) {
+	pairs := func(white float64) float64 {
+		m := newMachine(7, 0, 0)
+		m.white = white
+		b := m.measure(t, PlanOptions{}).Blocks()
+		return float64(len(b)) / float64(b[len(b)-1].Process+1)
+	}
+	if quiet, busy := pairs(0.001), pairs(0.1); quiet != 10 || busy < 100 {
+		t.Errorf("got %v pairs per process when quiet and %v when busy, want 10 and at least 100", quiet, busy)
+	}
+	if got := medianSeconds([]time.Duration{time.Second, time.Minute, time.Second}); got != 1 {
+		t.Errorf("block with one interrupted run: got %v s, want 1", got)
+	}
+}
+
 func TestPlanIsSeeded(t *testing.T) {
 	run := func(seed uint64) []Block {
 		return newMachine(7, 0.01, 0).measure(t, PlanOptions{Seed: seed, Order: Coin}).Blocks()

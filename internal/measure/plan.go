@@ -14,7 +14,7 @@ type PlanOptions struct {
 	Processes int // least number of fresh pairs of worker processes, the pilot; 0 means 6, at least 2
 	// MaxProcesses ends the extension of a measurement that is not precise enough; 0 means 15.
 	MaxProcesses int
-	Pairs        int           // pairs of blocks per process; 0 means 10
+	Pairs        int           // least number of pairs of blocks per process, if the budget allows; 0 means 10
 	MinBlock     time.Duration // inner runs are batched until a block takes this long; 0 means 5 ms
 	Budget       time.Duration // wall time for everything, starting workers included; 0 means 60 s
 	// Precision is the half-width of the ratio's interval at which to stop; 0 means 0.01 (1 %).
@@ -37,6 +37,8 @@ const (
 
 const (
 	minPairs     = 4       // per process, when the budget is short
+	maxPairs     = 2000    // per process, when the timings are noisy
+	pilotShare   = 0.5     // of the budget: what the first Processes may take to reduce noise within a process
 	minProcesses = 3       // measured even when the budget is spent
 	maxInner     = 1 << 16 // inner runs per block
 	warmupShare  = 0.2     // of the budget
@@ -122,8 +124,8 @@ const (
 // Record what it took, until Next says Finish.
 //
 // Per process it starts two fresh workers, warms both until their timings are steady (or a fifth of the budget, divided over
-// the processes, is spent), then times pairs of blocks in random order. After the first Processes of them it computes how
-// many the precision takes, and ends when these are done, when another process would not fit into the budget, or at
+// the processes, is spent), then times pairs of blocks in random order: at least Pairs of them, and more while the noise
+// within the process is what limits the precision. After the first Processes it computes how many the precision takes, and ends when these are done, when another process would not fit into the budget, or at
 // MaxProcesses. That decision looks at the variance only, never at the ratio, so that it does not favour a finding. Where
 // even 3 processes of 4 pairs do not fit into the budget, they are measured none the less: less would support no statement.
 type Plan struct {
@@ -142,6 +144,9 @@ type Plan struct {
 	order  []Arm // who runs first, per pair of this process
 	turn   int   // 2*pair + 0 or 1
 	first  float64
+	least  int           // pairs of this process before it may end
+	check  int           // pairs at which to look at its noise again
+	share  time.Duration // what this process may take, starting it included
 	blocks []Block
 
 	samples [2]reservoir
@@ -175,7 +180,7 @@ func (p *Plan) Next() Step { return p.step }
 
 // Record tells what the current step took: its wall time as the coordinator saw it, and for Warm and Time the duration of
 // each of its runs as the worker measured them. It errs, without moving on, on a wrong number of runs, a negative wall time,
-// or runs that took no measurable time together.
+// or runs most of which took no measurable time.
 func (p *Plan) Record(wall time.Duration, runs []time.Duration) error {
 	if wall < 0 {
 		return fmt.Errorf("process %d: step took %v, want a duration ≥ 0", p.process, wall)
@@ -193,8 +198,8 @@ func (p *Plan) Record(wall time.Duration, runs []time.Duration) error {
 		}
 		total += r
 	}
-	if len(runs) > 0 && total == 0 {
-		return fmt.Errorf("process %d, %v: %d runs took no measurable time", p.process, p.step.Arm, len(runs))
+	if len(runs) > 0 && medianSeconds(runs) == 0 {
+		return fmt.Errorf("process %d, %v: %d runs took no measurable time each", p.process, p.step.Arm, len(runs))
 	}
 	p.used += wall
 	switch p.step.Kind {
@@ -203,7 +208,7 @@ func (p *Plan) Record(wall time.Duration, runs []time.Duration) error {
 	case Warm:
 		p.recordWarm(total, runs)
 	case Time:
-		p.recordTime(total, runs)
+		p.recordTime(runs)
 	}
 	return nil
 }
@@ -225,7 +230,7 @@ func (p *Plan) recordWarm(total time.Duration, runs []time.Duration) {
 			p.inner *= 2
 			p.warm[0].series, p.warm[1].series = nil, nil
 		} else {
-			w.series = append(w.series, total.Seconds()/float64(len(runs)))
+			w.series = append(w.series, medianSeconds(runs))
 		}
 	}
 	w.record.Runs += len(runs)
@@ -262,26 +267,32 @@ func (p *Plan) beginPairs() {
 		pair += perRun * float64(p.inner)
 	}
 	n := p.o.Pairs
-	// What is left is shared among the processes still due, each of which starts and warms up as this one did.
+	// What is left is divided among the processes still due, each of which starts and warms up as this one did.
 	due := max(1, p.o.Processes-p.process)
 	overhead := (p.used - p.began).Seconds()
 	left := (p.o.Budget - p.used).Seconds() - overhead*float64(due-1)
 	if fit := left / float64(due) / pair; fit < float64(n) {
 		n = max(min(n, minPairs), int(fit))
 	}
-	p.order = p.order[:0]
-	for len(p.order) < n {
-		first := Arm(p.rng.IntN(2))
-		p.order = append(p.order, first)
-		if p.o.Order == Balanced && len(p.order) < n {
-			p.order = append(p.order, first.Other())
-		}
-	}
-	p.turn = 0
+	p.least, p.check = n, n
+	p.share = time.Duration(pilotShare / float64(p.o.Processes) * float64(p.o.Budget))
+	p.order, p.turn = p.order[:0], 0
 	p.timeTurn()
 }
 
+// drawPair adds the order of the next pair, or the next two.
+func (p *Plan) drawPair() {
+	first := Arm(p.rng.IntN(2))
+	p.order = append(p.order, first)
+	if p.o.Order == Balanced {
+		p.order = append(p.order, first.Other())
+	}
+}
+
 func (p *Plan) timeTurn() {
+	if p.turn/2 == len(p.order) {
+		p.drawPair()
+	}
 	arm := p.order[p.turn/2]
 	if p.turn%2 == 1 {
 		arm = arm.Other()
@@ -289,11 +300,11 @@ func (p *Plan) timeTurn() {
 	p.step = Step{Kind: Time, Process: p.process, Arm: arm, Runs: p.inner}
 }
 
-func (p *Plan) recordTime(total time.Duration, runs []time.Duration) {
+func (p *Plan) recordTime(runs []time.Duration) {
 	for _, r := range runs {
 		p.samples[p.step.Arm].add(r.Seconds())
 	}
-	perRun := total.Seconds() / float64(len(runs))
+	perRun := medianSeconds(runs)
 	if p.turn%2 == 0 {
 		p.first = perRun
 	} else {
@@ -304,11 +315,38 @@ func (p *Plan) recordTime(total time.Duration, runs []time.Duration) {
 		p.blocks = append(p.blocks, b)
 	}
 	p.turn++
-	if p.turn < 2*len(p.order) {
+	if p.turn%2 == 1 || !p.enoughPairs(p.turn/2) {
 		p.timeTurn()
 		return
 	}
 	p.endProcess()
+}
+
+// enoughPairs says whether this process may end: at its least number of pairs, once the standard error of their median is
+// well below the precision, or its time is up.
+func (p *Plan) enoughPairs(pairs int) bool {
+	if pairs < p.least || pairs < p.check && p.used-p.began < p.share {
+		return false
+	}
+	if pairs >= maxPairs || p.used-p.began >= p.share {
+		return true
+	}
+	p.check = pairs + max(2, pairs/8)
+	ratios := make([]float64, pairs)
+	for i, b := range p.blocks[len(p.blocks)-pairs:] {
+		ratios[i] = b.logRatio()
+	}
+	// The median of n normal values has a standard error of sqrt(π/2n) standard deviations.
+	se := robustSD(ratios, Median(ratios)) * math.Sqrt(math.Pi/2/float64(pairs))
+	return se <= p.o.Precision/1.5
+}
+
+func medianSeconds(runs []time.Duration) float64 {
+	s := make([]float64, len(runs))
+	for i, r := range runs {
+		s[i] = r.Seconds()
+	}
+	return medianInPlace(s)
 }
 
 func (p *Plan) endProcess() {
@@ -370,8 +408,8 @@ func (p *Plan) Used() time.Duration { return p.used }
 // Reason returns why the plan finished; "" before that.
 func (p *Plan) Reason() StopReason { return p.reason }
 
-// Progress estimates the finished share of the work, 0 to 1, by the nearer of its certain ends: the budget, and the pairs of
-// the largest number of processes.
+// Progress estimates the finished share of the work, 0 to 1, by the nearer of its certain ends: the budget, and the largest
+// number of processes.
 func (p *Plan) Progress() float64 {
 	if p.step.Kind == Finish {
 		return 1
@@ -380,7 +418,7 @@ func (p *Plan) Progress() float64 {
 	if p.o.Budget > 0 {
 		byTime = p.used.Seconds() / p.o.Budget.Seconds()
 	}
-	return min(0.99, max(byTime, float64(len(p.blocks))/float64(p.o.Pairs*p.o.MaxProcesses)))
+	return min(0.99, max(byTime, float64(p.process)/float64(p.o.MaxProcesses)))
 }
 
 // reservoir keeps a uniform random subset of at most limit values (Vitter's algorithm R).
