@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -91,9 +92,7 @@ type Difference struct {
 // percentile bootstrap over clusters is far too narrow; the t interval holds its level from 3 on (see TestSimulatedRates).
 // A single process gives the block bootstrap and a severe warning: that interval knows nothing of other processes.
 func Compare(blocks []Block, o CompareOptions) (*Difference, error) {
-	if o.Negligible == 0 {
-		o.Negligible = 0.01
-	}
+	o.Negligible = cmp.Or(o.Negligible, 0.01)
 	if !(o.Negligible > 0 && o.Negligible < 1) {
 		return nil, fmt.Errorf("negligible difference %v is outside (0, 1)", o.Negligible)
 	}
@@ -122,9 +121,8 @@ func Compare(blocks []Block, o CompareOptions) (*Difference, error) {
 		OrderEffect: orderEffect(blocks),
 	}
 	if len(groups) == 1 {
-		d.Interval = d.Blocks
-		se := (inBlocks.High - inBlocks.Low) / 2 / normalQuantile((1+boot.Confidence)/2)
-		d.MDE = math.Expm1(se * (normalQuantile((1+boot.Confidence)/2) + normalQuantile(0.8)))
+		z := normalQuantile((1 + boot.Confidence) / 2)
+		d.Interval, d.MDE = d.Blocks, math.Expm1((inBlocks.High-inBlocks.Low)/2/z*(z+normalQuantile(0.8)))
 	} else {
 		d.Interval = exponential(Interval{
 			Low: est.center - est.half, High: est.center + est.half, Confidence: boot.Confidence, Method: MethodProcessT,

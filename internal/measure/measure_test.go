@@ -230,7 +230,7 @@ func TestTwoMeans(t *testing.T) {
 func TestNoise(t *testing.T) {
 	var drifting, calm []Block
 	for i := range 60 {
-		drifting = append(drifting, Block{Process: i / 10, Baseline: 1 + 0.01*float64(i), Candidate: 1})
+		drifting = append(drifting, Block{Process: i / 10, Baseline: 1 + 0.05*float64(i), Candidate: 1})
 		calm = append(calm, Block{Process: i / 10, Baseline: 1 + 0.001*float64(i*7919%13), Candidate: 1})
 	}
 	codes := func(n Noise) (c []string) {
@@ -240,7 +240,7 @@ func TestNoise(t *testing.T) {
 		return c
 	}
 	n := NoiseOf(drifting, []Warmup{{Steady: false}})
-	if d := cmp.Diff([]string{"autocorrelation note", "trend warn", "drift severe", "warm-up warn"}, codes(n)); d != "" {
+	if d := cmp.Diff([]string{"autocorrelation note", "trend warn", "drift severe", "noisy warn", "warm-up warn"}, codes(n)); d != "" {
 		t.Error(d)
 	}
 	if worst, any := Worst(n.Warnings); worst != Severe || !any {
