@@ -211,6 +211,17 @@ func families() []family {
 		{"", shapeRows()},
 		{"", gatherRows()},
 		{"", matmulRows()},
+		{"", convRows()},
+		{"", reduceRows()},
+		{"", normRows()},
+		{"", quantRows()},
+		{"", rnnRows()},
+		{"", linalgRows()},
+		{"", imageRows()},
+		{"", sequenceRows()},
+		{"", signalRows()},
+		{"", randomRows()},
+		{"", attentionRows()},
 		{"", controlRows()},
 	}
 }
