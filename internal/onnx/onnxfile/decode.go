@@ -10,11 +10,11 @@ import (
 // Decode parses an encoded ModelProto. Tensor contents are windows of b, which
 // must not change. External data is refused, since there is no folder to find it in.
 func Decode(b []byte) (*onnx.Model, error) {
-	return decodeModel("", b[:len(b):len(b)], nil)
+	return decodeModel("", b[:len(b):len(b)], nil, nil)
 }
 
-func decodeModel(path string, b []byte, dir *folder) (*onnx.Model, error) {
-	d := &decoder{path: path, whole: b, dir: dir}
+func decodeModel(path string, b []byte, file *mapping, dir *folder) (*onnx.Model, error) {
+	d := &decoder{path: path, whole: b, file: file, dir: dir}
 	if err := d.sniff(b); err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func (d *decoder) content(t *onnx.Tensor, p *tensorParts, b []byte) error {
 	case t.DType == onnx.String:
 		return nil
 	case p.hasRaw:
-		t.Data = onnx.Raw(p.raw)
+		t.Data = d.raw(p.raw)
 	case len(p.typed.parts) > 0:
 		p.typed.dtype = t.DType
 		if err := p.typed.measure(); err != nil {
@@ -88,6 +88,14 @@ func (d *decoder) content(t *onnx.Tensor, p *tensorParts, b []byte) error {
 		t.Data = &p.typed
 	}
 	return nil
+}
+
+// raw returns b, raw content within the file, as a window of it where it is mapped.
+func (d *decoder) raw(b []byte) onnx.Data {
+	if off := d.offset(b); d.file != nil && off >= 0 && len(b) >= copyFrom {
+		return window{b, d.file, off}
+	}
+	return onnx.Raw(b)
 }
 
 // external makes t a window of a file in the model's folder.

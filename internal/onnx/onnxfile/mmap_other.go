@@ -28,7 +28,7 @@ func mapFile(f *os.File, size int64) (*mapping, error) {
 
 // window returns n bytes from offset off, which the caller has checked.
 func (m *mapping) window(off, n int64) (onnx.Data, error) {
-	return onnx.Raw(m.b[off : off+n : off+n]), nil
+	return window{m.b[off : off+n : off+n], m, off}, nil
 }
 
 func (m *mapping) close() error { return nil }

@@ -15,15 +15,17 @@ import (
 // openNonblock keeps the opening of a FIFO from waiting for a writer.
 const openNonblock = unix.O_NONBLOCK
 
-// mapping is a file mapped for reading.
+// mapping is a file mapped for reading. The file stays open, so that its bytes
+// can be copied by the kernel.
 type mapping struct {
 	b    []byte
 	size int64
+	fd   int
 }
 
 func mapFile(f *os.File, size int64) (*mapping, error) {
 	if size == 0 {
-		return &mapping{}, nil
+		return &mapping{fd: -1}, nil
 	}
 	if int64(int(size)) != size {
 		return nil, fmt.Errorf("%d bytes are more than this platform can map", size)
@@ -32,12 +34,16 @@ func mapFile(f *os.File, size int64) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot map the file: %w", err)
 	}
-	return &mapping{b, size}, nil
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		fd = -1
+	}
+	return &mapping{b, size, fd}, nil
 }
 
 // window returns n bytes from offset off, which the caller has checked.
 func (m *mapping) window(off, n int64) (onnx.Data, error) {
-	return onnx.Raw(m.b[off : off+n : off+n]), nil
+	return window{m.b[off : off+n : off+n], m, off}, nil
 }
 
 func (m *mapping) close() error {
@@ -46,6 +52,9 @@ func (m *mapping) close() error {
 	}
 	b := m.b
 	m.b = nil
+	if m.fd >= 0 {
+		unix.Close(m.fd)
+	}
 	return unix.Munmap(b)
 }
 

@@ -39,7 +39,7 @@ func Open(path string, o Options) (*onnx.Model, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reading %s: %w", path, err), m.close())
 	}
-	model, err := decodeModel(path, m.b, dir)
+	model, err := decodeModel(path, m.b, m, dir)
 	if err != nil {
 		dir.close()
 		m.close()

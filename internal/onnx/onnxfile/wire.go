@@ -34,7 +34,8 @@ const (
 // decoder holds what is common to all messages of one file.
 type decoder struct {
 	path  string
-	whole []byte // the whole file
+	whole []byte   // the whole file
+	file  *mapping // where whole is mapped; nil for bytes in memory
 	dir   *folder
 	items int
 }
@@ -55,13 +56,17 @@ func (f field) isBytes() bool   { return f.typ == protowire.BytesType }
 func (f field) isVarint() bool  { return f.typ == protowire.VarintType }
 func (f field) isFixed32() bool { return f.typ == protowire.Fixed32Type }
 
+// offset returns where b, a subslice of the file, begins; -1 if it is none.
+func (d *decoder) offset(b []byte) int64 {
+	if d.whole == nil || cap(b) > cap(d.whole) {
+		return -1
+	}
+	return int64(cap(d.whole) - cap(b))
+}
+
 // errf returns a FormatError located at the start of b, a subslice of the file.
 func (d *decoder) errf(b []byte, format string, args ...any) error {
-	off := int64(-1)
-	if d.whole != nil && cap(b) <= cap(d.whole) {
-		off = int64(cap(d.whole) - cap(b))
-	}
-	return &FormatError{Path: d.path, Offset: off, Msg: fmt.Sprintf(format, args...)}
+	return &FormatError{Path: d.path, Offset: d.offset(b), Msg: fmt.Sprintf(format, args...)}
 }
 
 // fields calls f for each field of message b; msg names the message in errors.
