@@ -1,0 +1,60 @@
+# What a person or a pipeline runs. "make demo" and "make test" need nothing
+# but Go, a C compiler, and npm or pip for the ONNX Runtime library.
+
+GO  ?= go
+BIN := bin/lapidary
+
+# The C headers that go-nvml carries warn about themselves.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+.PHONY: build runtime demo test check bench bench-peers fuzz golden man clean
+
+build:
+	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
+
+# Obtains ONNX Runtime once, into the user's cache.
+runtime: build
+	@$(BIN) runtime install -q
+
+# The main job on a bundled model: profile, fuse, quantize, validate, verify.
+demo: runtime
+	@BIN=$(BIN) sh docs/demo.sh
+
+test: runtime
+	$(GO) test ./...
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+check:
+	@bad="$$(git ls-files '*.go' | xargs gofmt -l)"; [ -z "$$bad" ] || { echo "run gofmt -w on: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	CGO_ENABLED=0 $(GO) build -o bin/lapidary-nocgo ./cmd/lapidary
+
+# Go benchmarks; compare two runs with benchstat.
+BENCH ?= .
+bench: runtime
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 3x ./...
+
+# Puts the peers that benchmarks compare with into a virtual environment.
+bench-peers:
+	python3 -m venv .bench/peers
+	.bench/peers/bin/pip install -q -r docs/bench-peers.txt
+
+FUZZTIME ?= 10s
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+# Rewrites the golden files from what the tests see now; read the difference.
+golden:
+	$(GO) test ./internal/report/... ./profile ./fuse ./cmd/lapidary -update
+
+man: build
+	$(BIN) man bin/man
+
+clean:
+	rm -rf bin .bench
