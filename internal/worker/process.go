@@ -1,0 +1,291 @@
+//go:build unix
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a worker as its coordinator sees it.
+type process struct {
+	cmd        *exec.Cmd
+	requests   *os.File // to the worker
+	answers    chan answer
+	toWorker   *memory
+	fromWorker *memory
+	log        *tail
+	exited     chan struct{} // closed when the process has ended and was waited for
+	netSpace   bool
+
+	tempDir string
+	dir     string // private folder, "" until one is needed
+	dead    error  // why the worker is gone
+}
+
+// answer is a message from the worker, or the reason why no more come.
+type answer struct {
+	msg []byte
+	err error
+}
+
+// The files that a worker is born with, beside standard output and error,
+// which both go to its log.
+const (
+	fdRequests = 3 + iota
+	fdAnswers
+	fdToWorker
+	fdFromWorker
+	fdFirstOther
+)
+
+// start starts a worker.
+func start(w Options) (p *process, err error) {
+	p = &process{answers: make(chan answer, 1), log: &tail{}, exited: make(chan struct{}), tempDir: w.TempDir}
+	var files []*os.File // for the worker
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+		if err != nil {
+			p.release()
+		}
+	}()
+	theirRequests, ours, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	p.requests = ours
+	files = append(files, theirRequests)
+	answers, theirAnswers, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, theirAnswers)
+	for _, m := range []**memory{&p.toWorker, &p.fromWorker} {
+		f, err := newMemoryFile(p.scratch)
+		if err != nil {
+			answers.Close()
+			return nil, err
+		}
+		if *m, err = mapMemory(f); err != nil {
+			f.Close()
+			answers.Close()
+			return nil, err
+		}
+		dup, err := syscall.Dup(int(f.Fd()))
+		if err != nil {
+			answers.Close()
+			return nil, err
+		}
+		syscall.CloseOnExec(dup)
+		files = append(files, os.NewFile(uintptr(dup), f.Name()))
+	}
+	if err := p.spawn(w, files); err != nil {
+		answers.Close()
+		return nil, err
+	}
+	go p.listen(answers)
+	return p, nil
+}
+
+// command returns what starts the worker.
+func (p *process) command(w Options, files []*os.File) (*exec.Cmd, error) {
+	args := w.Command
+	if len(args) == 0 {
+		self, err := selfPath()
+		if err != nil {
+			return nil, err
+		}
+		args = []string{self, Argument}
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append([]string{"GOTRACEBACK=none"}, w.Env...)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	cmd.ExtraFiles = files
+	cmd.WaitDelay = grace
+	return cmd, nil
+}
+
+// spawn starts the process. The thread that does so lives as long as the
+// worker, since the kernel would take the thread's end for the coordinator's.
+func (p *process) spawn(w Options, files []*os.File) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.startAny(w, files)
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // ProcessState says how it ended
+			close(p.exited)
+		}
+	}()
+	return <-started
+}
+
+// startAny starts the process with a network of its own, if that is asked for
+// and can be had, and otherwise without.
+func (p *process) startAny(w Options, files []*os.File) (err error) {
+	for _, isolate := range []bool{true, false} {
+		if isolate && !w.NetSpace {
+			continue
+		}
+		if p.cmd, err = p.command(w, files); err != nil {
+			return err
+		}
+		p.cmd.SysProcAttr = confinedStart(isolate)
+		if err = p.cmd.Start(); err == nil {
+			p.netSpace = isolate && p.cmd.SysProcAttr != nil
+			return nil
+		}
+	}
+	return err
+}
+
+// listen passes on the worker's answers, and last the reason why there are no
+// more.
+func (p *process) listen(from *os.File) {
+	defer from.Close()
+	defer close(p.answers)
+	for {
+		msg, err := readFrame(from)
+		p.answers <- answer{msg, err}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// exchange sends a request and waits for its answer. When ctx ends first, the
+// worker is told to stop, and killed if it does not.
+func (p *process) exchange(ctx context.Context, request []byte) ([]byte, error) {
+	if p.dead != nil {
+		return nil, p.dead
+	}
+	unblock := context.AfterFunc(ctx, func() { p.requests.SetWriteDeadline(time.Now()) })
+	err := writeFrame(p.requests, request)
+	unblock()
+	if err != nil && ctx.Err() != nil { // half a request may have gone out
+		p.dead = fmt.Errorf("the worker process was killed: it did not listen (%w)", context.Cause(ctx))
+		p.kill()
+		return nil, p.dead
+	}
+	if err != nil {
+		return nil, p.lost(err)
+	}
+	select {
+	case a := <-p.answers:
+		return p.received(a)
+	case <-ctx.Done():
+	}
+	cause := context.Cause(ctx)
+	_ = p.requests.SetWriteDeadline(time.Now().Add(grace))
+	_ = writeFrame(p.requests, []byte{opCancel}) // a worker that cannot hear it is killed below
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	select {
+	case a := <-p.answers:
+		_ = p.requests.SetWriteDeadline(time.Time{})
+		return p.received(a)
+	case <-late.C:
+	}
+	p.dead = fmt.Errorf("the worker process was killed: it did not stop when told to (%w)", cause)
+	p.kill()
+	return nil, p.dead
+}
+
+func (p *process) received(a answer) ([]byte, error) {
+	if a.err != nil {
+		return nil, p.lost(a.err)
+	}
+	return a.msg, nil
+}
+
+// lost makes sure that the worker has ended, and says how it did.
+func (p *process) lost(cause error) error {
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	how := ""
+	select {
+	case <-p.exited:
+		how = describeExit(p.cmd.ProcessState)
+	case <-late.C:
+		how = "closed its connection and was killed"
+	}
+	p.kill()
+	if !errors.Is(cause, io.EOF) && !errors.Is(cause, io.ErrUnexpectedEOF) && !errors.Is(cause, syscall.EPIPE) {
+		how += " (" + cause.Error() + ")"
+	}
+	p.dead = errors.New("the worker process " + how + p.log.quote())
+	return p.dead
+}
+
+func describeExit(s *os.ProcessState) string {
+	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return fmt.Sprintf("died: signal %d (%v)", ws.Signal(), ws.Signal())
+	}
+	return fmt.Sprintf("ended with status %d", s.ExitCode())
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only if it has ended
+	<-p.exited
+}
+
+// stop ends the worker, at once or after a time to end by itself, and gives
+// back all that belonged to it.
+func (p *process) stop(wait time.Duration) {
+	p.requests.Close() // a worker ends when nobody can ask it any more
+	select {
+	case <-p.exited:
+	case <-time.After(wait):
+	}
+	p.kill()
+	if p.dead == nil {
+		p.dead = errors.New("the worker process was stopped")
+	}
+	p.release()
+	for range p.answers { // lets listen end
+	}
+}
+
+func (p *process) release() {
+	if p.requests != nil {
+		p.requests.Close()
+	}
+	p.toWorker.close()
+	p.fromWorker.close()
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
+}
+
+// scratch returns a folder that only this worker uses, removed with it.
+func (p *process) scratch() (string, error) {
+	if p.dir == "" {
+		dir, err := os.MkdirTemp(p.tempDir, "lapidary-worker-")
+		if err != nil {
+			return "", fmt.Errorf("making a private folder: %w", err)
+		}
+		p.dir = dir
+	}
+	return p.dir, nil
+}
+
+// quote returns the end of the log for an error message.
+func (t *tail) quote() string {
+	lines := t.lines()
+	if len(lines) == 0 {
+		return ""
+	}
+	return "; its log ends:\n\t" + strings.Join(lines, "\n\t")
+}

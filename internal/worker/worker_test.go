@@ -1,0 +1,454 @@
+//go:build unix
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/ort"
+	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
+)
+
+// TestMain makes this binary a worker when a test starts it as one: its second
+// argument then names the engine.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == Argument {
+		os.Exit(Main(engine(os.Args[2:])))
+	}
+	os.Exit(m.Run())
+}
+
+// engine returns a test engine: ONNX Runtime, or an echo that does what its
+// name says.
+func engine(args []string) session.Opener {
+	if args[0] == "ort" {
+		return ort.Opener(args[1])
+	}
+	return func(_ context.Context, path string, _ session.Options) (session.Session, error) {
+		switch args[0] {
+		case "noise":
+			fmt.Println(strings.Repeat("\xff\x00\x00\x00garbage\n", 3))
+		case "crash at load":
+			fmt.Fprintln(os.Stderr, "loading the weights")
+			syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+			select {}
+		case "exit at load":
+			os.Exit(3)
+		case "hang at load":
+			select {}
+		case "panic at load":
+			panic("index out of range")
+		}
+		return echo{args}, nil
+	}
+}
+
+// echo is an engine that returns its inputs.
+type echo struct{ args []string }
+
+func (e echo) Inputs() []session.Port  { return []session.Port{{Name: "x"}} }
+func (e echo) Outputs() []session.Port { return []session.Port{{Name: "x"}} }
+func (e echo) Close() error            { return nil }
+
+func (e echo) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Result, error) {
+	switch e.args[0] {
+	case "noise":
+		fmt.Fprintln(os.Stderr, "\x1b[31mnoise\x00\xff")
+		fmt.Println("more garbage")
+	case "crash":
+		for i := range 50 {
+			fmt.Fprintln(os.Stderr, "line", i)
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		select {}
+	case "hang":
+		select {}
+	case "panic":
+		panic("index out of range")
+	case "lie":
+		return &session.Result{Elapsed: 1, Outputs: map[string]*onnx.Tensor{"x": {Name: "x", DType: onnx.Float, Shape: []int64{1 << 40}, Data: onnx.Raw(nil)}}}, nil
+	case "break out":
+		return &session.Result{Elapsed: 1, Outputs: map[string]*onnx.Tensor{"x": onnx.FromStrings("x", []int64{6}, breakOut(e.args[1], e.args[2]))}}, nil
+	case "files":
+		list, err := os.ReadDir("/proc/self/fd")
+		var names []string
+		for _, f := range list {
+			to, _ := os.Readlink("/proc/self/fd/" + f.Name())
+			names = append(names, f.Name()+" "+to)
+		}
+		names = append(names, os.Environ()...)
+		return &session.Result{Elapsed: 1, Outputs: map[string]*onnx.Tensor{"x": onnx.FromStrings("x", []int64{int64(len(names))}, names)}}, err
+	}
+	return &session.Result{Elapsed: 1, Outputs: in}, nil
+}
+
+// breakOut tries what a worker must not be able to do, and tells what came of
+// each: "" where it worked.
+func breakOut(secret, address string) []string {
+	try := func(err error) string {
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	_, read := os.ReadFile(secret)
+	write := os.WriteFile(secret, []byte("changed"), 0o600)
+	create := os.WriteFile(secret+".new", nil, 0o600)
+	c, dial := net.DialTimeout("tcp", address, 5*time.Second)
+	if dial == nil {
+		c.Close()
+	}
+	l, listen := net.Listen("tcp", "127.0.0.1:0")
+	if listen == nil {
+		l.Close()
+	}
+	return []string{try(read), try(write), try(create), try(dial), try(listen), try(exec.Command("/bin/true").Run())}
+}
+
+// command returns options for a worker with the given test engine.
+func command(t testing.TB, args ...string) Options {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Command: append([]string{self, Argument}, args...)}
+}
+
+// onnxRuntime returns options for a worker with ONNX Runtime.
+func onnxRuntime(t testing.TB) Options {
+	t.Helper()
+	lib := os.Getenv("LAPIDARY_ORT_LIB")
+	if lib == "" {
+		t.Skip("no ONNX Runtime library: set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"")
+	}
+	o := command(t, "ort", lib)
+	real, err := filepath.EvalSymlinks(lib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ReadOnly = []string{filepath.Dir(lib), filepath.Dir(real)}
+	return o
+}
+
+func TestConformance(t *testing.T) {
+	sessiontest.Run(t, Opener(onnxRuntime(t)), sessiontest.Caps{
+		Opset: 23,
+		DTypes: []onnx.DType{
+			onnx.Float, onnx.Uint8, onnx.Int8, onnx.Uint16, onnx.Int16, onnx.Int32, onnx.Int64, onnx.String, onnx.Bool,
+			onnx.Float16, onnx.Double, onnx.Uint32, onnx.Uint64, onnx.BFloat16, onnx.Float8E4M3FN, onnx.Float8E4M3FNUZ,
+			onnx.Float8E5M2, onnx.Float8E5M2FNUZ,
+		},
+		Empty: true, Scalars: true, Sequences: true, Defaults: true, Interrupt: true, SaveModel: true,
+	})
+}
+
+// model returns the path of a file that test engines do not read.
+func model(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "model.onnx")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var small = map[string]*onnx.Tensor{"x": onnx.FromFloats("x", []int64{3}, []float32{1, 2, 3})}
+
+// gone checks that the process of a session has ended and was waited for.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d is still there: %v", pid, err)
+	}
+}
+
+func TestFaultsAtLoad(t *testing.T) {
+	for name, want := range map[string][]string{
+		"crash at load": {"opening", "model.onnx", "SIGSEGV: segmentation violation", "loading the weights"},
+		"exit at load":  {"opening", "model.onnx", "status 3"},
+		"panic at load": {"index out of range"},
+		"hang at load":  {"opening", "model.onnx", "deadline", "did not stop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := command(t, name)
+			o.TempDir = t.TempDir()
+			ctx := t.Context()
+			if strings.HasPrefix(name, "hang") {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
+				defer cancel()
+			}
+			_, err := Opener(o)(ctx, model(t), session.Options{SaveModel: filepath.Join(t.TempDir(), "saved.onnx")})
+			for _, w := range want {
+				if err == nil || !strings.Contains(err.Error(), w) {
+					t.Errorf("error %v does not say %q", err, w)
+				}
+			}
+			if left, _ := os.ReadDir(o.TempDir); len(left) > 0 {
+				t.Errorf("the worker left %v behind", left)
+			}
+		})
+	}
+}
+
+func TestFaultsInRun(t *testing.T) {
+	for name, want := range map[string][]string{
+		"crash": {"running", "model.onnx", "SIGSEGV: segmentation violation", "line 40", "line 49"},
+		"hang":  {"running", "model.onnx", "deadline", "did not stop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Opener(command(t, name))(t.Context(), model(t), session.Options{Deadline: 50 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid := s.(*sess).proc.cmd.Process.Pid
+			_, err = s.Run(t.Context(), small)
+			for _, w := range want {
+				if err == nil || !strings.Contains(err.Error(), w) {
+					t.Errorf("error %v does not say %q", err, w)
+				}
+			}
+			if err != nil && strings.Contains(err.Error(), "line 28\n") {
+				t.Errorf("error %v quotes more than the end of the log", err)
+			}
+			gone(t, pid)
+			if _, again := s.Run(t.Context(), small); again == nil || again.Error() != err.Error() {
+				t.Errorf("the next run gives %v", again)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	}
+}
+
+// TestUsableAfterFault covers faults that a session outlives.
+func TestUsableAfterFault(t *testing.T) {
+	for name, want := range map[string]string{"panic": "index out of range", "lie": `tensor "x"`} {
+		s, err := Opener(command(t, name))(t.Context(), model(t), session.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := s.Run(t.Context(), small); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s gives %v, want an error with %s", name, err, want)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+}
+
+func TestNoise(t *testing.T) {
+	s, err := Opener(command(t, "noise"))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 3 {
+		r, err := s.Run(t.Context(), small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := r.Outputs["x"].Floats(); err != nil || len(v) != 3 || v[2] != 3 {
+			t.Errorf("outputs %v, %v", v, err)
+		}
+	}
+}
+
+func TestKilled(t *testing.T) {
+	s, err := Opener(command(t, "hang"))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	pid := s.(*sess).proc.cmd.Process.Pid
+	failed := make(chan error)
+	go func() {
+		_, err := s.Run(t.Context(), small)
+		failed <- err
+	}()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	err = <-failed
+	if err == nil || !strings.Contains(err.Error(), "signal 9") || !strings.Contains(err.Error(), "model.onnx") {
+		t.Errorf("a killed worker gives %v", err)
+	}
+	gone(t, pid)
+}
+
+// TestCloseWhileStuck ends a worker that is stopped and hears nothing.
+func TestCloseWhileStuck(t *testing.T) {
+	s, err := Opener(command(t, "echo"))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := s.(*sess).proc.cmd.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	long := onnx.FromStrings("x", []int64{1}, []string{strings.Repeat("s", 1<<20)}) // more than a pipe holds
+	if _, err := s.Run(ctx, map[string]*onnx.Tensor{"x": long}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a stopped worker gives %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	gone(t, pid)
+}
+
+func TestSandbox(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no sandbox on " + runtime.GOOS)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Skipf("no TCP on this machine: %v", err)
+	}
+	defer l.Close()
+	s, err := Opener(command(t, "break out", secret, l.Addr().String()))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	box := s.(Confined).Sandbox()
+	if !box.Files {
+		t.Skipf("this kernel has no landlock: the worker runs as %v", box)
+	}
+	r, err := s.Run(t.Context(), small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Outputs["x"].Strings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, what := range []string{"reading a file outside", "writing a file outside", "creating a file outside", "connecting by TCP", "listening by TCP", "starting a program"} {
+		tcp := strings.Contains(what, "TCP")
+		if tcp && !box.Network {
+			t.Logf("%s: this kernel has no seccomp", what)
+			continue
+		}
+		if !strings.Contains(got[i], "permission denied") {
+			t.Errorf("%s gave %q, want permission denied", what, got[i])
+		}
+	}
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "secret" {
+		t.Errorf("the secret is now %q, %v", b, err)
+	}
+}
+
+func TestInheritsNothing(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	stray, err := syscall.Dup(int(r.Fd())) // without close-on-exec, as a C library might open one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(stray)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(stray, &st); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LAPIDARY_TEST_TOKEN", "secret")
+	o := command(t, "files")
+	o.Env = []string{"A=B"}
+	s, err := Opener(o)(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	res, err := s.Run(t.Context(), small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _ := res.Outputs["x"].Strings()
+	all := strings.Join(list, "\n")
+	if strings.Contains(all, fmt.Sprintf("pipe:[%d]", st.Ino)) {
+		t.Errorf("the worker has a file of its coordinator:\n%s", all)
+	}
+	if strings.Contains(all, "LAPIDARY_TEST_TOKEN") || !strings.Contains(all, "A=B") {
+		t.Errorf("the worker's environment is not what it was given:\n%s", all)
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no memory limit on " + runtime.GOOS)
+	}
+	m := onnx.NewModel(13)
+	n := m.Graph.AddInput("n", onnx.TensorType(onnx.Int64, onnx.ShapeOf(1)))
+	fill := onnx.NewNode("ConstantOfShape", []*onnx.Value{n}, "big")
+	fill.Name = "the_big_one"
+	m.Graph.Append(fill)
+	sum := onnx.NewNode("ReduceSum", []*onnx.Value{fill.Output(0)}, "y")
+	m.Graph.Append(sum)
+	sum.Output(0).Type = onnx.TensorType(onnx.Float, nil)
+	m.Graph.AddOutput(sum.Output(0))
+	s, err := Opener(onnxRuntime(t))(t.Context(), sessiontest.Write(t, m), session.Options{MaxMemory: 256 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Run(t.Context(), map[string]*onnx.Tensor{"n": onnx.FromInts("n", []int64{1}, []int64{1 << 20})}); err != nil {
+		t.Error(err)
+	}
+	_, err = s.Run(t.Context(), map[string]*onnx.Tensor{"n": onnx.FromInts("n", []int64{1}, []int64{1 << 28})})
+	if err == nil || !strings.Contains(err.Error(), "the_big_one") && !strings.Contains(err.Error(), "alloc") {
+		t.Errorf("allocating 1 GiB of 256 MiB gives %v", err)
+	}
+}
+
+// TestLarge passes more through the memory than it begins with.
+func TestLarge(t *testing.T) {
+	s, err := Opener(command(t, "echo"))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, n := range []int{0, 1, 63, 64, 65, 3 << 20, 5, 9 << 20} {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(i * 31)
+		}
+		in := map[string]*onnx.Tensor{}
+		for _, name := range []string{"x", "y", "z"} {
+			in[name] = &onnx.Tensor{Name: name, DType: onnx.Uint8, Shape: []int64{int64(n)}, Data: onnx.Raw(b)}
+		}
+		r, err := s.Run(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, x := range r.Outputs {
+			if got, err := x.Bytes(); err != nil || string(got) != string(b) {
+				t.Errorf("%d bytes of %s do not come back: %v", n, name, err)
+			}
+		}
+	}
+}
