@@ -220,7 +220,7 @@ func inferLoop(c *call) {
 	}
 	mark := c.f.sym.fresh
 	n := max(0, len(c.n.Inputs())-2)
-	in := []fact{{typ: onnx.TensorType(onnx.Int64, onnx.Shape{})}, {typ: onnx.TensorType(onnx.Bool, onnx.Shape{})}}
+	in := []fact{{typ: scalarInput(g, 0, onnx.Int64)}, {typ: scalarInput(g, 1, onnx.Bool)}}
 	for i := range n {
 		in = append(in, fact{typ: c.typ(i + 2)})
 	}
@@ -233,6 +233,15 @@ func inferLoop(c *call) {
 			c.setType(i, c.stacked(out[1+i].typ, c.tripCount(g), 0, mark))
 		}
 	}
+}
+
+// scalarInput returns the type of a body's iteration number or condition: a
+// scalar, or one element of rank 1 where the body declares it so, as runtimes accept.
+func scalarInput(g *onnx.Graph, i int, elem onnx.DType) *onnx.Type {
+	if i < len(g.Inputs()) && len(g.Inputs()[i].Shape()) == 1 {
+		return onnx.TensorType(elem, onnx.ShapeOf(1))
+	}
+	return onnx.TensorType(elem, onnx.Shape{})
 }
 
 // tripCount returns the number of iterations where the condition cannot end the

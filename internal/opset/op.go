@@ -222,6 +222,12 @@ func families() []family {
 		{"", signalRows()},
 		{"", randomRows()},
 		{"", attentionRows()},
+		{"", legacyRows()},
+		{"ai.onnx.ml", mlRows()},
+		{"ai.onnx.preview.training", trainingRows()},
+		{"com.microsoft", contribRows()},
+		{"com.microsoft", contribAttentionRows()},
+		{"com.microsoft", contribQuantRows()},
 		{"", controlRows()},
 	}
 }

@@ -1,0 +1,190 @@
+package opset_test
+
+import (
+	"archive/zip"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+)
+
+// corpusDir returns the folder of test corpora, skipping the test where it is absent.
+func corpusDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("LAPIDARY_ZOO")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "zoo")
+	}
+	dir = filepath.Join(dir, "corpus")
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no corpus: %s is missing", dir)
+	}
+	return dir
+}
+
+// example is one model with the inputs and outputs of its test data, if it has any.
+type example struct {
+	name    string
+	model   []byte
+	inputs  map[int][]byte
+	outputs map[int][]byte
+}
+
+// examples calls f for every model of every archive.
+func examples(t *testing.T, f func(example)) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(corpusDir(t), "*.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		z, err := zip.OpenReader(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content := map[string][]byte{}
+		var names []string
+		for _, e := range z.File {
+			r, err := e.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if content[e.Name], err = io.ReadAll(r); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(e.Name, ".onnx") {
+				names = append(names, e.Name)
+			}
+		}
+		z.Close()
+		for _, name := range names {
+			x := example{name: filepath.Base(file) + ":" + name, model: content[name], inputs: map[int][]byte{}, outputs: map[int][]byte{}}
+			data := path.Join(path.Dir(name), "test_data_set_0")
+			for i := range 40 {
+				if b, ok := content[path.Join(data, "input_"+itoa(i)+".pb")]; ok {
+					x.inputs[i] = b
+				}
+				if b, ok := content[path.Join(data, "output_"+itoa(i)+".pb")]; ok {
+					x.outputs[i] = b
+				}
+			}
+			f(x)
+		}
+	}
+}
+
+func itoa(i int) string {
+	if i < 10 {
+		return string(rune('0' + i))
+	}
+	return itoa(i/10) + itoa(i%10)
+}
+
+// tensorOf decodes test data of a value that is declared as a tensor.
+func tensorOf(v *onnx.Value, b []byte) *onnx.Tensor {
+	if b == nil || v.Type != nil && !v.Type.IsTensor() {
+		return nil
+	}
+	x, err := onnxfile.DecodeTensor(b)
+	if err != nil {
+		return nil
+	}
+	return x
+}
+
+// TestCorpus infers every model, with its declared inputs and with the shapes of
+// its test data, and compares with the expected outputs.
+func TestCorpus(t *testing.T) {
+	var models, values, typed, ranked, sized, numbers, compared int
+	unsupported := map[string]int{}
+	examples(t, func(x example) {
+		m, err := onnxfile.Decode(x.model)
+		if err != nil || m.Graph == nil {
+			return
+		}
+		models++
+		checkExample(t, x, m, &compared)
+		f, err := opset.Infer(m, opset.Options{ReadOnly: true})
+		if err != nil {
+			t.Errorf("%s: %v", x.name, err)
+			return
+		}
+		for _, op := range f.Unsupported {
+			unsupported[op]++
+		}
+		for _, c := range f.Contradictions {
+			t.Logf("%s: %s is declared %v, inferred %v", x.name, c.Value.Name(), c.Declared, c.Inferred)
+		}
+		for _, g := range m.Graphs() {
+			for n := range g.Nodes() {
+				for _, v := range n.Outputs() {
+					if v == nil {
+						continue
+					}
+					values++
+					ty := f.Type(v)
+					if ty != nil && (!ty.IsTensor() || ty.Elem != onnx.Undefined) {
+						typed++
+					}
+					if ty == nil || ty.IsTensor() && ty.Shape == nil {
+						continue
+					}
+					ranked++
+					if !slices.ContainsFunc(ty.Shape, func(d onnx.Dim) bool { return !d.Known() && strings.HasPrefix(d.Param, "unk") }) {
+						sized++
+					}
+					if _, ok := ty.Shape.Static(); ok || !ty.IsTensor() {
+						numbers++
+					}
+				}
+			}
+		}
+	})
+	share := func(n int) float64 { return 100 * float64(n) / float64(max(1, values)) }
+	t.Logf("%d models, %d node outputs: element type known %.1f %%, rank %.1f %%, shape in numbers and symbols %.1f %%, in numbers %.1f %%; %d outputs compared",
+		models, values, share(typed), share(ranked), share(sized), share(numbers), compared)
+	t.Logf("operators without a row: %v", unsupported)
+}
+
+// checkExample compares what is inferred from the shapes of the test inputs
+// with the test outputs.
+func checkExample(t *testing.T, x example, m *onnx.Model, compared *int) {
+	t.Helper()
+	o := opset.Options{InputShapes: map[string]onnx.Shape{}, ReadOnly: true}
+	var free []*onnx.Value
+	for _, v := range m.Graph.Inputs() {
+		if v.Const == nil {
+			free = append(free, v)
+		}
+	}
+	for i, v := range free {
+		if in := tensorOf(v, x.inputs[i]); in != nil && !v.Shape().Contradicts(onnx.ShapeOf(in.Shape...)) {
+			o.InputShapes[v.Name()] = onnx.ShapeOf(in.Shape...)
+		}
+	}
+	for _, ignore := range []bool{true, false} {
+		o.IgnoreValueInfo = ignore
+		f, err := opset.Infer(m, o)
+		if err != nil {
+			t.Errorf("%s: %v", x.name, err)
+			continue
+		}
+		for i, v := range m.Graph.Outputs() {
+			out := tensorOf(v, x.outputs[i])
+			if out == nil {
+				continue
+			}
+			*compared++
+			if got := f.Type(v); got.Contradicts(out.Type()) {
+				t.Errorf("%s: output %s inferred as %v, is %v (value_info ignored: %v)", x.name, v.Name(), got, out.Type(), ignore)
+			}
+		}
+	}
+}
