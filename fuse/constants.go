@@ -48,10 +48,25 @@ func replaceByConst(e *rewrite.Env, rule string, n *onnx.Node, results []*onnx.T
 		if v == nil || v.Dead() {
 			continue
 		}
-		c := g.NewConst(results[i].Renamed(v.Name()))
+		c := home(g, v, results[i]).NewConst(results[i].Renamed(v.Name()))
 		if err := g.Replace(v, c); err != nil {
 			return err
 		}
 	}
 	return e.Fired(rule, site, len(g.SweepFrom(n)), 0, "")
+}
+
+// hoistFrom is the size from which a constant of a subgraph moves to the main
+// graph, where equal ones of several branches are stored once.
+const hoistFrom = 1024
+
+// home returns the graph that is to hold the constant t in place of v of g.
+func home(g *onnx.Graph, v *onnx.Value, t *onnx.Tensor) *onnx.Graph {
+	if v.IsOutput() || t.Size() < hoistFrom {
+		return g
+	}
+	for g.Parent() != nil {
+		g = g.Parent()
+	}
+	return g
 }
