@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
 )
@@ -22,11 +23,12 @@ import (
 // library returns the path of the ONNX Runtime to test with.
 func library(t testing.TB) string {
 	t.Helper()
-	path := os.Getenv("LAPIDARY_ORT_LIB")
-	if path == "" {
-		t.Skip("no ONNX Runtime library: set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"")
+	cache, _ := os.UserCacheDir()
+	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
+	if err != nil {
+		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
 	}
-	return path
+	return choice.Path
 }
 
 // handed lists the types that Identity hands through at opset 23.
@@ -38,7 +40,7 @@ var handed = []onnx.DType{
 
 func TestConformance(t *testing.T) {
 	sessiontest.Run(t, Opener(library(t)), sessiontest.Caps{
-		Opset: 23, DTypes: handed, Empty: true, Scalars: true, Sequences: true, Defaults: true, Interrupt: true, SaveModel: true,
+		Opset: 23, DTypes: handed, Empty: true, Scalars: true, Sequences: true, Defaults: true, Interrupt: true, SaveModel: true, Profile: true,
 	})
 }
 

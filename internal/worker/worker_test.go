@@ -18,6 +18,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/ort"
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
 )
@@ -131,10 +132,7 @@ func command(t testing.TB, args ...string) Options {
 // onnxRuntime returns options for a worker with ONNX Runtime.
 func onnxRuntime(t testing.TB) Options {
 	t.Helper()
-	lib := os.Getenv("LAPIDARY_ORT_LIB")
-	if lib == "" {
-		t.Skip("no ONNX Runtime library: set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"")
-	}
+	lib := library(t)
 	o := command(t, "ort", lib)
 	real, err := filepath.EvalSymlinks(lib)
 	if err != nil {
@@ -152,7 +150,7 @@ func TestConformance(t *testing.T) {
 			onnx.Float16, onnx.Double, onnx.Uint32, onnx.Uint64, onnx.BFloat16, onnx.Float8E4M3FN, onnx.Float8E4M3FNUZ,
 			onnx.Float8E5M2, onnx.Float8E5M2FNUZ,
 		},
-		Empty: true, Scalars: true, Sequences: true, Defaults: true, Interrupt: true, SaveModel: true,
+		Empty: true, Scalars: true, Sequences: true, Defaults: true, Interrupt: true, SaveModel: true, Profile: true,
 	})
 }
 
@@ -451,4 +449,15 @@ func TestLarge(t *testing.T) {
 			}
 		}
 	}
+}
+
+// library returns the path of the ONNX Runtime to test with.
+func library(t testing.TB) string {
+	t.Helper()
+	cache, _ := os.UserCacheDir()
+	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
+	if err != nil {
+		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
+	}
+	return choice.Path
 }

@@ -30,6 +30,7 @@ type Caps struct {
 	Defaults  bool // inputs that may be left out
 	Interrupt bool // a run can be stopped: by its context, by a deadline
 	SaveModel bool // it writes its optimized graph
+	Profile   bool // it records a trace
 }
 
 // Run checks that open keeps the contract of [session.Session].
@@ -482,11 +483,13 @@ func (s suite) stats(t *testing.T) {
 
 func (s suite) profile(t *testing.T) {
 	dir := t.TempDir()
-	se := s.session(t, sumAndProduct(s.caps.Opset), session.Options{Profile: filepath.Join(dir, "trace")})
-	p, ok := se.(session.Profiler)
-	if !ok {
-		t.Skip("the engine has no profiler")
+	o := session.Options{Profile: filepath.Join(dir, "trace")}
+	if !s.caps.Profile {
+		s.refusesOption(t, o)
+		return
 	}
+	se := s.session(t, sumAndProduct(s.caps.Opset), o)
+	p := se.(session.Profiler)
 	run(t, se, two, map[string]*onnx.Tensor{"sum": sum, "product": product})
 	b, err := p.EndProfile()
 	if err != nil {
@@ -531,11 +534,22 @@ func (s suite) place(t *testing.T) {
 	run(t, se, two, map[string]*onnx.Tensor{"sum": sum, "product": product})
 }
 
-func (s suite) saveModel(t *testing.T) {
-	if !s.caps.SaveModel {
-		t.Skip("the engine does not save its optimized graph")
+// refusesOption checks that an option that the engine lacks is not ignored.
+func (s suite) refusesOption(t *testing.T, o session.Options) {
+	t.Helper()
+	se, err := s.open(t.Context(), Write(t, sumAndProduct(s.caps.Opset)), o)
+	if err == nil {
+		se.Close()
 	}
+	mentions(t, err, "model.onnx")
+}
+
+func (s suite) saveModel(t *testing.T) {
 	saved := filepath.Join(t.TempDir(), "optimized.onnx")
+	if !s.caps.SaveModel {
+		s.refusesOption(t, session.Options{SaveModel: saved})
+		return
+	}
 	se := s.session(t, sumAndProduct(s.caps.Opset), session.Options{SaveModel: saved})
 	run(t, se, two, map[string]*onnx.Tensor{"sum": sum, "product": product})
 	m, err := onnxfile.Open(saved, onnxfile.Options{})
