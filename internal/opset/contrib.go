@@ -119,28 +119,28 @@ func transposed(s onnx.Shape, flag int64) onnx.Shape {
 	return out
 }
 
-func inferFusedMatMul(c *call) {
-	a, b := c.shape(0), c.shape(1)
-	if c.int("transBatchA") != 0 || c.int("transBatchB") != 0 {
-		c.set(0, c.elem(0), nil)
-		if len(a) > 1 && len(b) > 1 {
-			c.set(0, c.elem(0), unknownShape(max(len(a), len(b))))
-		}
-		return
+// operand returns the shape of input i of a fused product as multiplied:
+// transBatch moves the first dimension behind the batch dimensions, trans
+// exchanges the last two.
+func (c *call) operand(i int, trans, transBatch string) onnx.Shape {
+	s := c.shape(i)
+	if n := len(s); c.int(transBatch) != 0 && n > 2 {
+		s = concatShape(s[1:n-1], s[:1], s[n-1:])
 	}
-	c.set(0, c.elem(0), c.matmulShape(transposed(a, c.int("transA")), transposed(b, c.int("transB"))))
+	return transposed(s, c.int(trans))
+}
+
+func inferFusedMatMul(c *call) {
+	c.set(0, c.elem(0), c.matmulShape(c.operand(0, "transA", "transBatchA"), c.operand(1, "transB", "transBatchB")))
 }
 
 func costFusedMatMul(c *costing) {
-	at := -1
-	if c.int("transA") != 0 && c.int("transBatchA") == 0 {
-		at = -2
-	}
-	if c.int("transBatchA") != 0 || len(c.shape(0)) == 1 && at == -2 {
+	s := c.operand(0, "transA", "transBatchA")
+	if len(s) == 0 {
 		c.unknown = true
 		return
 	}
-	c.cost.MACs = c.times(c.outCount(0), c.sizeAt(0, at))
+	c.cost.MACs = c.times(c.outCount(0), c.count(s[len(s)-1:]))
 }
 
 func inferBiasSplitGelu(c *call) {

@@ -201,11 +201,15 @@ func binary(c *call) { c.set(0, c.elem(0), c.binaryShape()) }
 // binaryShape returns the output shape of a two-input elementwise operator:
 // before opset 7 the first input's, afterwards the broadcast one.
 func (c *call) binaryShape() onnx.Shape {
-	if c.op.Attr("broadcast") != nil {
+	if c.legacy() {
 		return c.shape(0)
 	}
 	return c.broadcast(c.shape(0), c.shape(1))
 }
+
+// legacy reports whether the operator broadcasts along attribute axis, as
+// before opset 7; content is then followed between equal shapes only.
+func (c *call) legacy() bool { return c.op.Attr("broadcast") != nil }
 
 // binaryValue is binary with the content followed.
 func binaryValue(ints func(a, b *expr) *expr, floats func(a, b float64) float64) func(*call) {
@@ -283,7 +287,15 @@ func (c *call) aligned(s onnx.Shape, inputs ...int) ([][]int, bool) {
 		if !ok || len(src) > len(dims) {
 			return nil, false
 		}
+		for j := range src {
+			if src[j] != 1 && src[j] != dims[len(dims)-len(src)+j] {
+				return nil, false
+			}
+		}
 		size, _ := onnx.ElementCount(src)
+		if c.legacy() && size != n {
+			return nil, false
+		}
 		if e := c.ints(in); e != nil && int64(len(e)) != size {
 			return nil, false
 		}

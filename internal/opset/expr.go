@@ -331,7 +331,7 @@ func quotient(a, b *expr) *expr {
 	if q, ok := divide(a, b); ok {
 		return q
 	}
-	if a == nil || b == nil || isConst(a) && isConst(b) {
+	if a == nil || b == nil || b.is(0) || isConst(a) && isConst(b) {
 		return nil
 	}
 	return function(exactAtom, a, b)
@@ -339,7 +339,9 @@ func quotient(a, b *expr) *expr {
 
 func isConst(e *expr) bool { _, ok := e.known(); return ok }
 
-// floorDiv returns a/b rounded down, for b > 0.
+// floorDiv returns a/b rounded down, for b > 0. Where b is a number, whole
+// multiples of it are taken out and the first coefficient is made positive, so
+// that -floor(-H/2) is floor((H+1)/2).
 func floorDiv(a, b *expr) *expr {
 	if a == nil || b == nil {
 		return nil
@@ -354,15 +356,15 @@ func floorDiv(a, b *expr) *expr {
 	if d <= 0 {
 		return nil
 	}
+	if len(a.terms) > 0 && a.terms[0].c < 0 {
+		return neg(floorDiv(add(neg(a), constant(d-1)), b))
+	}
 	whole, rest := constant(floorInt(a.k, d)), constant(a.k-floorInt(a.k, d)*d)
 	for _, t := range a.terms {
-		part := build(0, []term{{c: t.c, atoms: t.atoms, key: t.key}})
-		if t.c%d == 0 {
-			q, _ := divide(part, b)
-			whole = add(whole, q)
-		} else {
-			rest = add(rest, part)
-		}
+		q := floorInt(t.c, d)
+		part := build(0, []term{{c: 1, atoms: t.atoms, key: t.key}})
+		whole = add(whole, mul(constant(q), part))
+		rest = add(rest, mul(constant(t.c-q*d), part))
 	}
 	if rest == nil || whole == nil {
 		return nil

@@ -3,6 +3,7 @@ package opset
 import "github.com/lapidary-ml/lapidary/internal/onnx"
 
 // normRows are the normalisations, dropout, and the loss functions.
+// LayerNormalization below opset 17 is ONNX Runtime's own.
 func normRows() []row {
 	const consumed = "consumed_inputs:ints@..5"
 	return []row{
@@ -10,7 +11,7 @@ func normRows() []row {
 			"Y mean? var? saved_mean? saved_var?|14:Y running_mean? running_var?", "consumed_inputs:ints!@..5 epsilon:float=1e-05 " +
 				"is_test:int=0@..6 momentum:float=0.9 spatial:int=1@..8 training_mode:int=0@14", 0, inferBatchNorm, perOutput(2)},
 		{"InstanceNormalization", "1 6 22", "input scale B", "output", consumed + " epsilon:float=1e-05", 0, sameAsFirst, perOutput(7)},
-		{"LayerNormalization", "17", "X Scale B?", "Y Mean? InvStdDev?", "axis:int=-1 epsilon:float=1e-05 stash_type:int=1", 0, inferLayerNorm, perOutput(8)},
+		{"LayerNormalization", "1 17", "X Scale B?", "Y Mean? InvStdDev?", "axis:int=-1 epsilon:float=1e-05 stash_type:int=1", 0, inferLayerNorm, perOutput(8)},
 		{"RMSNormalization", "23", "X scale", "Y", "axis:int=-1 epsilon:float=1e-05 stash_type:int=1", 0, inferRMSNorm, perOutput(5)},
 		{"GroupNormalization", "18! 21", "X scale bias", "Y", "epsilon:float=1e-05 num_groups:int! stash_type:int=1@21", 0, sameAsFirst, perOutput(7)},
 		{"LpNormalization", "1 22", "input", "output", "axis:int=-1 p:int=2", 0, sameAsFirst, perOutput(3)},
@@ -35,8 +36,12 @@ func inferBatchNorm(c *call) {
 }
 
 // inferLayerNorm gives Mean and InvStdDev the input's shape with 1 from axis on.
+// ONNX Runtime's own form has the scale's element type.
 func inferLayerNorm(c *call) {
 	sameAsFirst(c)
+	if c.ver() < 17 {
+		c.set(0, c.elem(1), c.shape(0))
+	}
 	stash := onnx.Float
 	if d, ok := c.maybeInt("stash_type"); ok {
 		stash = dtypeOf(d)

@@ -50,16 +50,16 @@ func (s *symbols) expr(d onnx.Dim) *expr {
 	return e
 }
 
-// parse reads a symbol of the model. It is taken as an expression only where it
-// is the canonical text of one over symbols that the model also uses alone, so
-// that a name such as "batch-size" stays a name.
+// parse reads a symbol of the model. It is taken as an expression only where
+// every name in it is a symbol that the model also uses alone, so that a name
+// such as "batch-size" stays a name.
 func (s *symbols) parse(text string) *expr {
 	if n, ok := s.fixed[text]; ok {
 		return constant(n)
 	}
 	if !isIdentifier(text) {
 		p := parser{s: s, rest: text}
-		if e := p.sum(0); e != nil && p.rest == "" && !p.failed && p.canonical {
+		if e := p.sum(0); e != nil && p.rest == "" && !p.failed {
 			return e
 		}
 	}
@@ -114,11 +114,9 @@ func isIdentifier(name string) bool {
 
 // parser reads the notation that expressions are printed in.
 type parser struct {
-	s         *symbols
-	rest      string
-	failed    bool
-	canonical bool // every name was a symbol that the model uses alone
-	names     int
+	s      *symbols
+	rest   string
+	failed bool
 }
 
 func (p *parser) next(c byte) bool {
@@ -138,9 +136,6 @@ func (p *parser) fail() *expr {
 func (p *parser) sum(depth int) *expr {
 	if depth > maxDepth {
 		return p.fail()
-	}
-	if depth == 0 {
-		p.canonical = true
 	}
 	minus := p.next('-')
 	e := p.product(depth)
@@ -206,7 +201,6 @@ func (p *parser) factor(depth int) *expr {
 		return p.call(word, depth)
 	}
 	if !p.s.plain[word] {
-		p.canonical = false
 		return p.fail()
 	}
 	return p.s.expr(onnx.Symbol(word))
