@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,9 +38,20 @@ type example struct {
 	outputs map[int][]byte
 }
 
-// examples calls f for every model of every archive.
+// examples calls f for every model of every archive, and for every trained model.
 func examples(t *testing.T, f func(example)) {
 	t.Helper()
+	trained, err := filepath.Glob(filepath.Join(corpusDir(t), "..", "models", "*.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range trained {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(example{name: filepath.Base(file), model: b})
+	}
 	files, err := filepath.Glob(filepath.Join(corpusDir(t), "*.zip"))
 	if err != nil {
 		t.Fatal(err)
@@ -68,23 +80,16 @@ func examples(t *testing.T, f func(example)) {
 			x := example{name: filepath.Base(file) + ":" + name, model: content[name], inputs: map[int][]byte{}, outputs: map[int][]byte{}}
 			data := path.Join(path.Dir(name), "test_data_set_0")
 			for i := range 40 {
-				if b, ok := content[path.Join(data, "input_"+itoa(i)+".pb")]; ok {
+				if b, ok := content[path.Join(data, "input_"+strconv.Itoa(i)+".pb")]; ok {
 					x.inputs[i] = b
 				}
-				if b, ok := content[path.Join(data, "output_"+itoa(i)+".pb")]; ok {
+				if b, ok := content[path.Join(data, "output_"+strconv.Itoa(i)+".pb")]; ok {
 					x.outputs[i] = b
 				}
 			}
 			f(x)
 		}
 	}
-}
-
-func itoa(i int) string {
-	if i < 10 {
-		return string(rune('0' + i))
-	}
-	return itoa(i/10) + itoa(i%10)
 }
 
 // tensorOf decodes test data of a value that is declared as a tensor.
@@ -99,10 +104,40 @@ func tensorOf(v *onnx.Value, b []byte) *onnx.Tensor {
 	return x
 }
 
+// coverage counts what is known of node outputs.
+type coverage struct{ values, typed, ranked, sized, numbers int }
+
+func (k *coverage) add(f *opset.Facts, g *onnx.Graph) {
+	fresh := func(d onnx.Dim) bool { return !d.Known() && (d.Param == "" || strings.Contains(d.Param, "unk")) }
+	for n := range g.Nodes() {
+		for _, v := range n.Outputs() {
+			if v == nil {
+				continue
+			}
+			k.values++
+			ty := f.Type(v)
+			if ty != nil && (!ty.IsTensor() || ty.Elem != onnx.Undefined) {
+				k.typed++
+			}
+			if ty == nil || ty.IsTensor() && ty.Shape == nil {
+				continue
+			}
+			k.ranked++
+			if !slices.ContainsFunc(ty.Shape, fresh) {
+				k.sized++
+			}
+			if _, ok := ty.Shape.Static(); ok || !ty.IsTensor() {
+				k.numbers++
+			}
+		}
+	}
+}
+
 // TestCorpus infers every model, with its declared inputs and with the shapes of
 // its test data, and compares with the expected outputs.
 func TestCorpus(t *testing.T) {
-	var models, values, typed, ranked, sized, numbers, compared int
+	var k coverage
+	var models, compared, contradictions int
 	unsupported := map[string]int{}
 	examples(t, func(x example) {
 		m, err := onnxfile.Decode(x.model)
@@ -119,37 +154,18 @@ func TestCorpus(t *testing.T) {
 		for _, op := range f.Unsupported {
 			unsupported[op]++
 		}
+		contradictions += len(f.Contradictions)
 		for _, c := range f.Contradictions {
 			t.Logf("%s: %s is declared %v, inferred %v", x.name, c.Value.Name(), c.Declared, c.Inferred)
 		}
 		for _, g := range m.Graphs() {
-			for n := range g.Nodes() {
-				for _, v := range n.Outputs() {
-					if v == nil {
-						continue
-					}
-					values++
-					ty := f.Type(v)
-					if ty != nil && (!ty.IsTensor() || ty.Elem != onnx.Undefined) {
-						typed++
-					}
-					if ty == nil || ty.IsTensor() && ty.Shape == nil {
-						continue
-					}
-					ranked++
-					if !slices.ContainsFunc(ty.Shape, func(d onnx.Dim) bool { return !d.Known() && strings.HasPrefix(d.Param, "unk") }) {
-						sized++
-					}
-					if _, ok := ty.Shape.Static(); ok || !ty.IsTensor() {
-						numbers++
-					}
-				}
-			}
+			k.add(f, g)
 		}
 	})
-	share := func(n int) float64 { return 100 * float64(n) / float64(max(1, values)) }
-	t.Logf("%d models, %d node outputs: element type known %.1f %%, rank %.1f %%, shape in numbers and symbols %.1f %%, in numbers %.1f %%; %d outputs compared",
-		models, values, share(typed), share(ranked), share(sized), share(numbers), compared)
+	share := func(n int) float64 { return 100 * float64(n) / float64(max(1, k.values)) }
+	t.Logf("%d models, %d node outputs: element type known %.1f %%, rank %.1f %%, shape in numbers and the model's symbols %.1f %%, in numbers %.1f %%",
+		models, k.values, share(k.typed), share(k.ranked), share(k.sized), share(k.numbers))
+	t.Logf("%d outputs compared with test data; %d declared types contradicted", compared, contradictions)
 	t.Logf("operators without a row: %v", unsupported)
 }
 

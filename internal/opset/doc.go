@@ -14,8 +14,9 @@
 // symbol of the model whose name has operator characters stands in braces.
 // Sizes that depend on data get fresh symbols, which live in Facts only.
 //
-// A symbol of a graph input is assumed to be at least 1 where a slice or a
-// negative index is resolved against it; elsewhere a symbol may be 0.
+// A symbol is taken to be at least 1 where Slice resolves an index against it
+// and where it is a target size of Reshape or Expand, in which 0 and -1 would
+// mean something else; elsewhere it may be 0.
 //
 // # Adding an operator
 //

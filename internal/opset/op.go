@@ -208,6 +208,7 @@ type family struct {
 func families() []family {
 	return []family{
 		{"", elementwiseRows()},
+		{"", constantRows()},
 		{"", shapeRows()},
 		{"", gatherRows()},
 		{"", matmulRows()},
