@@ -51,14 +51,6 @@ func (cl cloner) value(v *Value, g *Graph) *Value {
 	return &c
 }
 
-// find returns the copy of v; a value from outside what is copied stands for itself.
-func (cl cloner) find(v *Value) *Value {
-	if c := cl[v]; c != nil {
-		return c
-	}
-	return v
-}
-
 func (cl cloner) graph(g *Graph) *Graph {
 	c := &Graph{Name: g.Name, Doc: g.Doc, Meta: slices.Clone(g.Meta), Quant: g.Quant, Unknown: g.Unknown}
 	for _, v := range g.inputs {

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
-
-	"path/filepath"
 )
 
 // Transform rewrites m, observing o's limits and skips so that a wrong rewrite

@@ -22,7 +22,7 @@ type Verify struct {
 	Data    *dataset.Set
 	Samples int              // how many; 0: 4
 	Seed    uint64           // of generated inputs
-	Dims    map[string]int64 // sizes of symbolic dimensions of generated inputs; others are 1 … 3
+	Dims    map[string]int64 // sizes of symbolic dimensions of generated inputs; others are what the model runs with
 	// Tolerance is the class that an output must meet; nil: the class of its
 	// element type.
 	Tolerance func(output string, d onnx.DType) compare.Class
@@ -134,7 +134,7 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 	}
 	ref.source = "synthetic"
 	var last error
-	for _, size := range []int64{2, 1, 3} {
+	for _, size := range []int64{2, 1, 3, 8, 64, 512} {
 		var list []*dataset.Sample
 		set, err := dataset.Open(fmt.Sprintf("synthetic:%d", count), dataset.Options{
 			Inputs: ports(s.Inputs()), Dims: fillDims(s.Inputs(), v.Dims, size), Seed: v.Seed})

@@ -106,7 +106,7 @@ func (p *patternParser) arguments(out *pattern) error {
 		if p.accept("...") {
 			out.rest = true
 			if !p.accept(")") {
-				return fmt.Errorf("want ) after ...")
+				return fmt.Errorf("want the closing parenthesis after the dots")
 			}
 			return nil
 		}

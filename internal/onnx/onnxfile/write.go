@@ -99,9 +99,21 @@ func Stage(path string, m *onnx.Model, o WriteOptions) (*Staged, error) {
 	s := &Staged{Written: &Written{Bytes: r.size, ExternalBytes: p.end, External: p.files()}, target: path, place: p}
 	if err := s.fill(r, o.Perm); err != nil {
 		s.Abort()
-		return nil, err
+		return nil, fmt.Errorf("writing %s: %w", path, innermost(err))
 	}
 	return s, nil
+}
+
+// innermost returns the cause at the end of err's chain, which says what went
+// wrong without naming temporary files.
+func innermost(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
 }
 
 // fill writes the staged files.
