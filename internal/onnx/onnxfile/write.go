@@ -99,21 +99,21 @@ func Stage(path string, m *onnx.Model, o WriteOptions) (*Staged, error) {
 	s := &Staged{Written: &Written{Bytes: r.size, ExternalBytes: p.end, External: p.files()}, target: path, place: p}
 	if err := s.fill(r, o.Perm); err != nil {
 		s.Abort()
-		return nil, fmt.Errorf("writing %s: %w", path, innermost(err))
+		return nil, fmt.Errorf("writing %s: %w", path, s.withoutTemp(err))
 	}
 	return s, nil
 }
 
-// innermost returns the cause at the end of err's chain, which says what went
-// wrong without naming temporary files.
-func innermost(err error) error {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return err
-		}
+// withoutTemp takes the names of temporary files out of an error about writing
+// one; an error about reading content stays as it is.
+func (s *Staged) withoutTemp(err error) error {
+	if !strings.HasPrefix(err.Error(), "writing ") {
+		return err
+	}
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next
 	}
+	return err
 }
 
 // fill writes the staged files.
