@@ -77,7 +77,8 @@ func (e *Env) runPass(ctx context.Context, m *onnx.Model, p Pass) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	facts, err := opset.Infer(m, opset.Options{Dims: e.opts.Dims})
+	// A declared type may be wrong, and a rewrite must not rest on it.
+	facts, err := opset.Infer(m, opset.Options{Dims: e.opts.Dims, IgnoreValueInfo: true})
 	if err != nil {
 		return err
 	}
