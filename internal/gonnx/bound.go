@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	onnxgo "github.com/owulveryck/onnx-go"
@@ -111,9 +112,15 @@ func (b *bound) fits(shapes map[string][]int64) bool {
 	return true
 }
 
+// library guards onnx-go's own global state, so that sessions of one process
+// take turns.
+var library sync.Mutex
+
 // run builds the graph, runs it once, and reads its outputs. Panics of onnx-go
 // and Gorgonia, which is how they report much, become errors.
 func (b *bound) run(in map[string]*onnx.Tensor) (out map[string]*onnx.Tensor, took time.Duration, err error) {
+	library.Lock()
+	defer library.Unlock()
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("onnx-go failed: %s", oneLine(fmt.Sprint(r)))

@@ -186,7 +186,7 @@ func reference(t *testing.T, m *onnx.Model, in map[string]*onnx.Tensor) *onnx.Te
 // byRuntime runs a model with ONNX Runtime.
 func byRuntime(t *testing.T, path string, in map[string]*onnx.Tensor) map[string]*onnx.Tensor {
 	t.Helper()
-	s, err := ort.Opener(library(t))(t.Context(), path, session.Options{})
+	s, err := ort.Opener(runtimeLibrary(t))(t.Context(), path, session.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,8 +277,8 @@ func TestZoo(t *testing.T) {
 	}
 }
 
-// library returns the path of the ONNX Runtime to test with.
-func library(t testing.TB) string {
+// runtimeLibrary returns the path of the ONNX Runtime to test with.
+func runtimeLibrary(t testing.TB) string {
 	t.Helper()
 	cache, _ := os.UserCacheDir()
 	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})

@@ -79,7 +79,8 @@ func (s *sess) create(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("stopped while loading: %w", ctx.Err())
 		}
-		return errors.New(tidy(err.Error()))
+		msg := strings.TrimPrefix(tidy(err.Error()), "Load model from "+s.path)
+		return errors.New(strings.TrimSpace(strings.TrimPrefix(msg, " failed:")))
 	}
 	s.raw = object(s.bound, "s", "ortSession")
 	s.profiling = s.o.Profile != ""

@@ -26,28 +26,31 @@ const (
 )
 
 // dtypeOf translates ONNXTensorElementDataType, which equals
-// TensorProto.DataType up to Float4E2M1 and then leaves Float8E8M0 out.
+// TensorProto.DataType up to Float4E2M1; then come Uint2, Int2 and Float8E8M0.
 func dtypeOf(e int) onnx.DType {
-	switch d := onnx.DType(e); {
-	case d <= onnx.Float4E2M1:
-		return d
-	case d == onnx.Uint2-1 || d == onnx.Int2-1:
-		return d + 1
+	switch {
+	case e <= int(onnx.Float4E2M1):
+		return onnx.DType(e)
+	case e == 24:
+		return onnx.Uint2
+	case e == 25:
+		return onnx.Int2
+	case e == 26:
+		return onnx.Float8E8M0
 	}
 	return onnx.Undefined
 }
 
 // elementType is the inverse of dtypeOf for a type that a new value is to
 // have; 0 if there is none. Release 1.30 takes the numbers of
-// TensorProto.DataType here (asProto), although it reports its own.
+// TensorProto.DataType here (asProto), although it reports its own; older
+// ones have no Float8E8M0.
 func elementType(d onnx.DType, asProto bool) int {
 	switch {
-	case d <= onnx.Float4E2M1:
+	case d <= onnx.Float4E2M1 || asProto:
 		return int(d)
 	case d == onnx.Float8E8M0:
 		return 0
-	case asProto:
-		return int(d)
 	}
 	return int(d) - 1
 }
