@@ -1,0 +1,18 @@
+// Package quantize stores and computes an ONNX model in fewer bits.
+//
+// [File] takes a model file to a model file by one scheme:
+//
+//   - static int8 in QDQ form: activations uint8 with one scale per tensor,
+//     measured on calibration data; weights int8, symmetric, one scale per
+//     output channel; biases int32. QuantizeLinear/DequantizeLinear pairs stand
+//     only where ONNX Runtime's CPU kernels absorb them.
+//   - dynamic int8: the same weights for matrix products, with the ranges of
+//     activations measured while the model runs.
+//   - float16, with float32 inputs and outputs, and float32 islands where
+//     float16 is known to lose too much.
+//
+// Every quantized node is one rewrite of its own, so that verification can find
+// and take back a single one. Scales and codes follow onnxruntime.quantization's
+// formulas to the last bit: ranges include zero, codes round half to even after
+// a division, a scale below the least normal number is 1.
+package quantize

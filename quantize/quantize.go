@@ -1,0 +1,170 @@
+package quantize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/produce"
+	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/session"
+)
+
+// Target is the type that a model is quantized to.
+type Target string
+
+// The targets.
+const (
+	Int8    Target = "int8"
+	Float16 Target = "fp16"
+)
+
+// Options steers quantizing; the zero value is dynamic int8, per channel.
+type Options struct {
+	To          Target   // "" is Int8
+	Dynamic     bool     // Int8: measure activations while the model runs, even if Calibration is given
+	PerTensor   bool     // Int8: one scale per weight tensor instead of one per output channel
+	ReduceRange bool     // Int8: weights in 7 bits, which processors without VNNI multiply without saturating
+	Include     []string // operators or names of nodes or weights to quantize, no others; patterns as of path.Match
+	Exclude     []string // likewise, to leave alone
+
+	Calibration *dataset.Set    // samples for static Int8; nil: dynamic
+	Synthetic   bool            // Calibration was generated, which is recorded
+	Batch       int             // calibration samples run at once; 0: 1
+	Open        session.Opener  // runs the model on the calibration data; needed with Calibration
+	Session     session.Options // for Open
+
+	Rewrite  rewrite.Options
+	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
+	Verify   *produce.Verify // how to run the result; nil: not at all
+	InPlace  bool
+	External onnxfile.External
+	Progress func(stage string)
+	// Calibrated is told after each batch how many samples of how many are
+	// done; may be nil.
+	Calibrated func(done, total int64)
+}
+
+// Result says what was done.
+type Result struct {
+	*produce.Result
+	Scheme      string       `json:"scheme"` // static-int8, dynamic-int8 or fp16
+	Layers      []Layer      `json:"layers"`
+	Quantized   int          `json:"quantized"` // nodes that the scheme took
+	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point
+	Weights     Sizes        `json:"weights"`
+	Calibration *Calibration `json:"calibration,omitempty"`
+}
+
+// Layer is what became of one node.
+type Layer struct {
+	Node   string  `json:"node"` // as messages name it
+	Op     string  `json:"op"`
+	Output string  `json:"output"`           // its first output in the original model
+	Type   string  `json:"type"`             // what it computes in: int8, float16 or float32
+	Input  *Params `json:"input,omitempty"`  // static int8: of the first activation
+	Weight *Params `json:"weight,omitempty"` // int8
+	Result *Params `json:"result,omitempty"` // static int8: of the output, absent where it stays float
+	Reason string  `json:"reason,omitempty"` // why the node stays in float32
+}
+
+// Params is how real numbers x are coded: x = Scale·(code − ZeroPoint).
+type Params struct {
+	Tensor    string  `json:"tensor"`
+	Type      string  `json:"type"`  // uint8, int8
+	Scale     float64 `json:"scale"` // per channel: the largest
+	ZeroPoint int64   `json:"zero_point"`
+	Channels  int     `json:"channels,omitempty"` // number of scales, absent for one
+	Min       float64 `json:"min"`                // of the real numbers that were seen
+	Max       float64 `json:"max"`
+}
+
+// Sizes counts the bytes of the weights that the scheme replaced.
+type Sizes struct {
+	Before int64 `json:"bytes_before"`
+	After  int64 `json:"bytes_after"`
+}
+
+// Calibration describes the data on which ranges were measured.
+type Calibration struct {
+	Method    string `json:"method"`  // minmax
+	Samples   int64  `json:"samples"` // run
+	Tensors   int    `json:"tensors"` // measured
+	Digest    string `json:"digest"`  // SHA-256 over the samples, as dataset.Set.Digest
+	Synthetic bool   `json:"synthetic,omitempty"`
+}
+
+func (o *Options) validate() error {
+	if o.To == "" {
+		o.To = Int8
+	}
+	switch {
+	case o.To != Int8 && o.To != Float16:
+		return fmt.Errorf("target %q is unknown; want int8 or fp16", o.To)
+	case o.To == Float16 && (o.Dynamic || o.PerTensor || o.ReduceRange):
+		return errors.New("dynamic, per-tensor and reduced-range quantization are of int8, not of fp16")
+	case o.Batch < 0:
+		return fmt.Errorf("calibration batch of %d samples; want 1 or more", o.Batch)
+	}
+	if o.static() && o.Open == nil {
+		return errors.New("static int8 needs an engine to run the model on the calibration data")
+	}
+	return checkPatterns(append(append([]string(nil), o.Include...), o.Exclude...))
+}
+
+// static reports whether the ranges of activations are measured beforehand.
+func (o *Options) static() bool { return o.To == Int8 && !o.Dynamic && o.Calibration != nil }
+
+// File writes the quantized form of the model at src to dst, after running it.
+func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s, err := schemeFor(&o)
+	if err != nil {
+		return nil, err
+	}
+	out := &Result{Scheme: s.name()}
+	if o.static() {
+		o.progress("reading the calibration data")
+		digest, err := o.Calibration.Digest(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("calibration data: %w", err)
+		}
+		o.Step.Calibration = []string{digest}
+		out.Calibration = &Calibration{Method: "minmax", Digest: digest, Synthetic: o.Synthetic}
+	}
+	var done *outcome
+	r, err := produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
+		var err error
+		done, err = quantizeModel(ctx, m, s, ro)
+		if err != nil {
+			return nil, err
+		}
+		return done.log, nil
+	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress})
+	if err != nil {
+		return nil, err
+	}
+	out.Result, out.Layers, out.Weights = r, done.layers, done.sizes
+	for _, l := range out.Layers {
+		if l.Reason == "" {
+			out.Quantized++
+		} else {
+			out.Kept++
+		}
+	}
+	s.describe(out)
+	judge(out)
+	return out, nil
+}
+
+func (o *Options) progress(stage string) {
+	if o.Progress != nil {
+		o.Progress(stage)
+	}
+}

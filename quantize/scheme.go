@@ -1,0 +1,66 @@
+package quantize
+
+import (
+	"context"
+	"errors"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// scheme is one way to quantize. A value of it serves one call of [File], which
+// may ask it for several passes: one per attempt.
+type scheme interface {
+	name() string
+	// prepare brings m, a fresh copy of the original, into the form that the
+	// pass works on. What it does does not depend on limits and skips.
+	prepare(ctx context.Context, m *onnx.Model) ([]string, error)
+	// pass returns the rewrite, which enters what became of nodes into r.
+	pass(r *outcome) rewrite.Pass
+	// describe completes the result after success.
+	describe(r *Result)
+}
+
+// schemeFor returns the scheme that o asks for.
+func schemeFor(o *Options) (scheme, error) {
+	return nil, errors.New("no scheme is built in")
+}
+
+// outcome is what one attempt did.
+type outcome struct {
+	log    *rewrite.Log
+	layers []Layer
+	sizes  Sizes
+}
+
+// quantizeModel applies s to m.
+func quantizeModel(ctx context.Context, m *onnx.Model, s scheme, ro rewrite.Options) (*outcome, error) {
+	if err := refuseQuantized(m); err != nil {
+		return nil, err
+	}
+	notices, err := s.prepare(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	r := &outcome{}
+	if r.log, err = rewrite.Run(ctx, m, []rewrite.Pass{once{s.pass(r), new(bool)}}, nil, ro); err != nil {
+		return nil, err
+	}
+	r.log.Notices = append(notices, r.log.Notices...)
+	return r, nil
+}
+
+// once runs a pass a single time: quantizing what is quantized is no fixpoint.
+type once struct {
+	rewrite.Pass
+	done *bool
+}
+
+// Run runs the pass unless it ran already.
+func (p once) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
+	if *p.done {
+		return nil
+	}
+	*p.done = true
+	return p.Pass.Run(ctx, m, e)
+}

@@ -1,0 +1,78 @@
+package quantize
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/lapidary-ml/lapidary/internal/compare"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/produce"
+)
+
+// coarse tells a broken rewriting from rounding noise. A wrong layout, axis or
+// zero point leaves noise as large as the signal or larger, 3 dB and less;
+// int8 networks that are worth something keep 10 dB and more on each sample. Where
+// between them a model is too inaccurate to use is for validate to judge.
+var coarse = compare.Class{Name: "int8-sane", ATol: math.Inf(1), MinSQNR: 4,
+	Why: "tells a broken rewriting from rounding noise"}
+
+// anything accepts any difference between numbers: class indices and tokens may
+// change where two candidates are close, which is counted but no fault.
+var anything = compare.Class{Name: "reported", ATol: math.Inf(1),
+	Why: "indices may differ where two candidates are close"}
+
+// tolerant returns o.Verify with the tolerance of the scheme, and with the
+// calibration data as inputs where there is no other data: on generated inputs
+// networks leave the ranges they were calibrated for.
+func tolerant(o *Options) *produce.Verify {
+	if o.Verify == nil {
+		return nil
+	}
+	v := *o.Verify
+	if v.Data == nil && o.static() {
+		v.Data = o.Calibration
+	}
+	real := v.Data != nil
+	v.Tolerance = func(_ string, d onnx.DType) compare.Class {
+		switch {
+		case !d.IsFloat():
+			return anything
+		case o.To == Float16:
+			return named("float16")
+		case real:
+			return coarse
+		}
+		return anything
+	}
+	return &v
+}
+
+// named returns a tolerance class that exists.
+func named(name string) compare.Class {
+	c, err := compare.ParseClass(name)
+	if err != nil {
+		panic("quantize: " + err.Error())
+	}
+	return c
+}
+
+// judge adds a notice for each output that is far from the original's, though
+// near enough to be written.
+func judge(r *Result) {
+	if r.Checked == nil || r.Scheme == "fp16" {
+		return
+	}
+	least := named("int8").MinSQNR
+	for _, c := range r.Checked.Outputs {
+		switch {
+		case c.SQNR != nil && *c.SQNR < least:
+			r.Log.Notice("output %q: the least SQNR over %d %s samples is %.1f dB, below the %v dB of a good int8 model; see what it costs with validate",
+				c.Name, r.Checked.Samples, r.Checked.Inputs, *c.SQNR, least)
+		case c.SQNR == nil && c.MaxAbs > 0:
+			r.Log.Notice("output %q differs from the original's by up to %v", c.Name, c.MaxAbs)
+		}
+	}
+	if r.Checked.Inputs == "synthetic" {
+		r.Log.Notice("%s", fmt.Sprintf("checked on generated inputs only, where any finite result passes; give real ones with --data"))
+	}
+}
