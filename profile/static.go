@@ -1,0 +1,279 @@
+package profile
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+)
+
+// StaticOptions direct [Static]; the zero value is the default.
+type StaticOptions struct {
+	// Dims gives dimensions a size: by symbol, or by place as "input[axis]"
+	// where an input's dimension has no name. Those not given are taken as 1.
+	Dims map[string]int64
+	// Sparsity counts the zeros among the weights. It reads every weight.
+	Sparsity bool
+}
+
+// StaticProfile is what a model's file says about its cost.
+type StaticProfile struct {
+	File        *File         `json:"file,omitempty"`            // the file that was read; absent for a model in memory
+	IRVersion   int64         `json:"ir_version"`                // of the file format
+	Producer    string        `json:"producer,omitempty"`        // program that exported the model, with its version
+	Opsets      []Opset       `json:"opsets"`                    // operator sets that the model imports
+	Inputs      []Port        `json:"inputs"`                    // in order, those with defaults left out
+	Outputs     []Port        `json:"outputs"`                   // in order
+	Dims        []Dim         `json:"dims,omitempty"`            // symbolic dimensions of the inputs and the sizes used for them
+	Assumptions []string      `json:"assumptions,omitempty"`     // what the numbers rest on beyond the file, one sentence each
+	NodeCount   int64         `json:"node_count" schema:"count"` // nodes, those of bodies included, those of local functions once per call
+	Weights     Weights       `json:"weights"`                   // constants
+	Work        Work          `json:"work"`                      // of one inference
+	Activations Activations   `json:"activations"`               // memory of computed values
+	Coverage    Coverage      `json:"coverage"`                  // how many nodes the numbers include
+	Operators   []OperatorSum `json:"operators"`                 // per operator, most frequent first
+	Types       []TypeSum     `json:"types"`                     // per element type, the values that nodes compute, most bytes first
+	Nodes       []Node        `json:"nodes"`                     // in execution order, each before the nodes of its bodies
+}
+
+// File is a model file and what lies beside it.
+type File struct {
+	Name          string `json:"name"`                                    // base name
+	Bytes         int64  `json:"bytes" schema:"count"`                    // size of the model file
+	ExternalBytes int64  `json:"external_bytes,omitempty" schema:"count"` // bytes of weights in other files
+}
+
+// Opset is one operator set import.
+type Opset struct {
+	Domain  string `json:"domain"`  // "ai.onnx" is the standard one
+	Version int64  `json:"version"` // as imported
+}
+
+// Port is an input or output of the model.
+type Port struct {
+	Name string `json:"name"`           // of the value
+	Type string `json:"type"`           // as declared, in the ONNX text form: float[N,3,224,224]
+	Used string `json:"used,omitempty"` // with the sizes that the numbers are for, where these differ from the declaration
+}
+
+// Dim is a dimension that the model leaves open.
+type Dim struct {
+	Name    string `json:"name"`                 // the symbol, or "input[axis]" where it has none
+	Value   int64  `json:"value" schema:"count"` // the size that the numbers are for
+	Assumed bool   `json:"assumed"`              // nobody gave the size
+}
+
+// Work is arithmetic and traffic.
+type Work struct {
+	MACs         int64   `json:"macs" schema:"count"`          // multiply-accumulates of matrix products and convolutions
+	FLOPs        int64   `json:"flops" schema:"count"`         // 2 per MAC plus one per elementwise arithmetic step
+	BytesRead    int64   `json:"bytes_read" schema:"count"`    // packed size of what nodes read, constants included
+	BytesWritten int64   `json:"bytes_written" schema:"count"` // packed size of what nodes write
+	Intensity    float64 `json:"intensity"`                    // FLOPs per byte read or written; 0 where there is no traffic
+}
+
+func (w *Work) add(x Work, runs int64) {
+	w.MACs = plus(w.MACs, times(x.MACs, runs))
+	w.FLOPs = plus(w.FLOPs, times(x.FLOPs, runs))
+	w.BytesRead = plus(w.BytesRead, times(x.BytesRead, runs))
+	w.BytesWritten = plus(w.BytesWritten, times(x.BytesWritten, runs))
+	w.Intensity = 0
+	if bytes := plus(w.BytesRead, w.BytesWritten); bytes > 0 {
+		w.Intensity = float64(w.FLOPs) / float64(bytes)
+	}
+}
+
+// Coverage says how much of a model the numbers include.
+type Coverage struct {
+	Nodes   int64        `json:"nodes" schema:"count"`   // all nodes
+	Counted int64        `json:"counted" schema:"count"` // nodes whose operator and sizes are known
+	Percent float64      `json:"percent"`                // counted of all, 100 for a model without nodes
+	Unknown []UnknownSum `json:"unknown,omitempty"`      // what is missing, most frequent first
+}
+
+// UnknownSum is one operator that could not be counted.
+type UnknownSum struct {
+	Op     string `json:"op"`                   // with its domain unless that is the standard one
+	Reason string `json:"reason"`               // what is not known
+	Count  int64  `json:"count" schema:"count"` // nodes
+}
+
+// OperatorSum is the nodes of one operator.
+type OperatorSum struct {
+	Op         string `json:"op"`                        // with its domain unless that is the standard one
+	Count      int64  `json:"count" schema:"count"`      // nodes
+	MACs       int64  `json:"macs" schema:"count"`       // of one inference
+	FLOPs      int64  `json:"flops" schema:"count"`      // of one inference
+	Parameters int64  `json:"parameters" schema:"count"` // read by these nodes, shared ones once per reader
+	Unknown    int64  `json:"unknown" schema:"count"`    // nodes that could not be counted
+}
+
+// TypeSum is tensors of one element type.
+type TypeSum struct {
+	Type     string `json:"type"`                    // in the ONNX text form
+	Tensors  int64  `json:"tensors" schema:"count"`  // how many
+	Elements int64  `json:"elements" schema:"count"` // in all of them, as far as sizes are known
+	Bytes    int64  `json:"bytes" schema:"count"`    // packed size
+}
+
+// Node is one node and its cost per run.
+type Node struct {
+	Name       string   `json:"name"`                      // as in the file; may be empty
+	Op         string   `json:"op"`                        // with its domain unless that is the standard one
+	Path       string   `json:"path,omitempty"`            // the nodes and bodies around it, "" in the main graph
+	Inputs     []string `json:"inputs"`                    // types in the ONNX text form, "" for omitted ones
+	Outputs    []string `json:"outputs"`                   // types in the ONNX text form, "" for omitted ones
+	Parameters int64    `json:"parameters" schema:"count"` // elements of the weights read
+	Work       Work     `json:"work"`                      // of one run, bodies not included
+	Runs       int64    `json:"runs" schema:"count"`       // how often it runs per inference: 0 in a branch that is not counted
+	LiveBytes  int64    `json:"live_bytes" schema:"count"` // activations alive while it runs, those around and within its bodies included
+	Unknown    string   `json:"unknown,omitempty"`         // why it is not counted in full; "" where it is
+}
+
+// StaticFile is [Static] of the model file at path. Weights are not read, and
+// external files need not be there unless sparsity is asked for.
+func StaticFile(path string, o StaticOptions) (*StaticProfile, error) {
+	m, err := onnxfile.Open(path, onnxfile.Options{MissingExternalData: !o.Sparsity})
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	s, err := Static(m, o)
+	if err != nil {
+		return nil, fmt.Errorf("profiling %s: %w", path, err)
+	}
+	s.File = &File{Name: filepath.Base(path), ExternalBytes: externalBytes(m)}
+	if s.File.Bytes, err = fileSize(path); err != nil {
+		return nil, fmt.Errorf("profiling %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Static counts what m costs; m is not changed. It fails only on options that
+// do not fit m, or where sparsity is asked for and a weight cannot be read.
+func Static(m *onnx.Model, o StaticOptions) (*StaticProfile, error) {
+	s := &StaticProfile{IRVersion: m.IRVersion, Producer: strings.TrimSpace(m.ProducerName + " " + m.ProducerVersion), Opsets: []Opset{},
+		Inputs: []Port{}, Outputs: []Port{}, Operators: []OperatorSum{}, Types: []TypeSum{}, Nodes: []Node{}}
+	for _, x := range m.Opsets {
+		domain := x.Domain
+		if onnx.NormalDomain(domain) == "" {
+			domain = "ai.onnx"
+		}
+		s.Opsets = append(s.Opsets, Opset{Domain: domain, Version: x.Version})
+	}
+	if m.Graph == nil {
+		s.Coverage.Percent = 100
+		s.Weights.Types = []TypeSum{}
+		s.Assumptions = append(s.Assumptions, "the model has no graph")
+		return s, nil
+	}
+	facts, err := s.resolve(m, o.Dims)
+	if err != nil {
+		return nil, err
+	}
+	s.ports(m.Graph, facts)
+	w := newWeights(m, facts)
+	if s.Weights, err = w.count(o.Sparsity); err != nil {
+		return nil, err
+	}
+	walk := &walk{facts: facts, weights: w, left: visitLimit(m), firstRow: map[*onnx.Node]int{}}
+	walk.graph(m.Graph, place{runs: 1})
+	s.Nodes = append(s.Nodes, walk.rows...)
+	s.Assumptions = append(s.Assumptions, walk.notes.list...)
+	l := &liveness{walk: walk, functions: map[*onnx.Function]peak{}}
+	s.Activations = l.measure(m.Graph)
+	for i := range s.Nodes {
+		s.Nodes[i].LiveBytes = walk.rows[i].LiveBytes
+	}
+	s.sum()
+	s.Types = w.computed()
+	return s, nil
+}
+
+// ports lists the model's inputs and outputs.
+func (s *StaticProfile) ports(g *onnx.Graph, facts *opset.Facts) {
+	list := func(values []*onnx.Value) []Port {
+		out := []Port{}
+		for _, v := range values {
+			if v.IsInput() && v.Const != nil && !slices.Contains(g.Outputs(), v) {
+				continue
+			}
+			p := Port{Name: v.Name(), Type: typeText(v.Type)}
+			if used := typeText(facts.Type(v)); used != p.Type {
+				p.Used = used
+			}
+			out = append(out, p)
+		}
+		return out
+	}
+	s.Inputs, s.Outputs = list(g.Inputs()), list(g.Outputs())
+}
+
+// sum adds up the nodes.
+func (s *StaticProfile) sum() {
+	type missing struct{ op, reason string }
+	ops, unknown := map[string]*OperatorSum{}, map[missing]int64{}
+	for _, n := range s.Nodes {
+		s.Work.add(n.Work, n.Runs)
+		op := ops[n.Op]
+		if op == nil {
+			op = &OperatorSum{Op: n.Op}
+			ops[n.Op] = op
+		}
+		op.Count++
+		op.MACs = plus(op.MACs, times(n.Work.MACs, n.Runs))
+		op.FLOPs = plus(op.FLOPs, times(n.Work.FLOPs, n.Runs))
+		op.Parameters = plus(op.Parameters, n.Parameters)
+		if n.Unknown != "" {
+			op.Unknown++
+			unknown[missing{n.Op, n.Unknown}]++
+		}
+	}
+	s.NodeCount = int64(len(s.Nodes))
+	c := Coverage{Nodes: s.NodeCount, Counted: s.NodeCount, Percent: 100}
+	for k, n := range unknown {
+		c.Unknown = append(c.Unknown, UnknownSum{Op: k.op, Reason: k.reason, Count: n})
+		c.Counted -= n
+	}
+	if c.Nodes > 0 {
+		c.Percent = 100 * float64(c.Counted) / float64(c.Nodes)
+	}
+	slices.SortFunc(c.Unknown, func(a, b UnknownSum) int {
+		return first(int(b.Count-a.Count), strings.Compare(a.Op, b.Op), strings.Compare(a.Reason, b.Reason))
+	})
+	s.Coverage = c
+	for _, op := range ops {
+		s.Operators = append(s.Operators, *op)
+	}
+	slices.SortFunc(s.Operators, func(a, b OperatorSum) int { return first(int(b.Count-a.Count), strings.Compare(a.Op, b.Op)) })
+}
+
+// first returns the first result of a comparison that is not 0.
+func first(order ...int) int {
+	for _, c := range order {
+		if c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// typeText returns t in the ONNX text form; "" where nothing is known.
+func typeText(t *onnx.Type) string {
+	if t == nil || t.Kind == onnx.KindUnknown {
+		return ""
+	}
+	return t.String()
+}
+
+// opText returns n's operator, with its domain unless that is the standard one.
+func opText(n *onnx.Node) string {
+	if d := onnx.NormalDomain(n.Domain); d != "" {
+		return d + "." + n.Op
+	}
+	return n.Op
+}

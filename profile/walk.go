@@ -1,0 +1,310 @@
+package profile
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+)
+
+// maxNesting bounds bodies within bodies; what lies deeper is not listed.
+const maxNesting = 32
+
+// visitLimit bounds the rows of a model: local functions that call each other
+// repeat their nodes, and could do so exponentially often.
+func visitLimit(m *onnx.Model) int {
+	n := 0
+	for _, g := range m.Graphs() {
+		n += g.Len()
+	}
+	return 1<<16 + 4*n
+}
+
+// walk lists the nodes of a model in execution order.
+type walk struct {
+	facts   *opset.Facts
+	weights *weights
+	left    int // rows that may still be made
+
+	rows     []Node
+	firstRow map[*onnx.Node]int // the first row of each node
+	notes    notes
+}
+
+// place is where a graph stands.
+type place struct {
+	path  string
+	runs  int64
+	calls []*onnx.Function // being listed, outermost first
+	depth int
+}
+
+func (p place) in(path string, runs int64) place {
+	q := place{path: path, runs: times(p.runs, runs), calls: p.calls, depth: p.depth + 1}
+	if p.path != "" {
+		q.path = p.path + "/" + path
+	}
+	return q
+}
+
+// graph lists the nodes of g and of the bodies within.
+func (w *walk) graph(g *onnx.Graph, p place) {
+	if p.depth > maxNesting {
+		w.notes.add("bodies nested deeper than %d are not listed", maxNesting)
+		return
+	}
+	i := 0
+	for n := range g.Nodes() {
+		if w.left--; w.left < 0 {
+			w.notes.add("the local functions repeat too many nodes: not all are listed")
+			return
+		}
+		w.node(n, i, p)
+		i++
+	}
+}
+
+// node lists n, the i-th of its graph, and what it runs.
+func (w *walk) node(n *onnx.Node, i int, p place) {
+	at := len(w.rows)
+	if _, seen := w.firstRow[n]; !seen {
+		w.firstRow[n] = at
+	}
+	w.rows = append(w.rows, w.row(n, p))
+	label := n.Name
+	if label == "" {
+		label = n.Op + "_" + strconv.Itoa(i)
+	}
+	if fn := w.weights.called(n); fn != nil {
+		if w.calling(fn, p) {
+			w.rows[at].Unknown = "calls itself"
+			return
+		}
+		q := p.in(label, 1)
+		q.calls = append(p.calls[:len(p.calls):len(p.calls)], fn)
+		w.graph(fn.Body, q)
+		return
+	}
+	w.bodies(n, at, label, p)
+}
+
+func (w *walk) calling(fn *onnx.Function, p place) bool {
+	for _, f := range p.calls {
+		if f == fn {
+			return true
+		}
+	}
+	return false
+}
+
+// row makes the row of n itself.
+func (w *walk) row(n *onnx.Node, p place) Node {
+	r := Node{Name: n.Name, Op: opText(n), Path: p.path, Inputs: []string{}, Outputs: []string{}, Runs: p.runs}
+	for _, v := range n.Inputs() {
+		r.Inputs = append(r.Inputs, typeText(w.facts.Type(v)))
+		r.Parameters = plus(r.Parameters, w.weights.read(v))
+	}
+	for _, t := range learned(n) {
+		r.Parameters = plus(r.Parameters, parametersOf(t))
+	}
+	for _, v := range n.Outputs() {
+		r.Outputs = append(r.Outputs, typeText(w.facts.Type(v)))
+	}
+	if w.weights.called(n) != nil || n.Is("Constant") || w.weights.generated[n.Output(0)] > 0 {
+		return r // a call costs what its body costs, a constant nothing
+	}
+	c := w.facts.Cost(n)
+	r.Work.add(Work{MACs: c.MACs, FLOPs: c.FLOPs, BytesRead: c.BytesRead, BytesWritten: c.BytesWrite}, 1)
+	r.Unknown = w.reason(n, c)
+	return r
+}
+
+// reason says why the cost of n is not complete, "" where it is.
+func (w *walk) reason(n *onnx.Node, c opset.Cost) string {
+	if opset.Lookup(n.Domain, n.Op, n.OpsetVersion(n.Domain)) == nil {
+		return "operator not known"
+	}
+	for _, a := range n.Attrs {
+		if a.Ref != "" {
+			return "attribute depends on the call"
+		}
+	}
+	if c.Unknown {
+		return "size not known"
+	}
+	return ""
+}
+
+// bodies lists the subgraphs of n, each with the number of its runs.
+func (w *walk) bodies(n *onnx.Node, at int, label string, p place) {
+	subs := n.Subgraphs()
+	if len(subs) == 0 {
+		return
+	}
+	if n.Is("If") {
+		w.branches(n, label, p)
+		return
+	}
+	runs, known := w.iterations(n)
+	if !known {
+		w.notes.add("%s (%s): the number of iterations is not known, its body is counted once", label, n.Op)
+	}
+	for i, g := range subs {
+		w.graph(g, p.in(bodyName(label, n, i), runs))
+		if i > 0 && !known {
+			w.rows[at].Unknown = "operator not known"
+		}
+	}
+}
+
+// bodyName returns the part of a path that names body i of n.
+func bodyName(label string, n *onnx.Node, i int) string {
+	k := 0
+	for _, a := range n.Attrs {
+		for range a.Subgraphs() {
+			if k == i {
+				return label + "." + a.Name
+			}
+			k++
+		}
+	}
+	return label
+}
+
+// branches lists both branches of n and lets one count: the one that is sure to
+// be taken, else the one with more FLOPs.
+func (w *walk) branches(n *onnx.Node, label string, p place) {
+	taken, sure := w.branch(n)
+	start := make([]int, 0, 3)
+	var flops []int64
+	for i, g := range n.Subgraphs() {
+		start = append(start, len(w.rows))
+		w.graph(g, p.in(bodyName(label, n, i), 1))
+		var sum int64
+		for _, r := range w.rows[start[i]:] {
+			sum = plus(sum, times(r.Work.FLOPs, r.Runs))
+		}
+		flops = append(flops, sum)
+	}
+	start = append(start, len(w.rows))
+	if !sure {
+		taken = 0
+		for i := range flops {
+			if flops[i] > flops[taken] {
+				taken = i
+			}
+		}
+		if len(flops) > 1 {
+			w.notes.add("%s (If): the condition is not known, the branch with more FLOPs is counted", label)
+		}
+	}
+	for i := range flops {
+		if i == taken {
+			continue
+		}
+		for k := start[i]; k < start[i+1]; k++ {
+			w.rows[k].Runs = 0
+		}
+	}
+}
+
+// branch returns which of n's subgraphs a known condition takes.
+func (w *walk) branch(n *onnx.Node) (int, bool) {
+	cond, ok := w.facts.Ints(n.Input(0))
+	if !ok || len(cond) != 1 || !cond[0].Known {
+		return 0, false
+	}
+	name := "else_branch"
+	if cond[0].Value != 0 {
+		name = "then_branch"
+	}
+	i := 0
+	for _, a := range n.Attrs {
+		for range a.Subgraphs() {
+			if a.Name == name {
+				return i, true
+			}
+			i++
+		}
+	}
+	return 0, false
+}
+
+// iterations returns how often the body of n runs, 1 where that is not known.
+func (w *walk) iterations(n *onnx.Node) (int64, bool) {
+	switch {
+	case n.Is("Loop"):
+		// A trip count is how often the body runs unless a condition ends it.
+		if m, ok := w.facts.Ints(n.Input(0)); ok && len(m) == 1 && m[0].Known && m[0].Value >= 0 {
+			if w.runsToTheEnd(n) {
+				return m[0].Value, true
+			}
+			w.notes.add("%s: a condition may end it before the %d iterations that are counted", n, m[0].Value)
+			return m[0].Value, true
+		}
+	case n.Is("Scan"):
+		return w.scanLength(n)
+	}
+	return 1, false
+}
+
+// runsToTheEnd reports whether a Loop's condition is true throughout, because
+// it has none that its body changes.
+func (w *walk) runsToTheEnd(n *onnx.Node) bool {
+	if v := n.Input(1); v != nil {
+		if c, ok := w.facts.Ints(v); !ok || len(c) != 1 || !c[0].Known || c[0].Value == 0 {
+			return false
+		}
+	}
+	body := n.Subgraphs()[0]
+	if len(body.Outputs()) == 0 || len(body.Inputs()) < 2 {
+		return false
+	}
+	out := body.Outputs()[0]
+	for out.Producer().Is("Identity") && out.Producer().Input(0) != nil {
+		out = out.Producer().Input(0)
+	}
+	if out == body.Inputs()[1] {
+		return true
+	}
+	c, ok := w.facts.Ints(out)
+	return ok && len(c) == 1 && c[0].Known && c[0].Value != 0
+}
+
+// scanLength returns the length of the sequences that a Scan runs over.
+func (w *walk) scanLength(n *onnx.Node) (int64, bool) {
+	scans := int(min(n.Int("num_scan_inputs", 0), int64(len(n.Inputs()))))
+	if scans < 1 {
+		return 1, false
+	}
+	at := len(n.Inputs()) - scans
+	axis := int64(0)
+	if axes := n.Ints("scan_input_axes", nil); len(axes) > 0 {
+		axis = axes[0]
+	}
+	if n.OpsetVersion("") == 8 {
+		axis = 1 // behind the batch, which opset 8 scans too
+	}
+	shape := w.facts.Shape(n.Input(at))
+	if axis < 0 {
+		axis += int64(len(shape))
+	}
+	if axis < 0 || axis >= int64(len(shape)) || !shape[axis].Known() {
+		return 1, false
+	}
+	return min(shape[axis].Value, maxCount), true
+}
+
+// labelOf names the node of row i for messages.
+func (w *walk) labelOf(i int) string {
+	r := w.rows[i]
+	name := r.Name
+	if name == "" {
+		name = fmt.Sprintf("node %d", i)
+	}
+	if r.Path != "" {
+		name = r.Path + "/" + name
+	}
+	return name
+}
