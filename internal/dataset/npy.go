@@ -129,6 +129,7 @@ func readNpyHeader(r io.Reader) (*npyHeader, error) {
 	return h, nil
 }
 
+// shortFile names what an unexpected end of file cuts off.
 func shortFile(err error, what string) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the file ends within %s", what)

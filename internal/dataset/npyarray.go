@@ -183,11 +183,12 @@ func (r *streamRows) seek(i, size int64) error {
 		}
 		r.src, r.next, skip = src, 0, r.a.head.start+i*size
 	}
-	if _, err := io.CopyN(io.Discard, r.src, skip); err != nil {
-		return shortFile(err, "the array")
-	}
 	r.next = i
-	return nil
+	if skip == 0 {
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, r.src, skip)
+	return shortFile(err, "the array")
 }
 
 // fortranRows reads rows of an array whose first axis varies fastest, a block
