@@ -26,6 +26,8 @@ func mapFile(f *os.File, size int64) (*mapping, error) {
 	return &mapping{b, size}, nil
 }
 
+func (m *mapping) scattered(bool) {}
+
 // window returns n bytes from offset off, which the caller has checked.
 func (m *mapping) window(off, n int64) (onnx.Data, error) {
 	return window{m.b[off : off+n : off+n], m, off}, nil

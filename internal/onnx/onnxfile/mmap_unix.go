@@ -41,6 +41,19 @@ func mapFile(f *os.File, size int64) (*mapping, error) {
 	return &mapping{b, size, fd}, nil
 }
 
+// scattered says whether few, scattered bytes are about to be read, as in
+// decoding a graph between its weights, so that the kernel maps no more than those.
+func (m *mapping) scattered(on bool) {
+	if m.b == nil {
+		return
+	}
+	advice := unix.MADV_NORMAL
+	if on {
+		advice = unix.MADV_RANDOM
+	}
+	_ = unix.Madvise(m.b, advice) // it is advice
+}
+
 // window returns n bytes from offset off, which the caller has checked.
 func (m *mapping) window(off, n int64) (onnx.Data, error) {
 	return window{m.b[off : off+n : off+n], m, off}, nil

@@ -39,12 +39,14 @@ func Open(path string, o Options) (*onnx.Model, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reading %s: %w", path, err), m.close())
 	}
+	m.scattered(true)
 	model, err := decodeModel(path, m.b, m, dir)
 	if err != nil {
 		dir.close()
 		m.close()
 		return nil, err
 	}
+	m.scattered(false)
 	model.OnClose(func() error { return errors.Join(dir.close(), m.close()) })
 	return model, nil
 }
