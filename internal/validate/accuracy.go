@@ -1,0 +1,192 @@
+package validate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/session"
+)
+
+// accuracy runs both models over all samples, batch by batch, and scores their outputs. What it keeps does not grow with the
+// number of samples.
+func (v *validation) accuracy(ctx context.Context) error {
+	s, err := v.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	p := &pass{v: v, s: s, census: v.newCensus(), carriers: [2]*dataset.Carrier{v.set.Carrier(), v.set.Carrier()}}
+	for _, port := range s.baseline.Outputs() {
+		p.distances = append(p.distances, &distance{name: port.Name})
+	}
+	done := int64(0)
+	for b, err := range v.set.Batches(ctx, max(v.o.Batch, 1)) {
+		if err != nil {
+			return err
+		}
+		if err := p.batch(ctx, b); err != nil {
+			return err
+		}
+		done += int64(len(b.Samples))
+		v.o.progress("accuracy", done, v.set.Len())
+	}
+	if err := v.fill(p.census); err != nil {
+		return err
+	}
+	return p.report()
+}
+
+// pass is one run of both models over the data.
+type pass struct {
+	v         *validation
+	s         *both
+	census    *census
+	carriers  [2]*dataset.Carrier
+	distances []*distance
+	scorer    scorer
+	n         int
+}
+
+func (p *pass) batch(ctx context.Context, b *dataset.Batch) error {
+	want, err := p.run(ctx, p.s.baseline, 0, b)
+	if err != nil {
+		return fmt.Errorf("running the baseline on %s: %w", b.Samples[0].ID, err)
+	}
+	got, err := p.run(ctx, p.s.candidate, 1, b)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return candidateFault("running it on %s: %w", b.Samples[0].ID, err)
+	}
+	if p.scorer == nil {
+		if err := p.choose(b, want.Outputs); err != nil {
+			return err
+		}
+	}
+	p.v.perRun = want.Elapsed + got.Elapsed
+	if err := p.compare(b, want.Outputs, got.Outputs); err != nil {
+		return err
+	}
+	for _, s := range b.Samples {
+		p.census.add(s)
+	}
+	p.n += len(b.Samples)
+	return nil
+}
+
+// run runs one model, carrying its own state.
+func (p *pass) run(ctx context.Context, s session.Session, model int, b *dataset.Batch) (*session.Result, error) {
+	in := b.Inputs
+	if len(p.v.carried) > 0 {
+		var err error
+		if in, err = p.carriers[model].Feed(b.Samples[0]); err != nil {
+			return nil, err
+		}
+	}
+	r, err := s.Run(ctx, in)
+	if err != nil || len(p.v.carried) == 0 {
+		return r, err
+	}
+	return r, p.keep(p.carriers[model], r.Outputs)
+}
+
+// keep hands the outputs to the carrier in the types that the data's ports have.
+func (p *pass) keep(c *dataset.Carrier, outputs map[string]*onnx.Tensor) error {
+	state := map[string]*onnx.Tensor{}
+	for out, in := range p.v.o.Dataset.State {
+		t := outputs[out]
+		for _, port := range p.v.in {
+			if port.Name != in || t == nil || !port.Type.IsTensor() || port.Type.Elem == t.DType {
+				continue
+			}
+			var err error
+			if t, err = convert(t, port.Type.Elem); err != nil {
+				return fmt.Errorf("state %s=%s: %w", out, in, err)
+			}
+		}
+		if t != nil {
+			state[out] = t
+		}
+	}
+	return c.Keep(state)
+}
+
+// compare takes the distances of all outputs and scores the chosen one.
+func (p *pass) compare(b *dataset.Batch, want, got map[string]*onnx.Tensor) error {
+	n := len(b.Samples) + b.Padding
+	for _, d := range p.distances {
+		w, g := want[d.name], got[d.name]
+		if w == nil {
+			continue // an absent optional
+		}
+		if g == nil {
+			return candidateFault("it gave no output %q", d.name)
+		}
+		x, y, err := d.add(w, g, n, len(b.Samples))
+		if err != nil {
+			return err
+		}
+		if d.name != p.v.output || p.scorer == nil || x == nil {
+			continue
+		}
+		if err := p.score(b, w, x, y, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// score cuts the chosen output into samples.
+func (p *pass) score(b *dataset.Batch, t *onnx.Tensor, want, got []float64, n int) error {
+	if n > 1 && (len(t.Shape) == 0 || t.Shape[0] != int64(n)) {
+		return fmt.Errorf("output %q has shape %v for a batch of %d: its first axis is not the batch; give a batch size of 1", p.v.output, t.Shape, n)
+	}
+	each := len(want) / n
+	for i, s := range b.Samples {
+		r := rows{baseline: want[i*each : (i+1)*each], candidate: got[i*each : (i+1)*each], shape: t.Shape}
+		if err := p.scorer.add(s, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report fills the accuracy section.
+func (p *pass) report() error {
+	a := &report.Accuracy{Task: report.TaskTensor, N: p.n, Identical: true}
+	var signal, noise float64
+	broken := false
+	for _, d := range p.distances {
+		a.Outputs = append(a.Outputs, d.report())
+		a.Identical = a.Identical && !d.different
+		if d.float {
+			signal, noise = signal+d.want, noise+d.noise
+		}
+		if d.broken {
+			broken = true
+			p.v.warn("output %q of the candidate is NaN or infinite where that of the baseline is a number", d.name)
+		}
+	}
+	a.SQNR = sqnr(signal, noise, broken)
+	if p.scorer != nil {
+		doubts, err := p.scorer.fill(a)
+		if err != nil {
+			return fmt.Errorf("scoring: %w", err)
+		}
+		for _, w := range doubts {
+			p.v.warn("accuracy: %s", w)
+		}
+	}
+	if broken {
+		a.KL, a.KLP95 = nil, nil // taken over the other samples only
+	}
+	if !p.v.o.IncludeSamples && a.Flips != nil {
+		a.Flips.Samples = nil
+	}
+	p.v.r.Accuracy = a
+	return nil
+}
