@@ -1,0 +1,76 @@
+package main
+
+import (
+	"github.com/lapidary-ml/lapidary/fuse"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) fuseCommand() *cobra.Command {
+	var o fuse.Options
+	var rf rewriteFlags
+	var ef engineFlags
+	var df dataFlags
+	var growth int64
+	c := &cobra.Command{
+		Use:   "fuse MODEL -o OUT",
+		Short: "Simplify a model without changing what it computes",
+		Long: `fuse folds constants, removes operators that do nothing and results computed
+twice, and folds normalizations and biases into the weights before them.
+
+Inputs that have a default value (weights that a caller could override) become
+constants; --keep-inputs leaves them. Original and result are run on the same
+inputs with the engine's own optimizations off and on; a rewrite that changes a
+result is left out, alone, and named.`,
+		Example: "  lapidary fuse model.onnx -o fused.onnx\n  lapidary fuse model.onnx -o fused.onnx --dim N=1 --explain",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.MaxGrowth = growth << 10
+			if growth == 0 {
+				o.MaxGrowth = -1
+			}
+			return a.fuse(c, args[0], o, &rf, ef, &df)
+		},
+	}
+	rf.register(c)
+	rf.registerRules(c)
+	ef.register(c)
+	df.register(c, "inputs for the check of the result")
+	c.Flags().BoolVar(&o.KeepInputs, "keep-inputs", false, "leave inputs with a default value overridable")
+	c.Flags().Int64Var(&growth, "max-growth", 1024, "KiB by which folding one node may grow the model")
+	return c
+}
+
+func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFlags, ef engineFlags, df *dataFlags) error {
+	ctx := c.Context()
+	dst, err := rf.target(model)
+	if err != nil {
+		return err
+	}
+	if o.External, err = rf.externalMode(); err != nil {
+		return err
+	}
+	var known []string
+	for _, r := range fuse.RuleNames() {
+		known = append(known, r[0])
+	}
+	if o.Rewrite, err = rf.rules(known); err != nil {
+		return err
+	}
+	verify, done, err := a.verification(ctx, rf, ef, df, model)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if verify != nil {
+		o.FoldLarge = fuse.ByRuntime(verify.Open, verify.Session)
+	}
+	s := a.spin()
+	defer s.finish()
+	o.Dims, o.Verify, o.Step, o.InPlace, o.Progress = df.dims, verify, step(c), rf.inPlace, s.stage
+	r, err := fuse.File(ctx, dst, model, o)
+	s.finish()
+	if err != nil {
+		return err
+	}
+	return a.printRewritten("fuse", r, rf, nil)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/lapidary-ml/lapidary/internal/attest"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// passphraseVariable holds the passphrase of a private key where nobody can be asked.
+const passphraseVariable = "LAPIDARY_KEY_PASSPHRASE"
+
+// keyMade is the JSON document of keygen.
+type keyMade struct {
+	Schema      string `json:"schema"`
+	Private     string `json:"private"`
+	Public      string `json:"public"`
+	Fingerprint string `json:"fingerprint"`
+	Encrypted   bool   `json:"encrypted"`
+}
+
+func (a *app) keygenCommand() *cobra.Command {
+	var plain bool
+	var file string
+	c := &cobra.Command{
+		Use:   "keygen PREFIX",
+		Short: "Make a key pair for signing evidence",
+		Long: `keygen writes PREFIX.key, an ECDSA P-256 private key encrypted with a passphrase
+(in the format of cosign), and PREFIX.pub, the public key. Existing files are
+never replaced. The passphrase is asked for, or comes from --passphrase-file or
+the environment variable ` + passphraseVariable + `.`,
+		Example: "  lapidary keygen release",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o := attest.KeyOptions{Unencrypted: plain}
+			if !plain {
+				o.Passphrase = func() ([]byte, error) { return a.passphrase(file, true) }
+			}
+			key, err := attest.GenerateKey()
+			if err != nil {
+				return err
+			}
+			if err := key.WriteFiles(args[0], o); err != nil {
+				return err
+			}
+			made := keyMade{schemaURI("keygen-v1"), args[0] + ".key", args[0] + ".pub", key.PublicKey().Fingerprint(), !plain}
+			if a.json() {
+				return writeJSON(a.env.stdout, made)
+			}
+			fmt.Fprintf(a.env.stdout, "private key %s\npublic key  %s\nfingerprint %s\n", made.Private, made.Public, made.Fingerprint)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&plain, "unencrypted", false, "write the private key without a passphrase, for throw-away keys")
+	c.Flags().StringVar(&file, "passphrase-file", "", "`FILE` whose first line is the passphrase")
+	return c
+}
+
+// passphrase returns the passphrase of a private key: from file, the
+// environment, or a prompt; twice where a new one is chosen.
+func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading the passphrase: %w", err)
+		}
+		line, _, _ := bytes.Cut(b, []byte("\n"))
+		return bytes.TrimSuffix(line, []byte("\r")), nil
+	}
+	if v, ok := a.env.lookup(passphraseVariable); ok {
+		return []byte(v), nil
+	}
+	in, ok := a.env.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return nil, usagef("the key needs a passphrase, and there is no terminal to ask; set %s, give --passphrase-file, or see keygen --unencrypted", passphraseVariable)
+	}
+	first, err := a.prompt(in, "Passphrase: ")
+	if err != nil || !isNew {
+		return first, err
+	}
+	second, err := a.prompt(in, "Again: ")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, second) {
+		return nil, errors.New("the passphrases differ")
+	}
+	return first, nil
+}
+
+func (a *app) prompt(in *os.File, text string) ([]byte, error) {
+	fmt.Fprint(a.env.stderr, text)
+	b, err := term.ReadPassword(int(in.Fd()))
+	fmt.Fprintln(a.env.stderr)
+	return b, err
+}

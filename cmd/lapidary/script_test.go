@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
+	"github.com/lapidary-ml/lapidary/internal/report/schematest"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"lapidary": main})
+}
+
+// TestScripts runs the commands as a user does. Scripts that need the runtime
+// begin with "[!ort] skip".
+func TestScripts(t *testing.T) {
+	cache, _ := os.UserCacheDir()
+	lib := ""
+	choice, err := ortlib.Which(context.Background(), ortlib.Search{Env: ortlib.Env{
+		CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
+	if err == nil {
+		lib = choice.Path
+	} else {
+		t.Logf("scripts that run models are skipped: %v", err)
+	}
+	data, err := filepath.Abs("../../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("LAPIDARY_ORT_LIB", lib)
+			e.Setenv("DATA", data)
+			return nil
+		},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode, "schema": schema},
+		Condition: func(cond string) (bool, error) { return cond == "ort" && lib != "", nil },
+	})
+}
+
+// exitcode runs a command and checks its exit code: exitcode N command args...
+func exitcode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N command args...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// schema checks the JSON that the last command printed against the schema that
+// it names, among those in docs/schemas.
+func schema(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: schema")
+	}
+	document := []byte(ts.ReadFile("stdout"))
+	var head struct {
+		Schema string `json:"schema"`
+	}
+	ts.Check(json.Unmarshal(document, &head)) // one document, nothing after it
+	published, err := os.ReadFile(filepath.Join(docs, "schemas", filepath.Base(head.Schema)))
+	ts.Check(err)
+	ts.Check(schematest.Validate(published, document))
+}
+
+// docs is the folder of the documentation.
+var docs, _ = filepath.Abs("../../docs")
