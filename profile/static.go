@@ -183,7 +183,7 @@ func Static(m *onnx.Model, o StaticOptions) (*StaticProfile, error) {
 	walk := &walk{facts: facts, weights: w, left: visitLimit(m), firstRow: map[*onnx.Node]int{}}
 	walk.graph(m.Graph, place{runs: 1})
 	s.Nodes = append(s.Nodes, walk.rows...)
-	s.Assumptions = append(s.Assumptions, walk.notes.list...)
+	s.Assumptions = append(s.Assumptions, walk.notes.list()...)
 	l := &liveness{walk: walk, functions: map[*onnx.Function]peak{}}
 	s.Activations = l.measure(m.Graph)
 	for i := range s.Nodes {

@@ -148,7 +148,7 @@ func (w *walk) bodies(n *onnx.Node, at int, label string, p place) {
 	}
 	runs, known := w.iterations(n)
 	if !known {
-		w.notes.add("%s (%s): the number of iterations is not known, its body is counted once", label, n.Op)
+		w.notes.group("the number of iterations of %s is not known, the body is counted once", n.Op, p.path, label)
 	}
 	for i, g := range subs {
 		w.graph(g, p.in(bodyName(label, n, i), runs))
@@ -196,7 +196,7 @@ func (w *walk) branches(n *onnx.Node, label string, p place) {
 			}
 		}
 		if len(flops) > 1 {
-			w.notes.add("%s (If): the condition is not known, the branch with more FLOPs is counted", label)
+			w.notes.group("the condition of %s is not known, the branch with more FLOPs is counted", "If", p.path, label)
 		}
 	}
 	for i := range flops {
@@ -240,7 +240,7 @@ func (w *walk) iterations(n *onnx.Node) (int64, bool) {
 			if w.runsToTheEnd(n) {
 				return m[0].Value, true
 			}
-			w.notes.add("%s: a condition may end it before the %d iterations that are counted", n, m[0].Value)
+			w.notes.group("a condition may end %s before its trip count, which is counted", n.Op, "", n.Name)
 			return m[0].Value, true
 		}
 	case n.Is("Scan"):

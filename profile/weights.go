@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
@@ -327,21 +326,4 @@ func readAsWeight(v *onnx.Value, depth int) bool {
 		}
 	}
 	return false
-}
-
-// notes keeps sentences, each once.
-type notes struct {
-	list []string
-	seen map[string]bool
-}
-
-func (n *notes) add(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if n.seen == nil {
-		n.seen = map[string]bool{}
-	}
-	if !n.seen[text] && len(n.list) < 32 {
-		n.seen[text] = true
-		n.list = append(n.list, strings.TrimSpace(text))
-	}
 }
