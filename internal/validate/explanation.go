@@ -49,8 +49,12 @@ func (v *validation) explanation(ctx context.Context) error {
 	}
 	r, err := explain.Compare(ctx, s.baseline, s.candidate, samples, o)
 	if err != nil {
-		// Which model failed is in the message; the accuracy section has run the baseline on these samples.
-		return candidateFault("explaining: %w", err)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		v.skip("explanation", "%v", err)
+		v.warn("explanation: %v", err)
+		return nil
 	}
 	v.r.Explanation = explanationOf(r, v.o.IncludeSamples)
 	for _, w := range r.Warnings {

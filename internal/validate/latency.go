@@ -165,7 +165,7 @@ func (t *timing) end() error {
 		}
 		st, err := m.Stats()
 		if err != nil {
-			return fmt.Errorf("reading the cost of the %v's process: %w", measure.Arm(arm), err)
+			return t.blame(context.Background(), measure.Arm(arm), err)
 		}
 		t.peak[arm] = max(t.peak[arm], st.PeakMemory)
 		if st.FirstRun > 0 {
