@@ -1,0 +1,288 @@
+package quantize
+
+import (
+	"math"
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// placement says what part an operator can play.
+type placement int
+
+const (
+	never    placement = iota
+	anchor             // has weights: worth quantizing by itself
+	follower           // worth quantizing between quantized nodes
+	mover              // a follower whose output has the codes of its input
+)
+
+// places lists the operators for which ONNX Runtime's CPU provider has int8
+// kernels, or drops the pairs around them (its QDQ selectors). All others stay
+// in floating point: pairs around them would be left over, and cost time.
+var places = map[string]placement{
+	"Conv": anchor, "MatMul": anchor, "Gemm": anchor,
+	"Add": follower, "Mul": follower, "Concat": follower, "AveragePool": follower, "GlobalAveragePool": follower,
+	"LeakyRelu": follower, "Sigmoid": follower, "Softmax": follower, "Relu": follower, "Clip": follower,
+	"MaxPool": mover, "Resize": mover, "Reshape": mover, "Transpose": mover, "Squeeze": mover, "Unsqueeze": mover,
+	"Flatten": mover, "Gather": mover,
+}
+
+func place(n *onnx.Node) placement {
+	if onnx.NormalDomain(n.Domain) != "" {
+		return never
+	}
+	return places[n.Op]
+}
+
+// activation reports whether input i of n is a tensor that is coded like an
+// activation: not a weight, bias, shape or index.
+func activation(n *onnx.Node, i int) bool {
+	switch n.Op {
+	case "Add", "Mul":
+		return i < 2
+	case "Concat":
+		return true
+	}
+	return i == 0
+}
+
+// coding is how the elements of an activation are coded.
+type coding struct {
+	scale  float32
+	zero   uint8
+	lo, hi float32
+}
+
+func codingOf(lo, hi float32) coding {
+	c := coding{lo: lo, hi: hi}
+	c.scale, c.zero = asymmetric(lo, hi)
+	return c
+}
+
+func (c coding) describe(name string) *Params {
+	return &Params{Tensor: name, Type: "uint8", Scale: float64(c.scale), ZeroPoint: int64(c.zero), Min: float64(c.lo), Max: float64(c.hi)}
+}
+
+// plan says which nodes and which values of a graph are quantized.
+type plan struct {
+	g         *onnx.Graph
+	s         *static
+	facts     *opset.Facts
+	chosen    map[*onnx.Node]bool
+	reasons   map[*onnx.Node]string // why a candidate is not chosen
+	quantized map[*onnx.Value]bool
+	pulled    map[*onnx.Node]bool // Relu and Clip that vanish into their producer
+	params    map[*onnx.Value]coding
+	group     map[*onnx.Value]*onnx.Value // union-find: values that share their coding
+	consts    map[*onnx.Value][2]*onnx.Value
+}
+
+// newPlan starts from every node that could be quantized and drops those that
+// do not pay, until none is left to drop.
+func newPlan(g *onnx.Graph, e *rewrite.Env, s *static) *plan {
+	p := &plan{g: g, s: s, facts: e.Facts, chosen: map[*onnx.Node]bool{}, reasons: map[*onnx.Node]string{}, quantized: map[*onnx.Value]bool{},
+		pulled: map[*onnx.Node]bool{}, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}
+	for n := range g.Nodes() {
+		if place(n) == never {
+			continue
+		}
+		why := p.refuse(n)
+		if why == "" && !e.Allow(staticName, n) {
+			why = "left out"
+		}
+		if p.reasons[n] = why; why == "" {
+			p.chosen[n] = true
+		}
+	}
+	for p.drop() {
+	}
+	p.settle()
+	return p
+}
+
+// drop takes out followers that do not stand between quantized nodes.
+func (p *plan) drop() bool {
+	dropped := false
+	for n := range p.g.Nodes() {
+		if !p.chosen[n] || place(n) == anchor {
+			continue
+		}
+		why := ""
+		for i, v := range n.Inputs() {
+			if v != nil && activation(n, i) && v.Constant() == nil && !p.coded(v) {
+				why = "its input is not quantized"
+			}
+		}
+		if why == "" && !p.read(n.Output(0)) {
+			why = "its output is not read by quantized nodes only"
+		}
+		if why != "" {
+			delete(p.chosen, n)
+			p.reasons[n], dropped = why, true
+		}
+	}
+	return dropped
+}
+
+// coded reports whether v is quantized for another reason than that the
+// follower reading it is.
+func (p *plan) coded(v *onnx.Value) bool {
+	if p.chosen[v.Producer()] {
+		return true
+	}
+	for _, u := range v.Uses() {
+		if p.chosen[u.Node] && place(u.Node) == anchor && u.Index == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// read reports whether v is read, as an activation, by chosen nodes only.
+func (p *plan) read(v *onnx.Value) bool {
+	if v == nil || v.IsOutput() || len(v.Uses()) == 0 {
+		return false
+	}
+	for _, u := range v.Uses() {
+		if !p.chosen[u.Node] || !activation(u.Node, u.Index) {
+			return false
+		}
+	}
+	return true
+}
+
+// settle chooses values and their codings.
+func (p *plan) settle() {
+	for n := range p.g.Nodes() {
+		if !p.chosen[n] {
+			continue
+		}
+		for i, v := range n.Inputs() {
+			if v != nil && activation(n, i) {
+				p.quantized[v] = true
+			}
+		}
+		out := n.Output(0)
+		if n.Op == "Conv" || place(n) != anchor || p.read(out) {
+			p.quantized[out] = true
+		}
+		if place(n) == mover {
+			p.join(n.Input(0), out)
+		}
+	}
+	for n := range p.g.Nodes() {
+		if p.chosen[n] && p.removable(n) {
+			p.pulled[n] = true
+			delete(p.quantized, n.Input(0))
+		}
+	}
+	p.codings()
+}
+
+// removable reports whether the codes of n's output do what n does: n is a Relu
+// or a Clip from 0 that alone reads a quantized node that is no mover.
+func (p *plan) removable(n *onnx.Node) bool {
+	if !n.Is("Relu") && !n.Is("Clip") {
+		return false
+	}
+	in := n.Input(0)
+	prod := in.Producer()
+	if len(in.Uses()) != 1 || in.IsOutput() || !p.chosen[prod] || place(prod) == mover || prod.Is("Relu") || prod.Is("Clip") {
+		return false
+	}
+	if n.Is("Clip") {
+		lo, ok := p.number(n.Input(1), -math.MaxFloat32)
+		return ok && lo == 0
+	}
+	return true
+}
+
+func (p *plan) number(v *onnx.Value, def float32) (float32, bool) {
+	if v == nil {
+		return def, true
+	}
+	t := v.Constant()
+	if t == nil {
+		return 0, false
+	}
+	f, err := t.Floats()
+	if err != nil || len(f) != 1 {
+		return 0, false
+	}
+	return f[0], true
+}
+
+func (p *plan) find(v *onnx.Value) *onnx.Value {
+	for p.group[v] != nil {
+		v = p.group[v]
+	}
+	return v
+}
+
+// join makes two values share their coding; the earlier one stands for both.
+func (p *plan) join(a, b *onnx.Value) {
+	if a, b = p.find(a), p.find(b); a != b {
+		p.group[b] = a
+	}
+}
+
+// codings gives each quantized value its coding, from the union of the ranges
+// of its group.
+func (p *plan) codings() {
+	lo, hi := map[*onnx.Value]float32{}, map[*onnx.Value]float32{}
+	var order []*onnx.Value
+	for n := range p.g.Nodes() {
+		for _, v := range slices.Concat(n.Inputs(), n.Outputs()) {
+			if v == nil || !p.quantized[v] {
+				continue
+			}
+			order = append(order, v)
+			a, b, _ := p.rangeOf(v)
+			r := p.find(v)
+			lo[r], hi[r] = min(lo[r], a), max(hi[r], b)
+		}
+	}
+	for _, v := range order {
+		r := p.find(v)
+		c := codingOf(lo[r], hi[r])
+		if r.Producer().Is("Softmax") || r.Producer().Is("Sigmoid") {
+			c = coding{scale: 1. / 256, hi: 1} // as onnxruntime.quantization fixes it
+		}
+		p.params[v] = c
+	}
+}
+
+// rangeOf returns the least and the largest element that v had.
+func (p *plan) rangeOf(v *onnx.Value) (lo, hi float32, ok bool) {
+	if t := v.Constant(); t != nil {
+		f, err := t.Floats()
+		for _, x := range f {
+			if x-x != 0 {
+				return 0, 0, false
+			}
+			lo, hi = min(lo, x), max(hi, x)
+		}
+		return lo, hi, err == nil
+	}
+	r, known := p.s.ranges[v.Name()]
+	return r.Min, r.Max, known && r.Runs > 0 && r.Invalid == 0
+}
+
+// shared returns the constants for v's coding, the same for all of its group.
+func (p *plan) shared(g *onnx.Graph, v *onnx.Value, q coding) (scale, zero *onnx.Value) {
+	r := p.find(v)
+	if c, ok := p.consts[r]; ok {
+		return c[0], c[1]
+	}
+	scale = g.NewConst(onnx.FromFloats(v.Name()+"_scale", []int64{}, []float32{q.scale}))
+	zero = g.NewConst(scalar8(v.Name()+"_zero_point", onnx.Uint8, q.zero))
+	p.consts[r] = [2]*onnx.Value{scale, zero}
+	return scale, zero
+}
+
+func (p *plan) perChannel(n *onnx.Node) bool {
+	return !p.s.o.PerTensor && (n.Op == "Conv" || n.Op == "Gemm")
+}

@@ -1,0 +1,315 @@
+package quantize
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// staticName is how logs call static quantization.
+const staticName = "static-int8"
+
+// qdqOpset is the version of the standard operators from which QuantizeLinear
+// and DequantizeLinear take one scale per channel.
+const qdqOpset = 13
+
+// static is int8 in QDQ form with measured ranges.
+type static struct {
+	o       *Options
+	ranges  map[string]calibrate.Range // measured once, by tensor name
+	samples int64
+}
+
+func (*static) name() string { return staticName }
+
+// prepare brings m to an opset that has QDQ, and measures it the first time.
+func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
+	notices, err := upgrade(m, qdqOpset)
+	if err != nil {
+		return nil, err
+	}
+	for n := range m.Graph.Nodes() {
+		if n.Is("BatchNormalization") {
+			notices = append(notices, "the model has BatchNormalization nodes that stay in float32; run lapidary fuse first")
+			break
+		}
+	}
+	if s.o.Synthetic {
+		notices = append(notices, "calibrated on generated data: ranges of real inputs differ, and so does the accuracy")
+	}
+	if s.ranges != nil {
+		return notices, nil
+	}
+	facts, err := opset.Infer(m, opset.Options{Dims: s.o.Rewrite.Dims})
+	if err != nil {
+		return nil, err
+	}
+	tensors, maybeEmpty := toMeasure(m.Graph, facts)
+	return notices, s.measure(ctx, m, tensors, maybeEmpty)
+}
+
+// toMeasure returns the float32 tensors that candidates read and write, and
+// those among them whose size only the data decides.
+func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
+	var list []string
+	seen, maybeEmpty := map[*onnx.Value]bool{}, map[string]bool{}
+	fed := map[string]bool{}
+	for _, v := range g.Inputs() {
+		for _, d := range v.Shape() {
+			fed[d.Param] = true
+		}
+	}
+	delete(fed, "")
+	add := func(v *onnx.Value) {
+		if v == nil || seen[v] || v.Constant() != nil || v.Graph() != g || facts.DType(v) != onnx.Float {
+			return
+		}
+		seen[v] = true
+		list = append(list, v.Name())
+		shape := facts.Shape(v)
+		maybeEmpty[v.Name()] = shape == nil
+		for _, d := range shape {
+			if !(d.Value > 0 || d.Value < 0 && fed[d.Param]) {
+				maybeEmpty[v.Name()] = true
+			}
+		}
+	}
+	for n := range g.Nodes() {
+		if place(n) == never {
+			continue
+		}
+		for _, v := range n.Inputs() {
+			add(v)
+		}
+		add(n.Output(0))
+	}
+	return list, maybeEmpty
+}
+
+// measure runs the model on the calibration data.
+func (s *static) measure(ctx context.Context, m *onnx.Model, tensors []string, maybeEmpty map[string]bool) error {
+	s.o.progress("calibrating")
+	p, err := calibrate.Open(ctx, m, tensors, maybeEmpty, calibrate.Options{Open: s.o.Open, Session: s.o.Session})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	carrier := s.o.Calibration.Carrier()
+	for b, err := range s.o.Calibration.Batches(ctx, s.o.Batch) {
+		if err != nil {
+			return fmt.Errorf("calibration data: %w", err)
+		}
+		sample := *b.Samples[0]
+		sample.Inputs = b.Inputs
+		in, err := carrier.Feed(&sample)
+		if err != nil {
+			return fmt.Errorf("calibration data: %w", err)
+		}
+		out, err := p.Run(ctx, in)
+		if err != nil {
+			return fmt.Errorf("calibrating on sample %s: %w", sample.ID, err)
+		}
+		if err := carrier.Keep(out); err != nil {
+			return fmt.Errorf("calibration data: %w", err)
+		}
+		s.samples += int64(len(b.Samples))
+		if s.o.Calibrated != nil {
+			s.o.Calibrated(s.samples, s.o.Calibration.Len())
+		}
+	}
+	s.ranges = p.Ranges()
+	return nil
+}
+
+func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} }
+
+func (s *static) describe(r *Result) {
+	r.Calibration.Samples, r.Calibration.Tensors = s.samples, len(s.ranges)
+}
+
+// staticPass inserts the pairs.
+type staticPass struct {
+	s       *static
+	r       *outcome
+	plan    *plan
+	pairs   map[*onnx.Value]*onnx.Value // activation → its dequantized form
+	consts  map[*onnx.Value]*onnx.Value // constant activation → its dequantized form
+	weights map[weightKey]quantWeight
+}
+
+func (*staticPass) Name() string { return staticName }
+
+// Run quantizes node by node in execution order. What goes where is planned
+// for the whole graph first; each firing leaves a valid model.
+func (p *staticPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
+	p.pairs, p.consts = map[*onnx.Value]*onnx.Value{}, map[*onnx.Value]*onnx.Value{}
+	p.weights = map[weightKey]quantWeight{}
+	p.plan = newPlan(m.Graph, e, p.s)
+	for _, g := range m.Graphs()[1:] {
+		for n := range g.Nodes() {
+			if place(n) == anchor {
+				e.Decline(staticName, n, "its activations are inside %q, whose tensors cannot be measured", g.Name)
+				p.keep(n, "inside a subgraph")
+			}
+		}
+	}
+	for n := range m.Graph.Nodes() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if why := p.plan.reasons[n]; why != "" {
+			e.Decline(staticName, n, "%s", why)
+			if place(n) == anchor {
+				p.keep(n, why)
+			}
+		}
+		if !p.plan.chosen[n] || e.Exhausted() {
+			continue
+		}
+		if err := p.node(n, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *staticPass) keep(n *onnx.Node, why string) {
+	p.r.layers = append(p.r.layers, Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "float32", Reason: why})
+}
+
+func outputName(n *onnx.Node) string {
+	if v := n.Output(0); v != nil {
+		return v.Name()
+	}
+	return ""
+}
+
+// node quantizes one node.
+func (p *staticPass) node(n *onnx.Node, e *rewrite.Env) error {
+	site := e.At(staticName, n)
+	l := Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "int8"}
+	before := p.count(n)
+	if p.plan.pulled[n] {
+		return p.pull(n, &l, site, e)
+	}
+	for i, v := range n.Inputs() {
+		if v == nil || !activation(n, i) {
+			continue
+		}
+		q := p.plan.params[v]
+		if v.Constant() != nil {
+			dq, err := p.constant(n.Graph(), v)
+			if err != nil {
+				return err
+			}
+			n.SetInput(i, dq)
+			continue
+		}
+		if err := p.pair(v, q); err != nil {
+			return err
+		}
+		if l.Input == nil {
+			l.Input = q.describe(v.Name())
+		}
+	}
+	if place(n) == anchor {
+		if err := p.weight(n, &l, e); err != nil {
+			return err
+		}
+	}
+	if out := n.Output(0); p.plan.quantized[out] {
+		q := p.plan.params[out]
+		l.Result = q.describe(out.Name())
+		if err := p.pair(out, q); err != nil {
+			return err
+		}
+	}
+	p.r.layers = append(p.r.layers, l)
+	return e.Fired(staticName, site, 0, p.count(n)-before, "")
+}
+
+func (p *staticPass) count(n *onnx.Node) int { return n.Graph().Len() }
+
+// pull takes out a Relu or Clip that the codes of its output cannot leave: its
+// producer is quantized with the range of its output instead.
+func (p *staticPass) pull(n *onnx.Node, l *Layer, site rewrite.Site, e *rewrite.Env) error {
+	in, out := n.Input(0), n.Output(0)
+	g := n.Graph()
+	q := p.plan.params[out]
+	l.Result = q.describe(out.Name())
+	if err := g.Replace(out, in); err != nil {
+		return err
+	}
+	p.plan.join(out, in)
+	g.SweepFrom(n)
+	if err := p.pair(in, q); err != nil {
+		return err
+	}
+	p.r.layers = append(p.r.layers, *l)
+	return e.Fired(staticName, site, 1, 2, "clipped by the codes")
+}
+
+// pair puts QuantizeLinear and DequantizeLinear behind v, once, for all its readers.
+func (p *staticPass) pair(v *onnx.Value, q coding) error {
+	if p.pairs[v] != nil {
+		return nil
+	}
+	g := v.Graph()
+	scale, zero := p.plan.shared(g, v, q)
+	quant := onnx.NewNode("QuantizeLinear", []*onnx.Value{v, scale, zero}, g.Model().Fresh(v.Name()+"_quantized"))
+	quant.Name = quant.Output(0).Name()
+	dequant := onnx.NewNode("DequantizeLinear", []*onnx.Value{quant.Output(0), scale, zero}, g.Model().Fresh(v.Name()+"_dequantized"))
+	dequant.Name = dequant.Output(0).Name()
+	quant.Output(0).Type = onnx.TensorType(onnx.Uint8, v.Shape())
+	dequant.Output(0).Type = onnx.TensorType(onnx.Float, v.Shape())
+	// The readers move before the pair is linked, so that the pair itself reads v.
+	if at := v.Producer(); at != nil {
+		g.InsertAfter(dequant, at)
+	} else {
+		g.InsertBefore(dequant, g.First())
+	}
+	dq := dequant.Output(0)
+	if err := g.Replace(v, dq); err != nil {
+		return err
+	}
+	g.InsertBefore(quant, dequant)
+	p.pairs[v], p.pairs[dq] = dq, dq
+	p.plan.params[dq] = q
+	return nil
+}
+
+// constant returns the dequantized form of a constant that an elementwise node reads.
+func (p *staticPass) constant(g *onnx.Graph, v *onnx.Value) (*onnx.Value, error) {
+	if dq := p.consts[v]; dq != nil {
+		return dq, nil
+	}
+	t := v.Constant()
+	q := p.plan.params[v]
+	scale := g.NewConst(onnx.FromFloats(v.Name()+"_scale", []int64{}, []float32{q.scale}))
+	zero := g.NewConst(scalar8(v.Name()+"_zero_point", onnx.Uint8, q.zero))
+	codes := g.NewConst(uint8Codes(v.Name()+"_quantized", t, q.scale, q.zero))
+	dq := dequantize(g, codes, scale, zero, -1, v.Name())
+	p.consts[v] = dq
+	return dq, nil
+}
+
+// dequantize adds a DequantizeLinear node at the start of g.
+func dequantize(g *onnx.Graph, codes, scale, zero *onnx.Value, axis int, name string) *onnx.Value {
+	n := onnx.NewNode("DequantizeLinear", []*onnx.Value{codes, scale, zero}, g.Model().Fresh(name+"_dequantized"))
+	n.Name = n.Output(0).Name()
+	if axis >= 0 {
+		n.Attrs = []*onnx.Attr{onnx.IntAttr("axis", int64(axis))}
+	}
+	n.Output(0).Type = onnx.TensorType(onnx.Float, codes.Shape())
+	n.TrimInputs()
+	g.InsertBefore(n, g.First())
+	return n.Output(0)
+}
+
+func scalar8(name string, d onnx.DType, v uint8) *onnx.Tensor {
+	return &onnx.Tensor{Name: name, DType: d, Shape: []int64{}, Data: onnx.Raw{v}}
+}

@@ -1,0 +1,142 @@
+package quantize
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// weightKey names a quantized weight: nodes that need other scales for their
+// bias have their own.
+type weightKey struct {
+	value  *onnx.Value
+	axis   int
+	raised bool
+	node   *onnx.Node // where raised
+}
+
+type quantWeight struct {
+	dq     *onnx.Value
+	scales []float32
+	params Params
+}
+
+// weightAxis returns the output-channel axis of the weight in slot 1 of n; -1
+// for one scale.
+func weightAxis(n *onnx.Node, w *onnx.Tensor, perTensor bool) int {
+	switch {
+	case perTensor:
+		return -1
+	case n.Is("Conv"):
+		return 0
+	case n.Is("MatMul") && len(w.Shape) == 2:
+		return 1
+	case n.Is("Gemm") && n.Int("transB", 0) == 1:
+		return 0
+	case n.Is("Gemm"):
+		return 1
+	}
+	return -1 // runtimes refuse per-channel scales of batched products
+}
+
+// weight quantizes the weight and the bias of an anchor.
+func (p *staticPass) weight(n *onnx.Node, l *Layer, e *rewrite.Env) error {
+	w, t := n.Input(1), n.Input(1).Constant()
+	axis := weightAxis(n, t, p.s.o.PerTensor)
+	m := channelsOf(t, axis)
+	peak, lo, hi, err := m.magnitudes()
+	if err != nil {
+		return err
+	}
+	limit := p.s.o.codeLimit()
+	scales := make([]float32, len(peak))
+	for i, a := range peak {
+		scales[i] = symmetric(a, limit)
+	}
+	key := weightKey{value: w, axis: axis}
+	var bias []float32
+	in := p.plan.params[n.Input(0)].scale
+	if b := n.Input(2); b != nil {
+		if bias, err = b.Constant().Floats(); err != nil {
+			return err
+		}
+		if raiseForBias(scales, bias, in) {
+			key.raised, key.node = true, n
+		}
+	}
+	q, known := p.weights[key]
+	if !known {
+		q = p.addWeight(n, w, m, axis, scales, limit)
+		q.params.Min, q.params.Max = float64(lo), float64(hi)
+		p.weights[key] = q
+		p.r.sizes.Before += t.Size()
+		p.r.sizes.After += t.Size()/4 + int64(5*len(scales))
+	}
+	n.SetInput(1, q.dq)
+	l.Weight = &q.params
+	if bias != nil {
+		n.SetInput(2, p.addBias(n, n.Input(2), bias, in, q.scales))
+	}
+	return nil
+}
+
+func (p *staticPass) addWeight(n *onnx.Node, w *onnx.Value, m matrix, axis int, scales []float32, limit int) quantWeight {
+	g, name := n.Graph(), w.Name()
+	shape := []int64{}
+	if axis >= 0 {
+		shape = []int64{int64(len(scales))}
+	}
+	scale := g.NewConst(onnx.FromFloats(name+"_scale", shape, scales))
+	zero := g.NewConst(&onnx.Tensor{Name: name + "_zero_point", DType: onnx.Int8, Shape: shape, Data: make(onnx.Raw, len(scales))})
+	codes := g.NewConst(m.int8Codes(name+"_quantized", scales, limit))
+	params := Params{Tensor: name, Type: "int8"}
+	for _, s := range scales {
+		params.Scale = max(params.Scale, float64(s))
+	}
+	if axis >= 0 {
+		params.Channels = len(scales)
+	}
+	return quantWeight{dequantize(g, codes, scale, zero, axis, name), scales, params}
+}
+
+// raiseForBias raises weight scales so that a bias of scale in·s fits int32,
+// and reports whether any had to be. Channels that are almost dead would
+// otherwise clip their bias.
+func raiseForBias(scales, bias []float32, in float32) bool {
+	raised := false
+	for i, b := range bias {
+		k := min(i, len(scales)-1)
+		least := math.Abs(float64(b)) / (float64(in) * math.MaxInt32 * 0.99)
+		if float64(scales[k]) < least {
+			scales[k], raised = float32(least), true
+		}
+	}
+	return raised
+}
+
+// addBias returns the dequantized int32 form of the bias b, [M] or [1, M].
+func (p *staticPass) addBias(n *onnx.Node, b *onnx.Value, bias []float32, in float32, weight []float32) *onnx.Value {
+	g, name := n.Graph(), b.Name()
+	scales := make([]float32, len(weight))
+	for i, s := range weight {
+		scales[i] = in * s
+		if scales[i] < minNormal {
+			scales[i] = minNormal
+		}
+	}
+	codes := make([]byte, 4*len(bias))
+	for i, x := range bias {
+		c := code(x, scales[min(i, len(scales)-1)])
+		binary.LittleEndian.PutUint32(codes[4*i:], uint32(int32(min(max(c, math.MinInt32), math.MaxInt32))))
+	}
+	shape, axis := []int64{}, -1
+	if len(scales) > 1 || p.plan.perChannel(n) {
+		shape, axis = []int64{int64(len(scales))}, 0
+	}
+	q := g.NewConst(&onnx.Tensor{Name: name + "_quantized", DType: onnx.Int32, Shape: []int64{int64(len(bias))}, Data: onnx.Raw(codes)})
+	scale := g.NewConst(onnx.FromFloats(name+"_scale", shape, scales))
+	zero := g.NewConst(&onnx.Tensor{Name: name + "_zero_point", DType: onnx.Int32, Shape: shape, Data: make(onnx.Raw, 4*len(scales))})
+	return dequantize(g, q, scale, zero, axis, name)
+}
