@@ -29,7 +29,7 @@ type document struct {
 	Any      any              `json:"any"`
 	Untagged string
 	Hidden   string `json:"-"`
-	private  string
+	private  string //lint:ignore U1000 it is there to be left alone
 }
 
 func TestUnmarshalStrict(t *testing.T) {

@@ -44,9 +44,6 @@ func (c *call) ver() int64 { return c.op.Since }
 // has reports whether input i is present.
 func (c *call) has(i int) bool { return c.n.Input(i) != nil }
 
-// wants reports whether output i is asked for.
-func (c *call) wants(i int) bool { return c.n.Output(i) != nil }
-
 // typ returns the type of input i, nil where nothing is known.
 func (c *call) typ(i int) *onnx.Type { return c.f.Type(c.n.Input(i)) }
 

@@ -93,7 +93,7 @@ func inferMultiHead(c *call) {
 		return
 	}
 	present := func(i int, s onnx.Shape, past int) {
-		length, width := onnx.Symbol(""), onnx.Symbol("")
+		var length, width onnx.Dim
 		switch {
 		case len(s) == 3:
 			length, width = s[1], c.asDim(quotient(c.ex(s[2]), constant(n)))

@@ -517,7 +517,8 @@ func inferPad(c *call) {
 		axes[i] = i
 	}
 	if c.ver() >= 18 && c.has(3) {
-		list, ok := c.numbers(3)
+		list, _ := c.numbers(3)
+		var ok bool
 		if axes, ok = axesOf(list, len(s)); !ok || list == nil {
 			pads = nil
 		}
