@@ -216,7 +216,7 @@ func TestFakeTiming(t *testing.T) {
 	f.each = 2 * time.Millisecond
 	o := fakeOptions(t, f)
 	o.Accuracy.Off = true
-	o.Latency = Latency{Processes: 3, MaxProcesses: 3, Pairs: 10}
+	o.Latency = Latency{MaxProcesses: 3, Pairs: 10}
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,9 @@ import (
 // defaultBudget is the wall time of the latency section, starting workers included.
 const defaultBudget = 20 * time.Second
 
+// defaultProcesses is the least number of fresh pairs of processes, unless fewer are allowed.
+const defaultProcesses = 6
+
 // latency times both models on the first batch of the data, by interleaved blocks in several pairs of fresh processes.
 func (v *validation) latency(ctx context.Context) error {
 	t := &timing{v: v}
@@ -24,6 +27,9 @@ func (v *validation) latency(ctx context.Context) error {
 	l := v.o.Latency
 	if l.Budget == 0 {
 		l.Budget = defaultBudget
+	}
+	if l.Processes == 0 && l.MaxProcesses > 0 {
+		l.Processes = min(defaultProcesses, l.MaxProcesses)
 	}
 	plan, err := measure.NewPlan(measure.PlanOptions{
 		Seed: v.o.Seed, Processes: l.Processes, MaxProcesses: l.MaxProcesses, Pairs: l.Pairs, Budget: l.Budget, Precision: l.Precision,
