@@ -124,10 +124,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s, err := schemeFor(&o)
-	if err != nil {
-		return nil, err
-	}
+	s := schemeFor(&o)
 	out := &Result{Scheme: s.name()}
 	if o.static() {
 		o.progress("reading the calibration data")

@@ -2,7 +2,6 @@ package quantize
 
 import (
 	"context"
-	"errors"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
@@ -22,11 +21,14 @@ type scheme interface {
 }
 
 // schemeFor returns the scheme that o asks for.
-func schemeFor(o *Options) (scheme, error) {
-	if o.static() {
-		return &static{o: o}, nil
+func schemeFor(o *Options) scheme {
+	switch {
+	case o.To == Float16:
+		return &toFloat16{o: o}
+	case o.static():
+		return &static{o: o}
 	}
-	return nil, errors.New("dynamic int8 and fp16 are not built in yet")
+	return &dynamic{o: o}
 }
 
 // outcome is what one attempt did.
