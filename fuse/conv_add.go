@@ -29,6 +29,9 @@ var convAdd = rewrite.Rule{
 		if err != nil {
 			return err
 		}
+		if len(w.Shape) < 3 {
+			return rewrite.Decline("the filters have shape %v", w.Shape)
+		}
 		channels := w.Shape[0]
 		if conv.Op == "ConvTranspose" {
 			channels = w.Shape[1] * conv.Int("group", 1)

@@ -95,7 +95,8 @@ func signature(n *onnx.Node) (string, bool) {
 		slices.Sort(ids)
 	}
 	attrs, ok := attrText(n, row)
-	return strings.Join([]string{onnx.NormalDomain(n.Domain), n.Op, n.Overload, strings.Join(ids, ","), attrs}, "\x00"), ok
+	outputs := fmt.Sprint(len(n.Outputs())) // Split without sizes cuts into as many parts as it has outputs
+	return strings.Join([]string{onnx.NormalDomain(n.Domain), n.Op, n.Overload, outputs, strings.Join(ids, ","), attrs}, "\x00"), ok
 }
 
 // attrText writes the attributes of n in a canonical order and encoding.

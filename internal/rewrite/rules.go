@@ -92,7 +92,10 @@ func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 			continue
 		}
 		p := &Patch{graph: n.Graph(), root: n, rule: rule.Name}
-		err := rule.Rewrite(&Match{Root: n, Facts: e.Facts, b: b}, p)
+		err := b.settled()
+		if err == nil {
+			err = rule.Rewrite(&Match{Root: n, Facts: e.Facts, b: b}, p)
+		}
 		if err == nil && len(p.swaps) == 0 {
 			err = Decline("nothing to change")
 		}
@@ -112,6 +115,19 @@ func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// settled declines where an attribute of a matched node is a reference that
+// each caller of the function fills in differently.
+func (b *bindings) settled() error {
+	for _, n := range b.all {
+		for _, a := range n.Attrs {
+			if a.Ref != "" {
+				return Decline("attribute %q of %v is given by the caller of the function", a.Name, n)
+			}
+		}
+	}
+	return nil
 }
 
 // enabledAlone reports whether a pass is asked for by name, which enables its rules.
