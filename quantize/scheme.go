@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
@@ -43,6 +44,7 @@ func quantizeModel(ctx context.Context, m *onnx.Model, s scheme, ro rewrite.Opti
 	if err := refuseQuantized(m); err != nil {
 		return nil, err
 	}
+	plainConstants(m)
 	notices, err := s.prepare(ctx, m)
 	if err != nil {
 		return nil, err
@@ -51,8 +53,26 @@ func quantizeModel(ctx context.Context, m *onnx.Model, s scheme, ro rewrite.Opti
 	if r.log, err = rewrite.Run(ctx, m, []rewrite.Pass{once{s.pass(r), new(bool)}}, nil, ro); err != nil {
 		return nil, err
 	}
-	r.log.Notices = append(notices, r.log.Notices...)
+	r.log.Notices = append(append(notices, overridable(m)...), r.log.Notices...)
+	if len(r.log.Fired) == 0 {
+		r.log.Notice("nothing was quantized; --explain says why")
+	}
 	return r, nil
+}
+
+// overridable returns a notice if weights of m are inputs with defaults, which
+// no scheme can touch.
+func overridable(m *onnx.Model) []string {
+	count := 0
+	for _, v := range m.Graph.Inputs() {
+		if v.Const != nil && len(v.Const.Shape) > 1 {
+			count++
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d weights are inputs that a caller may override and stay as they are; run lapidary fuse first, which freezes them", count)}
 }
 
 // once runs a pass a single time: quantizing what is quantized is no fixpoint.

@@ -33,7 +33,6 @@ func upgrade(m *onnx.Model, to int64) ([]string, error) {
 			}
 		}
 	}
-	freezeOld(m)
 	m.ImportOpset("", to)
 	m.IRVersion = max(m.IRVersion, 7)
 	if _, err := m.Sort(); err != nil {
@@ -45,12 +44,14 @@ func upgrade(m *onnx.Model, to int64) ([]string, error) {
 	return []string{fmt.Sprintf("raised the standard opset from %d to %d", from, to)}, nil
 }
 
-// freezeOld makes the weights of models before IR version 4, which list them
-// as inputs that no caller can override, plain constants.
-func freezeOld(m *onnx.Model) {
+// plainConstants makes the weights of models before IR version 4, which list
+// them as inputs that no caller can override, constants that are no inputs, as
+// later versions have them.
+func plainConstants(m *onnx.Model) {
 	if m.IRVersion >= 4 {
 		return
 	}
+	m.IRVersion = 4
 	for _, v := range slices.Clone(m.Graph.Inputs()) {
 		if v.Const != nil {
 			// An input with a default is never refused.

@@ -48,6 +48,11 @@ func upgradeDropout(u *upgrader, n *onnx.Node) error {
 	if mask := n.Output(1); mask != nil && !mask.Dead() && u.from < 10 {
 		return errors.New("its mask is used, whose type has changed")
 	}
+	if n.Output(1) != nil && n.Output(1).Dead() {
+		if err := n.DropOutput(1); err != nil {
+			return err
+		}
+	}
 	n.DeleteAttr("ratio")
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/fuse"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/quantize"
@@ -23,11 +25,12 @@ func TestZoo(t *testing.T) {
 	}
 	for _, c := range []struct {
 		model, data string
-		state       map[string]string
+		pre         string
 	}{
-		{"mnist-8", "mnist.npz", nil}, {"mnist-cnn", "mnist.npz", nil}, {"iris-mlp", "iris.npz", nil},
-		{"magika-fast", "magika-fast.npz", nil}, {"stories260K", "stories.npz", nil},
-		{"silero-vad", "silero.npz", nil}, {"squeezenet1.1", "", nil}, {"ultraface-rfb-320", "", nil},
+		{"mnist-8", "mnist.npz", ""}, {"mnist-cnn", "mnist.npz", ""}, {"iris-mlp", "iris.npz", ""},
+		{"magika-fast", "magika-fast.npz", ""}, {"stories260K", "stories.npz", ""},
+		{"silero-vad", "silero.npz", ""}, {"squeezenet1.1", "", "layout=nchw,channels=bgr,mean=104.007:116.669:122.679,std=1"},
+		{"ultraface-rfb-320", "", "resize=320x240,layout=nchw,mean=127,std=128"},
 	} {
 		for _, scheme := range []string{"static", "dynamic", "fp16"} {
 			t.Run(c.model+"/"+scheme, func(t *testing.T) {
@@ -36,13 +39,25 @@ func TestZoo(t *testing.T) {
 				if c.data != "" {
 					spec, count = filepath.Join(zoo, "data", c.data), 32
 				}
-				set := openData(t, src, spec, dataset.Options{Limit: count, State: c.state, Seed: 1})
+				do := dataset.Options{Limit: count, Seed: 1, Shuffle: c.pre != ""}
+				if c.pre != "" {
+					spec, do.Limit = filepath.Join(zoo, "data", "imagenet"), 32
+					p, err := dataset.ParsePreprocess(c.pre)
+					if err != nil {
+						t.Fatal(err)
+					}
+					do.Preprocess = p
+				}
+				set := openData(t, src, spec, do)
 				o := quantize.Options{Verify: &produce.Verify{Open: open, Data: set}}
 				switch scheme {
 				case "static":
-					o.Calibration, o.Open, o.Synthetic = set, open, c.data == ""
+					o.Calibration, o.Open, o.Synthetic = set, open, strings.HasPrefix(spec, "synthetic")
 				case "fp16":
 					o.To = quantize.Float16
+				}
+				if c.model == "ultraface-rfb-320" {
+					src = fused(t, src)
 				}
 				r, err := quantize.File(context.Background(), filepath.Join(t.TempDir(), "q.onnx"), src, o)
 				if err != nil {
@@ -52,4 +67,14 @@ func TestZoo(t *testing.T) {
 			})
 		}
 	}
+}
+
+// fused returns the fused form of a model whose weights callers may override.
+func fused(t *testing.T, src string) string {
+	t.Helper()
+	dst := filepath.Join(t.TempDir(), "fused.onnx")
+	if _, err := fuse.File(context.Background(), dst, src, fuse.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return dst
 }
