@@ -106,6 +106,7 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 		return err
 	}
 	o.Tool.Command = commandLine(c, baseline, candidate)
+	o.Margin = margin(policy)
 	s := a.spin()
 	defer s.finish()
 	o.Progress = func(stage string, done, total int64) {
@@ -242,6 +243,17 @@ func signReport(ctx context.Context, dir string, data []byte, r *report.Report, 
 		}
 	}
 	return nil
+}
+
+// margin returns the loss of accuracy that policy accepts, so that the report
+// says how many samples a decision about it takes; 0 where it has no such gate.
+func margin(policy gate.Policy) float64 {
+	for _, g := range policy.Gates {
+		if g.Metric == "accuracy.drop" && g.Threshold > 0 && g.Threshold < 1 {
+			return g.Threshold
+		}
+	}
+	return 0
 }
 
 // removeEvidence takes evidence of an earlier run out of dir, so that an
