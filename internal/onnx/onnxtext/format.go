@@ -1,229 +1,468 @@
-// Package onnxtext writes a model in the textual syntax of ONNX (Syntax.md of
-// the ONNX project), for people and for comparing models line by line.
 package onnxtext
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
-// Options changes what is written; the zero value writes everything.
+// Options tune [Format]. The zero value writes everything.
 type Options struct {
-	// MaxElements is how many elements of a constant are written; larger ones
-	// are given by the digest of their content. 0: all.
+	// MaxElements is the most elements of a tensor that are written; of a larger
+	// one only their number and a digest, which [Parse] refuses. 0: no limit.
 	MaxElements int
 }
 
-// Format writes m.
+// Format writes m as text. It fails where w does or a tensor cannot be read.
 func Format(w io.Writer, m *onnx.Model, o Options) error {
-	p := &printer{w: bufio.NewWriter(w), o: o}
+	b := bufio.NewWriterSize(w, 1<<16)
+	p := &printer{w: b, max: o.MaxElements}
 	p.model(m)
 	if p.err != nil {
 		return p.err
 	}
-	return p.w.Flush()
+	return b.Flush()
 }
 
-// FormatNode returns the text of one node.
+// FormatNode returns n as text, tensors of more than 8 elements as digests.
 func FormatNode(n *onnx.Node) string {
-	var b strings.Builder
-	p := &printer{w: bufio.NewWriter(&b), o: Options{MaxElements: 8}}
-	p.node(n, 0)
-	p.w.Flush()
-	return strings.TrimSpace(b.String())
+	var s strings.Builder
+	b := bufio.NewWriter(&s)
+	p := &printer{w: b, max: 8}
+	p.node(n)
+	if p.err != nil || b.Flush() != nil {
+		return n.String()
+	}
+	return s.String()
 }
 
-// printer writes text and keeps the first error.
+// printer writes text until the first error.
 type printer struct {
-	w   *bufio.Writer
-	o   Options
-	err error
+	w     *bufio.Writer
+	max   int
+	depth int // of the graph being written
+	err   error
 }
 
-func (p *printer) f(format string, args ...any) { fmt.Fprintf(p.w, format, args...) }
+// put writes strings; the buffered writer keeps its first error for Flush.
+func (p *printer) put(parts ...string) {
+	for _, s := range parts {
+		p.w.WriteString(s)
+	}
+}
 
-func indent(depth int) string { return strings.Repeat("  ", depth) }
+// line begins a line, extra levels deeper than the graph.
+func (p *printer) line(extra int) { p.put("\n", strings.Repeat("  ", p.depth+extra)) }
+
+// list writes n items with commas between them.
+func (p *printer) list(open, shut string, n int, item func(i int)) {
+	p.put(open)
+	for i := range n {
+		if i > 0 {
+			p.put(", ")
+		}
+		item(i)
+	}
+	p.put(shut)
+}
+
+// entry is one "key: value" of a header or an annotation; write is nil where
+// the entry is left out.
+type entry struct {
+	key   string
+	write func()
+}
+
+// entries writes those entries that there are; nothing where there are none.
+func (p *printer) entries(open, separator, shut string, list []entry) {
+	first := true
+	for _, e := range list {
+		if e.write == nil {
+			continue
+		}
+		if first {
+			p.put(open)
+		} else {
+			p.put(separator)
+		}
+		first = false
+		p.put(e.key, ": ")
+		e.write()
+	}
+	if !first {
+		p.put(shut)
+	}
+}
+
+func (p *printer) textEntry(key, s string) entry {
+	if s == "" {
+		return entry{}
+	}
+	return entry{key, func() { p.put(quote(s)) }}
+}
+
+func (p *printer) bytesEntry(key string, b []byte) entry { return p.textEntry(key, string(b)) }
+
+func (p *printer) rawsEntry(key string, list [][]byte) entry {
+	if len(list) == 0 {
+		return entry{}
+	}
+	return entry{key, func() { p.list("[", "]", len(list), func(i int) { p.put(quote(string(list[i]))) }) }}
+}
+
+func (p *printer) pairsEntry(key string, list []onnx.Entry) entry {
+	if len(list) == 0 {
+		return entry{}
+	}
+	return entry{key, func() {
+		p.list("[", "]", len(list), func(i int) { p.put(quote(list[i].Key), ": ", quote(list[i].Value)) })
+	}}
+}
+
+func (p *printer) opsetsEntry(list []onnx.Opset) entry {
+	return entry{"opset_import", func() {
+		p.list("[", "]", len(list), func(i int) {
+			p.put(quote(list[i].Domain), " : ", strconv.FormatInt(list[i].Version, 10))
+			p.note(p.bytesEntry("unknown", list[i].Unknown))
+		})
+	}}
+}
+
+// note writes an annotation behind an item.
+func (p *printer) note(list ...entry) { p.entries(" @{", ", ", "}", list) }
 
 func (p *printer) model(m *onnx.Model) {
-	p.f("<\n  ir_version: %d,\n  opset_import: [%s]", m.IRVersion, opsets(m.Opsets))
-	for _, e := range []struct{ key, value string }{
-		{"producer_name", m.ProducerName}, {"producer_version", m.ProducerVersion}, {"domain", m.Domain}, {"doc_string", m.Doc},
-	} {
-		if e.value != "" {
-			p.f(",\n  %s: %s", e.key, strconv.Quote(e.value))
-		}
+	number := func(key string, v int64) entry {
+		return entry{key, func() { p.put(strconv.FormatInt(v, 10)) }}
 	}
-	if len(m.Meta) > 0 {
-		var list []string
-		for _, e := range m.Meta {
-			list = append(list, strconv.Quote(e.Key)+": "+strconv.Quote(e.Value))
-		}
-		p.f(",\n  metadata_props: [%s]", strings.Join(list, ", "))
+	list := []entry{number("ir_version", m.IRVersion), p.opsetsEntry(m.Opsets),
+		p.textEntry("producer_name", m.ProducerName), p.textEntry("producer_version", m.ProducerVersion),
+		p.textEntry("domain", m.Domain), p.textEntry("doc_string", m.Doc), p.pairsEntry("metadata_props", m.Meta),
+		p.rawsEntry("training_info", m.Training), p.rawsEntry("configuration", m.Configuration),
+		p.bytesEntry("unknown", m.Unknown)}
+	if m.ModelVersion != 0 {
+		list = append(list, number("model_version", m.ModelVersion))
 	}
-	p.f("\n>\n")
-	p.graph(m.Graph, 0)
-	p.f("\n")
+	p.entries("<\n  ", ",\n  ", "\n>\n", list)
+	if m.Graph != nil {
+		p.graph(m.Graph)
+	}
+	p.put("\n")
 	for _, f := range m.Functions {
 		p.function(f)
 	}
 }
 
-func opsets(list []onnx.Opset) string {
-	var out []string
-	for _, o := range list {
-		out = append(out, fmt.Sprintf("%s : %d", strconv.Quote(o.Domain), o.Version))
-	}
-	return strings.Join(out, ", ")
-}
-
 func (p *printer) function(f *onnx.Function) {
-	p.f("<domain: %s, opset_import: [%s]>\n%s ", strconv.Quote(f.Domain), opsets(f.Opsets), name(f.Name))
-	attrs := append([]string(nil), f.Attrs...)
-	for _, a := range f.AttrDefaults {
-		attrs = append(attrs, name(a.Name))
+	p.entries("<", ", ", ">\n", []entry{{"domain", func() { p.put(quote(f.Domain)) }}, p.opsetsEntry(f.Opsets),
+		p.textEntry("overload", f.Overload), p.textEntry("doc_string", f.Doc), p.pairsEntry("metadata_props", f.Meta),
+		p.bytesEntry("unknown", f.Unknown)})
+	p.put(name(f.Name), " ")
+	if n := len(f.Attrs); n+len(f.AttrDefaults) > 0 {
+		p.list("<", "> ", n+len(f.AttrDefaults), func(i int) {
+			if i < n {
+				p.put(name(f.Attrs[i]))
+				return
+			}
+			p.attr(f.AttrDefaults[i-n])
+		})
 	}
-	if len(attrs) > 0 {
-		p.f("<%s> ", strings.Join(attrs, ", "))
+	if f.Body == nil {
+		p.put("() => () {\n}\n") // a function without a body, which Check refuses
+		return
 	}
-	p.f("(%s) => (%s) {\n", names(f.Body.Inputs()), names(f.Body.Outputs()))
-	for n := range f.Body.Nodes() {
-		p.node(n, 1)
-	}
-	p.f("}\n")
-}
-
-func (p *printer) graph(g *onnx.Graph, depth int) {
-	p.f("%s (%s) => (%s)", name(g.Name), typed(g.Inputs()), typed(g.Outputs()))
-	for i, v := range g.Initializers() {
-		if i == 0 {
-			p.f("\n%s<\n", indent(depth))
-		} else {
-			p.f(",\n")
+	names := func(list []*onnx.Value) { p.list("(", ")", len(list), func(i int) { p.put(name(list[i].Name())) }) }
+	names(f.Body.Inputs())
+	p.put(" => ")
+	names(f.Body.Outputs())
+	var infos []*onnx.Value
+	for v := range f.Body.Values() {
+		if v.Type != nil {
+			infos = append(infos, v)
 		}
-		p.f("%s%v %s = ", indent(depth+1), v.Const.Type(), name(v.Name()))
-		p.content(v.Const)
 	}
-	if len(g.Initializers()) > 0 {
-		p.f("\n%s>", indent(depth))
-	}
-	p.f(" {\n")
-	for n := range g.Nodes() {
-		p.node(n, depth+1)
-	}
-	p.f("%s}", indent(depth))
+	p.declarations(len(infos), func(i int) { p.value(infos[i]) })
+	p.nodes(f.Body)
+	p.put("\n")
 }
 
-func typed(list []*onnx.Value) string {
-	var out []string
-	for _, v := range list {
-		out = append(out, strings.TrimPrefix(v.Type.String()+" ", "? ")+name(v.Name()))
-	}
-	return strings.Join(out, ", ")
-}
-
-func names(list []*onnx.Value) string {
-	var out []string
-	for _, v := range list {
-		if v == nil {
-			out = append(out, "")
-			continue
+func (p *printer) graph(g *onnx.Graph) {
+	p.put(name(g.Name), " ")
+	values := func(list []*onnx.Value) { p.list("(", ")", len(list), func(i int) { p.value(list[i]) }) }
+	values(g.Inputs())
+	p.put(" => ")
+	values(g.Outputs())
+	inits, sparse, infos := g.Initializers(), g.SparseInitializers(), described(g)
+	p.declarations(len(inits)+len(sparse)+len(infos), func(i int) {
+		switch k := i - len(inits); {
+		case k < 0:
+			p.tensor(inits[i].Const, true)
+		case k < len(sparse):
+			p.sparse(sparse[k].Sparse)
+		default:
+			p.value(infos[k-len(sparse)])
 		}
-		out = append(out, name(v.Name()))
-	}
-	return strings.Join(out, ", ")
+	})
+	p.note(p.textEntry("doc_string", g.Doc), p.pairsEntry("metadata_props", g.Meta),
+		p.rawsEntry("quantization", g.Quant), p.bytesEntry("unknown", g.Unknown))
+	p.nodes(g)
 }
 
-// name quotes names that are no identifiers.
+// described returns the values whose type or documentation is stated though
+// they are neither inputs, outputs nor constants.
+func described(g *onnx.Graph) []*onnx.Value {
+	listed := map[*onnx.Value]bool{}
+	for _, v := range g.Outputs() {
+		listed[v] = true
+	}
+	var out []*onnx.Value
+	for n := g.First(); n != nil; n = n.Next() {
+		for _, v := range n.Outputs() {
+			if v != nil && !listed[v] && (v.Type != nil || v.Doc != "" || v.Meta != nil) {
+				out = append(out, v)
+			}
+		}
+	}
+	return append(out, g.Orphans()...)
+}
+
+// declarations writes n items, one per line, between angle brackets.
+func (p *printer) declarations(n int, item func(i int)) {
+	if n == 0 {
+		return
+	}
+	p.line(0)
+	p.put("<")
+	for i := range n {
+		if i > 0 {
+			p.put(",")
+		}
+		p.line(1)
+		item(i)
+	}
+	p.line(0)
+	p.put(">")
+}
+
+func (p *printer) nodes(g *onnx.Graph) {
+	p.put(" {")
+	for n := g.First(); n != nil; n = n.Next() {
+		p.line(1)
+		p.node(n)
+	}
+	p.line(0)
+	p.put("}")
+}
+
+// value writes a declaration: type, where known, and name.
+func (p *printer) value(v *onnx.Value) {
+	if v.Type != nil {
+		p.typ(v.Type)
+		p.put(" ")
+	}
+	p.put(name(v.Name()))
+	p.note(p.textEntry("doc_string", v.Doc), p.pairsEntry("metadata_props", v.Meta), p.bytesEntry("unknown", v.Unknown))
+}
+
+func (p *printer) node(n *onnx.Node) {
+	if n.Name != "" {
+		p.put("[", name(n.Name), "] ")
+	}
+	p.list("", " = ", len(n.Outputs()), func(i int) { p.slot(n.Outputs()[i], `""`) })
+	p.put(operator(n))
+	if n.Overload != "" {
+		p.put(":", name(n.Overload))
+	}
+	if len(n.Attrs) > 0 {
+		p.list(" <", ">", len(n.Attrs), func(i int) { p.attr(n.Attrs[i]) })
+	}
+	omitted := ""
+	if len(n.Inputs()) == 1 {
+		omitted = `""` // since () is no input at all
+	}
+	p.list(" (", ")", len(n.Inputs()), func(i int) { p.slot(n.Inputs()[i], omitted) })
+	p.note(p.textEntry("doc_string", n.Doc), p.pairsEntry("metadata_props", n.Meta),
+		p.rawsEntry("devices", n.Devices), p.bytesEntry("unknown", n.Unknown))
+}
+
+// slot writes an input or output of a node.
+func (p *printer) slot(v *onnx.Value, omitted string) {
+	if v == nil {
+		p.put(omitted)
+		return
+	}
+	p.put(name(v.Name()))
+}
+
+// operator returns n's operator with its domain.
+func operator(n *onnx.Node) string {
+	if n.Domain == "" {
+		return name(n.Op)
+	}
+	for part := range strings.SplitSeq(n.Domain, ".") {
+		if !isIdentifier(part) {
+			return quote(n.Domain) + "." + quote(n.Op)
+		}
+	}
+	if !isIdentifier(n.Op) {
+		return quote(n.Domain) + "." + quote(n.Op)
+	}
+	return n.Domain + "." + n.Op
+}
+
+// typ writes a type.
+func (p *printer) typ(t *onnx.Type) {
+	if t == nil {
+		p.put("?")
+		return
+	}
+	switch t.Kind {
+	case onnx.KindTensor:
+		p.tensorType(t.Elem, t.Shape)
+	case onnx.KindSparseTensor:
+		p.put("sparse_tensor(")
+		p.tensorType(t.Elem, t.Shape)
+		p.put(")")
+	case onnx.KindSequence:
+		p.wrapped("seq(", t.Of)
+	case onnx.KindOptional:
+		p.wrapped("optional(", t.Of)
+	case onnx.KindMap:
+		p.wrapped("map("+t.Key.String()+", ", t.Of)
+	case onnx.KindOpaque:
+		p.put("opaque(", quote(string(t.Opaque)), ")")
+	default:
+		p.put("notype")
+	}
+	p.note(p.textEntry("denotation", t.Denotation), p.bytesEntry("unknown", t.Unknown))
+}
+
+func (p *printer) wrapped(open string, of *onnx.Type) {
+	p.put(open)
+	p.typ(of)
+	p.put(")")
+}
+
+func (p *printer) tensorType(elem onnx.DType, s onnx.Shape) {
+	p.put(elem.String())
+	switch {
+	case s == nil:
+		p.put("[]")
+		return
+	case len(s) == 0:
+		return
+	}
+	p.put("[")
+	for i, d := range s {
+		if i > 0 {
+			p.put(",")
+		}
+		switch {
+		case d.Known():
+			p.put(strconv.FormatInt(d.Value, 10))
+		case d.Param != "":
+			p.put(name(d.Param))
+		default:
+			p.put("?")
+		}
+		if d.Denotation != "" {
+			p.put(" ", quote(d.Denotation))
+		}
+	}
+	p.put("]")
+}
+
+// name returns s as an identifier, or quoted where it is none.
 func name(s string) string {
-	for i, c := range s {
-		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
-			return strconv.Quote(s)
+	if isIdentifier(s) && !isReserved(s) {
+		return s
+	}
+	return quote(s)
+}
+
+func isIdentifier(s string) bool {
+	if s == "" || s[0] >= '0' && s[0] <= '9' {
+		return false
+	}
+	for i := range len(s) {
+		if !identByte(s[i]) {
+			return false
 		}
 	}
-	if s == "" {
-		return `""`
+	return true
+}
+
+func identByte(c byte) bool {
+	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// isReserved reports whether s, bare, would be read as a type or a number.
+func isReserved(s string) bool {
+	switch s {
+	case "seq", "map", "optional", "sparse_tensor", "opaque", "notype", "undefined", "dtype", "inf", "nan", "none":
+		return true
+	}
+	_, ok := onnx.ParseDType(s)
+	return ok
+}
+
+// quote returns s as a string literal.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\r':
+			b.WriteString(`\r`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case c < 0x20 || c == 0x7f || r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteString(s[i : i+n])
+		}
+		i += n
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// float returns x so that it reads back bit for bit, and as a float where its
+// type is not stated.
+func float(x float32) string {
+	bits := math.Float32bits(x)
+	if x != x && bits != nan32 {
+		return fmt.Sprintf("0x%08x", bits)
+	}
+	return decimal(float64(x), 32)
+}
+
+// decimal is number with a point or an exponent, so that it reads as a float.
+func decimal(x float64, bits int) string {
+	s := number(x, bits)
+	if !strings.ContainsAny(s, ".en") {
+		s += ".0"
 	}
 	return s
 }
 
-func (p *printer) node(n *onnx.Node, depth int) {
-	p.f("%s", indent(depth))
-	if n.Name != "" {
-		p.f("[%s] ", name(n.Name))
-	}
-	op := n.Op
-	if n.Domain != "" {
-		op = n.Domain + "." + op
-	}
-	p.f("%s = %s ", names(n.Outputs()), op)
-	for i, a := range n.Attrs {
-		p.f("%s", map[bool]string{true: "<", false: ", "}[i == 0])
-		p.attr(a, depth)
-	}
-	if len(n.Attrs) > 0 {
-		p.f("> ")
-	}
-	p.f("(%s)\n", names(n.Inputs()))
-}
+// nan32 is the NaN that the literal nan stands for.
+const nan32 = 0x7fc00000
 
-func (p *printer) attr(a *onnx.Attr, depth int) {
-	if a.Ref != "" {
-		p.f("%s: %v = @%s", name(a.Name), a.Type, a.Ref)
-		return
-	}
-	p.f("%s = ", name(a.Name))
-	switch a.Type {
-	case onnx.AttrFloat:
-		p.f("%s", float(float64(a.F), 32))
-	case onnx.AttrInt:
-		p.f("%d", a.I)
-	case onnx.AttrString:
-		p.f("%s", strconv.Quote(string(a.S)))
-	case onnx.AttrInts:
-		p.list(len(a.Ints), func(i int) string { return strconv.FormatInt(a.Ints[i], 10) })
-	case onnx.AttrFloats:
-		p.list(len(a.Floats), func(i int) string { return float(float64(a.Floats[i]), 32) })
-	case onnx.AttrStrings:
-		p.list(len(a.Strings), func(i int) string { return strconv.Quote(string(a.Strings[i])) })
-	case onnx.AttrTensor:
-		p.f("%v ", a.T.Type())
-		p.content(a.T)
-	case onnx.AttrTypeProto:
-		p.f("%v", a.TP)
-	default:
-		for i, g := range a.Subgraphs() {
-			if i > 0 {
-				p.f(", ")
-			}
-			p.graph(g, depth+1)
-		}
-		if len(a.Subgraphs()) == 0 {
-			p.f("%v", a.Type)
-		}
-	}
-}
-
-func (p *printer) list(n int, item func(int) string) {
-	p.f("[")
-	for i := range n {
-		if i > 0 {
-			p.f(", ")
-		}
-		p.f("%s", item(i))
-	}
-	p.f("]")
-}
-
-// float writes the shortest text that reads back to the same number.
-func float(x float64, bits int) string {
+// number returns x, a float of the given width, in the fewest digits.
+func number(x float64, bits int) string {
 	switch {
 	case math.IsNaN(x):
 		return "nan"
@@ -232,62 +471,5 @@ func float(x float64, bits int) string {
 	case math.IsInf(x, -1):
 		return "-inf"
 	}
-	s := strconv.FormatFloat(x, 'g', -1, bits)
-	if !strings.ContainsAny(s, ".e") {
-		s += ".0"
-	}
-	return s
-}
-
-// content writes the elements of t, or the digest of a large one.
-func (p *printer) content(t *onnx.Tensor) {
-	n, _ := t.Elements()
-	if p.o.MaxElements > 0 && n > int64(p.o.MaxElements) {
-		p.digest(t)
-		return
-	}
-	var items []string
-	switch {
-	case t.DType == onnx.String:
-		for _, s := range t.Str {
-			items = append(items, strconv.Quote(string(s)))
-		}
-	case t.DType.IsInt() || t.DType == onnx.Bool:
-		v, err := t.Ints()
-		p.fail(err)
-		for _, x := range v {
-			items = append(items, strconv.FormatInt(x, 10))
-		}
-	default:
-		v, err := t.Float64s()
-		p.fail(err)
-		bits := 64
-		if t.DType != onnx.Double {
-			bits = 32
-		}
-		for _, x := range v {
-			items = append(items, float(x, bits))
-		}
-	}
-	p.f("{%s}", strings.Join(items, ", "))
-}
-
-func (p *printer) digest(t *onnx.Tensor) {
-	h := sha256.New()
-	if t.DType == onnx.String {
-		for _, s := range t.Str {
-			fmt.Fprintf(h, "%d:%s", len(s), s)
-		}
-	} else {
-		b, err := t.Bytes()
-		p.fail(err)
-		h.Write(b)
-	}
-	p.f("{ sha256 %s }", hex.EncodeToString(h.Sum(nil)[:8]))
-}
-
-func (p *printer) fail(err error) {
-	if p.err == nil {
-		p.err = err
-	}
+	return strconv.FormatFloat(x, 'g', -1, bits)
 }
