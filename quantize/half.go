@@ -28,11 +28,10 @@ func (*toFloat16) describe(*Result) {}
 // converted, and those between two converted nodes vanish as the second one
 // reads the first one's float16 result. Each firing leaves a valid model.
 type halfPass struct {
-	o       *Options
-	r       *outcome
-	halves  map[*onnx.Value]*onnx.Value // float32 value → the same in float16
-	masks   int                         // mask constants clamped
-	clamped int                         // elements of weights clamped
+	o      *Options
+	r      *outcome
+	halves map[*onnx.Value]*onnx.Value // float32 value → the same in float16
+	masks  int                         // mask constants clamped
 }
 
 func (*halfPass) Name() string { return halfName }

@@ -1,6 +1,7 @@
 package quantize_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/ort"
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/quantize"
@@ -17,11 +19,13 @@ import (
 
 // opener returns the engine, or skips the test.
 func opener(t *testing.T) session.Opener {
-	lib := os.Getenv("LAPIDARY_ORT_LIB")
-	if lib == "" {
-		t.Skip("LAPIDARY_ORT_LIB does not name an ONNX Runtime library")
+	t.Helper()
+	cache, _ := os.UserCacheDir()
+	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
+	if err != nil {
+		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
 	}
-	return ort.Opener(lib)
+	return ort.Opener(choice.Path)
 }
 
 func openData(t *testing.T, model, spec string, o dataset.Options) *dataset.Set {
@@ -113,5 +117,31 @@ func TestStaticAccuracy(t *testing.T) {
 				t.Errorf("accuracy fell from %.2f to %.2f %%", before, after)
 			}
 		})
+	}
+}
+
+// TestSameBytes checks that the same input and options give the same file.
+func TestSameBytes(t *testing.T) {
+	open := opener(t)
+	src := filepath.Join("..", "testdata", "digits-vit.onnx")
+	for _, o := range []quantize.Options{{Open: open}, {}, {To: quantize.Float16}} {
+		var first []byte
+		for range 2 {
+			if o.Open != nil {
+				o.Calibration = openData(t, src, filepath.Join("..", "testdata", "digits-calib.npz"), dataset.Options{Limit: 8})
+			}
+			dst := filepath.Join(t.TempDir(), "q.onnx")
+			if _, err := quantize.File(context.Background(), dst, src, o); err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(dst)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first != nil && !bytes.Equal(first, b) {
+				t.Errorf("%v: two runs gave different files", o.To)
+			}
+			first = b
+		}
 	}
 }

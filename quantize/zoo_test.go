@@ -4,12 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/fuse"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/produce"
+	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/quantize"
 )
 
@@ -59,11 +61,25 @@ func TestZoo(t *testing.T) {
 				if c.model == "ultraface-rfb-320" {
 					src = fused(t, src)
 				}
-				r, err := quantize.File(context.Background(), filepath.Join(t.TempDir(), "q.onnx"), src, o)
+				dst := filepath.Join(t.TempDir(), "q.onnx")
+				r, err := quantize.File(context.Background(), dst, src, o)
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Logf("%d → %d bytes, %d quantized, %d kept, %d rolled back: %v", r.Input.Bytes, r.Output.Bytes, r.Quantized, r.Kept, len(r.RolledBack), r.Checked)
+				if sample, err := set.At(t.Context(), 0); err == nil && sample.Label != nil && len(sample.Label.Shape) == 0 && c.model != "ultraface-rfb-320" {
+					do.Limit, do.Skip = 200, 32
+					val := openData(t, src, spec, do)
+					before, after := accuracy(t, open, src, val), accuracy(t, open, dst, val)
+					t.Logf("accuracy on %d samples %.2f → %.2f %%", val.Len(), before, after)
+					if before-after > 2 {
+						t.Errorf("accuracy fell from %.2f to %.2f %%", before, after)
+					}
+				}
+				t.Logf("a run takes %.2f of the original's time, roughly", median(t, open, dst, set)/median(t, open, src, set))
+				for _, b := range r.RolledBack {
+					t.Errorf("%s: %s", b.Firing.Key, b.Reason)
+				}
 			})
 		}
 	}
@@ -77,4 +93,24 @@ func fused(t *testing.T, src string) string {
 		t.Fatal(err)
 	}
 	return dst
+}
+
+// median is the middle time of a run on the first sample, in seconds.
+func median(t *testing.T, open session.Opener, model string, set *dataset.Set) float64 {
+	t.Helper()
+	s, err := open(t.Context(), model, session.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sample, err := set.At(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	times, err := s.(session.Timer).Time(t.Context(), sample.Inputs, 21)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(times)
+	return times[len(times)/2].Seconds()
 }

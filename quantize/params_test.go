@@ -1,0 +1,135 @@
+package quantize
+
+import (
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+)
+
+// The wanted scales (as float32 bits), zero points and codes are those of
+// onnxruntime.quantization 1.30:
+//
+//	zp, s = compute_scale_zp(np.float32(lo), np.float32(hi), np.uint8(0), np.uint8(255), symmetric=False)
+//	zp, s = compute_scale_zp(w.min(), w.max(), np.int8(-127), np.int8(127), symmetric=True)
+//	quantize_nparray(TensorProto.INT8, w, np.float32(s), np.int8(zp), -127, 127)
+func TestAsymmetricParity(t *testing.T) {
+	for _, c := range []struct {
+		lo, hi float32
+		bits   uint32
+		zero   uint8
+	}{
+		{0, 6, 1019265217, 0}, {-1, 1, 1006665857, 128}, {-0.3, 2.7, 1010876609, 26}, {1, 3, 1010876609, 0},
+		{-5, -2, 1017159841, 255}, {0, 0, 1065353216, 0}, {-1e-40, 1e-40, 1065353216, 0}, {-0.1, 12.345678, 1028122985, 2},
+	} {
+		scale, zero := asymmetric(c.lo, c.hi)
+		if got := math.Float32bits(scale); got != c.bits || zero != c.zero {
+			t.Errorf("asymmetric(%v, %v) = %d, %d; want %d, %d", c.lo, c.hi, got, zero, c.bits, c.zero)
+		}
+	}
+}
+
+func TestCodeParity(t *testing.T) {
+	w := onnx.FromFloats("w", []int64{8}, []float32{0.1, -0.25, 0.37, -1.5, 2.75, 0.0117, 1.3, -2.75})
+	m := channelsOf(w, -1)
+	peak, lo, hi, err := m.magnitudes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scale := symmetric(peak[0], fullRange)
+	if got := math.Float32bits(scale); got != 1018258118 {
+		t.Errorf("symmetric scale has bits %d, want 1018258118", got)
+	}
+	signed, err := m.int8Codes("q", []float32{scale}, fullRange).Ints()
+	if diff := cmp.Diff([]int64{5, -12, 17, -69, 127, 1, 60, -127}, signed); diff != "" || err != nil {
+		t.Errorf("int8 codes (-want +got), %v:\n%s", err, diff)
+	}
+	s, z := asymmetric(lo, hi)
+	unsigned, err := uint8Codes("q", w, s, z).Ints()
+	if diff := cmp.Diff([]int64{133, 116, 145, 58, 255, 129, 188, 0}, unsigned); diff != "" || err != nil {
+		t.Errorf("uint8 codes (-want +got), %v:\n%s", err, diff)
+	}
+}
+
+func TestChannels(t *testing.T) {
+	w := onnx.FromFloats("w", []int64{2, 3}, []float32{1, -2, 3, -4, 5, -6})
+	for _, c := range []struct {
+		axis int
+		want []float32
+	}{{-1, []float32{6}}, {0, []float32{3, 6}}, {1, []float32{4, 5, 6}}} {
+		got, lo, hi, err := channelsOf(w, c.axis).magnitudes()
+		if diff := cmp.Diff(c.want, got); diff != "" || lo != -6 || hi != 5 || err != nil {
+			t.Errorf("axis %d: %v, %v, %v (-want +got):\n%s", c.axis, lo, hi, err, diff)
+		}
+	}
+	bad := onnx.FromFloats("w", []int64{2}, []float32{1, float32(math.NaN())})
+	if _, _, _, err := channelsOf(bad, -1).magnitudes(); err == nil {
+		t.Error("a NaN weight was accepted")
+	}
+}
+
+func TestBiasGuard(t *testing.T) {
+	scales := []float32{1e-10, 0.01}
+	if !raiseForBias(scales, []float32{3, 3}, 0.001) {
+		t.Error("a bias beyond int32 did not raise its scale")
+	}
+	if got := 3 / (float64(scales[0]) * 0.001); got > math.MaxInt32 {
+		t.Errorf("the bias still has code %v", got)
+	}
+	if scales[1] != 0.01 {
+		t.Errorf("the other channel's scale became %v", scales[1])
+	}
+}
+
+func TestHalf(t *testing.T) {
+	in := []float32{0, 1, -1, 65504, 70000, -1e9, float32(math.Inf(-1)), 6e-8, 1e-9}
+	got, err := half(onnx.FromFloats("w", []int64{9}, in)).Floats()
+	want := []float32{0, 1, -1, 65504, 65504, -65504, float32(math.Inf(-1)), 0x1p-24, 0}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestSoftmaxUpgrade checks that Softmax over several dimensions keeps that meaning.
+func TestSoftmaxUpgrade(t *testing.T) {
+	for _, c := range []struct {
+		axis  int64
+		nodes int
+	}{{1, 4}, {2, 1}, {-1, 1}} {
+		m := onnx.NewModel(11)
+		x := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(2, 3, 4)))
+		n := onnx.NewNode("Softmax", []*onnx.Value{x}, "y")
+		n.Attrs = []*onnx.Attr{onnx.IntAttr("axis", c.axis)}
+		m.Graph.Append(n)
+		m.Graph.AddOutput(n.Output(0))
+		if _, err := upgrade(m, qdqOpset); err != nil {
+			t.Fatal(err)
+		}
+		if m.Graph.Len() != c.nodes || n.Int("axis", 0) != -1 || m.Graph.Outputs()[0].Name() != "y" {
+			t.Errorf("axis %d: %d nodes, axis %d, output %q", c.axis, m.Graph.Len(), n.Int("axis", 0), m.Graph.Outputs()[0].Name())
+		}
+	}
+}
+
+func TestUpgradeRefuses(t *testing.T) {
+	m := onnx.NewModel(8)
+	x := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(2)))
+	n := onnx.NewNode("Scan", []*onnx.Value{x}, "y")
+	m.Graph.Append(n)
+	m.Graph.AddOutput(n.Output(0))
+	if _, err := upgrade(m, qdqOpset); err == nil {
+		t.Error("a Scan of opset 8 was taken for one of opset 13")
+	}
+}
+
+func TestRefuseQuantized(t *testing.T) {
+	m := onnx.NewModel(13)
+	x := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(2)))
+	n := onnx.NewNode("DynamicQuantizeLinear", []*onnx.Value{x}, "y", "s", "z")
+	m.Graph.Append(n)
+	m.Graph.AddOutput(n.Output(0))
+	if err := refuseQuantized(m); err == nil {
+		t.Error("a quantized model was accepted")
+	}
+}
