@@ -60,13 +60,6 @@ func (c *call) float(name string, def float32) float64 {
 	return float64(def)
 }
 
-func (c *call) str(name, def string) string {
-	if a := c.typed(name, onnx.AttrString); a != nil {
-		return string(a.S)
-	}
-	return def
-}
-
 // ints returns an ints attribute, nil where there is none.
 func (c *call) ints(name string) []int64 {
 	a := c.typed(name, onnx.AttrInts)

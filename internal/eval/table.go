@@ -34,7 +34,8 @@ func (c *call) lookup() *operator {
 
 // standard returns the rows of an operator of the standard domain.
 func standard(op string) []operator {
-	for _, family := range [][]operator{moveOperators(), shapeOperators(), arithmeticOperators(), castOperators(), controlOperators()} {
+	for _, family := range [][]operator{moveOperators(), shapeOperators(), arithmeticOperators(), elementwiseOperators(),
+		relationOperators(), fillOperators(), reduceOperators(), productOperators(), castOperators(), controlOperators()} {
 		var rows []operator
 		for _, o := range family {
 			if o.name == op {

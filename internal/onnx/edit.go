@@ -217,6 +217,9 @@ func takeOutput(old, v *Value) error {
 	}
 	v.rename(name)
 	v.Doc, v.Meta = old.Doc, old.Meta
+	if old.Type != nil && v.Const == nil && !v.Type.Contradicts(old.Type) {
+		v.Type = old.Type // what the model promises its callers
+	}
 	return nil
 }
 

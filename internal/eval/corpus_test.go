@@ -1,0 +1,121 @@
+package eval
+
+import (
+	"archive/zip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/compare"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+)
+
+// zoo returns the folder of the optional test corpus, or skips.
+func zoo(t *testing.T) string {
+	dir := os.Getenv("LAPIDARY_ZOO")
+	if dir == "" {
+		dir = "../../../shared/zoo"
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no test corpus at %s (set LAPIDARY_ZOO)", dir)
+	}
+	return dir
+}
+
+// TestOperatorTests computes the ONNX project's operator tests: what is
+// supported must agree with the expected outputs.
+func TestOperatorTests(t *testing.T) {
+	dir := zoo(t)
+	for name, least := range map[string]int{"onnx-node": 316, "onnx-backend": 15, "onnx-expanded": 143} {
+		files := archive(t, filepath.Join(dir, "corpus", name+".zip"))
+		match, unsupported := 0, 0
+		for path, b := range files {
+			if !strings.HasSuffix(path, "model.onnx") {
+				continue
+			}
+			ok, err := operatorTest(files, strings.TrimSuffix(path, "model.onnx")+"test_data_set_0/", b)
+			var u *UnsupportedError
+			switch {
+			case errors.As(err, &u):
+				unsupported++
+			case err != nil:
+				t.Errorf("%s: %v", path, err)
+			case ok:
+				match++
+			}
+		}
+		t.Logf("%s: %d agree, %d not supported", name, match, unsupported)
+		if match < least {
+			t.Errorf("%s: only %d tests agree, %d did", name, match, least)
+		}
+	}
+}
+
+func archive(t *testing.T, path string) map[string][]byte {
+	r, err := zip.OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out := map[string][]byte{}
+	for _, e := range r.File {
+		f, err := e.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out[e.Name], err = io.ReadAll(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	return out
+}
+
+// operatorTest runs one model; false where its data is not of tensors.
+func operatorTest(files map[string][]byte, data string, model []byte) (bool, error) {
+	m, err := onnxfile.Decode(model)
+	if err != nil {
+		return false, nil
+	}
+	in := map[string]*onnx.Tensor{}
+	for i, v := range m.Graph.Inputs() {
+		b := files[fmt.Sprintf("%sinput_%d.pb", data, i)]
+		if b == nil {
+			continue
+		}
+		if in[v.Name()], err = onnxfile.DecodeTensor(b); err != nil || !v.Type.IsTensor() {
+			return false, nil
+		}
+	}
+	if files[data+"output_0.pb"] == nil {
+		return false, nil
+	}
+	out, err := Graph(context.Background(), m, in, Options{})
+	if err != nil {
+		return false, err
+	}
+	for i, v := range m.Graph.Outputs() {
+		b := files[fmt.Sprintf("%soutput_%d.pb", data, i)]
+		if b == nil || !v.Type.IsTensor() {
+			continue
+		}
+		want, err := onnxfile.DecodeTensor(b)
+		if err != nil {
+			return false, err
+		}
+		d, err := compare.Tensors(want, out[v.Name()], compare.ClassFor(want.DType))
+		if err != nil {
+			return false, err
+		}
+		if !d.OK {
+			return false, fmt.Errorf("output %q: %s", v.Name(), d.Reason)
+		}
+	}
+	return true, nil
+}
