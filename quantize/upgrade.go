@@ -130,10 +130,6 @@ func (u *upgrader) ints(n *onnx.Node, name string, v ...int64) *onnx.Value {
 	return n.Graph().NewConst(onnx.FromInts(outputName(n)+"_"+name, []int64{int64(len(v))}, v))
 }
 
-func (u *upgrader) int(n *onnx.Node, name string, v int64) *onnx.Value {
-	return n.Graph().NewConst(onnx.FromInts(outputName(n)+"_"+name, []int64{}, []int64{v}))
-}
-
 // real returns a scalar constant of the element type that n works in.
 func (u *upgrader) real(n *onnx.Node, name string, v float64) (*onnx.Value, error) {
 	d := u.facts.DType(n.Input(0))
