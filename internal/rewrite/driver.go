@@ -55,7 +55,7 @@ func Run(ctx context.Context, m *onnx.Model, passes []Pass, order []Constraint, 
 	for round := 0; round < maxRounds; round++ {
 		before := len(e.Log.Fired)
 		for _, p := range passes {
-			if !e.Enabled(p.Name()) {
+			if !e.wants(p) {
 				continue
 			}
 			if err := e.runPass(ctx, m, p); err != nil {
@@ -130,6 +130,31 @@ func (e *Env) Enabled(name string) bool {
 		return false
 	}
 	return len(e.opts.Only) == 0 || slices.Contains(e.opts.Only, name)
+}
+
+// group is a pass made of rules that can be selected by name.
+type group interface {
+	Pass
+	Names() []string
+}
+
+// wants reports whether p is to run: it is enabled, or one of its rules is.
+func (e *Env) wants(p Pass) bool {
+	if e.Enabled(p.Name()) {
+		return true
+	}
+	g, ok := p.(group)
+	return ok && !slices.Contains(e.opts.Disable, p.Name()) && slices.ContainsFunc(g.Names(), e.Enabled)
+}
+
+// allows reports whether a rule of g may run: asking for a group by name asks
+// for all of its rules, unless some of them are asked for by name too.
+func (e *Env) allows(g group, rule string) bool {
+	if e.Enabled(rule) {
+		return true
+	}
+	asked := func(name string) bool { return slices.Contains(e.opts.Only, name) }
+	return asked(g.Name()) && !slices.Contains(e.opts.Disable, rule) && !slices.ContainsFunc(g.Names(), asked)
 }
 
 // Exhausted reports whether the limit on firings is reached.

@@ -142,47 +142,63 @@ type bindings struct {
 // commutative reports whether a two-input operator may have its inputs exchanged.
 type commutative func(op string) bool
 
-// match tries p at n and returns what it binds, or nil.
-func (p *pattern) match(n *onnx.Node, comm commutative) *bindings {
-	b := &bindings{values: map[string]*onnx.Value{}, nodes: map[string]*onnx.Node{}}
-	if !p.node(n, b, comm) {
-		return nil
+// matches returns what p can bind at n: nothing, one match, or two where the
+// inputs of a commutative root fit either way.
+func (p *pattern) matches(n *onnx.Node, comm commutative) []*bindings {
+	var out []*bindings
+	for _, swap := range []bool{false, true} {
+		if swap && !(len(p.args) == 2 && len(n.Inputs()) == 2 && comm(opName(n))) {
+			break
+		}
+		b := &bindings{values: map[string]*onnx.Value{}, nodes: map[string]*onnx.Node{}}
+		if p.fits(n) && p.try(n, b, comm, swap) {
+			out = append(out, b)
+		}
 	}
-	return b
+	return out
 }
 
-func (p *pattern) node(n *onnx.Node, b *bindings, comm commutative) bool {
+// fits reports whether n is the operator of p with no more inputs than p names.
+func (p *pattern) fits(n *onnx.Node) bool {
 	if n == nil || n.Graph() == nil || !p.names(opName(n)) {
 		return false
 	}
-	in := n.Inputs()
-	if len(in) > len(p.args) && !p.rest {
+	if in := n.Inputs(); len(in) > len(p.args) && !p.rest {
 		for _, v := range in[len(p.args):] {
 			if v != nil {
 				return false
 			}
 		}
 	}
+	return true
+}
+
+// node matches p below the root: the first order of commutative inputs that fits.
+func (p *pattern) node(n *onnx.Node, b *bindings, comm commutative) bool {
+	if !p.fits(n) {
+		return false
+	}
 	saved := b.save()
+	if p.try(n, b, comm, false) {
+		return true
+	}
+	b.restore(saved)
+	if len(p.args) == 2 && len(n.Inputs()) == 2 && comm(opName(n)) {
+		if p.try(n, b, comm, true) {
+			return true
+		}
+		b.restore(saved)
+	}
+	return false
+}
+
+// try binds n and its inputs, the first two exchanged if swap.
+func (p *pattern) try(n *onnx.Node, b *bindings, comm commutative, swap bool) bool {
 	b.all = append(b.all, n)
 	if p.label != "" && p.label != "_" {
 		b.nodes[p.label] = n
 	}
-	if p.inputs(n, b, comm, false) {
-		return true
-	}
-	if len(p.args) == 2 && len(in) == 2 && comm(opName(n)) {
-		b.restore(saved)
-		b.all = append(b.all, n)
-		if p.label != "" && p.label != "_" {
-			b.nodes[p.label] = n
-		}
-		if p.inputs(n, b, comm, true) {
-			return true
-		}
-	}
-	b.restore(saved)
-	return false
+	return p.inputs(n, b, comm, swap)
 }
 
 func (p *pattern) names(op string) bool {

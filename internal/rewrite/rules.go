@@ -80,41 +80,63 @@ func (r *rules) Run(ctx context.Context, m *onnx.Model, e *Env) error {
 	}
 }
 
+// Names returns the names of the rules.
+func (r *rules) Names() []string {
+	var out []string
+	for _, rule := range r.list {
+		out = append(out, rule.Name)
+	}
+	return out
+}
+
 // visit tries the rules at n until one fires.
 func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 	for _, i := range r.byOp[opName(n)] {
 		rule := &r.list[i]
-		if !e.Enabled(rule.Name) && !e.enabledAlone(r.name) {
+		if !e.allows(r, rule.Name) {
 			continue
 		}
-		b := rule.pattern.match(n, isCommutative)
-		if b == nil || !e.Allow(rule.Name, n) {
-			continue
+		var first error // why the first way to match was declined
+		for _, b := range rule.pattern.matches(n, isCommutative) {
+			if !e.Allow(rule.Name, n) {
+				break
+			}
+			err := r.fire(rule, n, b, q, e)
+			if err == nil {
+				return true, nil
+			}
+			if _, no := declined(err); !no {
+				return false, fmt.Errorf("rule %s at %v: %w", rule.Name, n, err)
+			}
+			if first == nil {
+				first = err
+			}
 		}
-		p := &Patch{graph: n.Graph(), root: n, rule: rule.Name}
-		err := b.settled()
-		if err == nil {
-			err = rule.Rewrite(&Match{Root: n, Facts: e.Facts, b: b}, p)
-		}
-		if err == nil && len(p.swaps) == 0 {
-			err = Decline("nothing to change")
-		}
-		if err == nil {
-			err = p.admissible(e.Facts)
-		}
-		if reason, no := declined(err); no {
-			e.Decline(rule.Name, n, "%s", reason)
-			continue
-		}
-		if err != nil {
-			return false, fmt.Errorf("rule %s at %v: %w", rule.Name, n, err)
-		}
-		done, err := r.apply(rule, n, b, p, q, e)
-		if done || err != nil {
-			return done, err
+		if first != nil {
+			e.Decline(rule.Name, n, "%v", first)
 		}
 	}
 	return false, nil
+}
+
+// fire asks the rule for a patch and applies it; the error is a [Declined]
+// where there is none.
+func (r *rules) fire(rule *compiled, n *onnx.Node, b *bindings, q *queue, e *Env) error {
+	p := &Patch{graph: n.Graph(), root: n, rule: rule.Name}
+	err := b.settled()
+	if err == nil {
+		err = rule.Rewrite(&Match{Root: n, Facts: e.Facts, b: b}, p)
+	}
+	if err == nil && len(p.swaps) == 0 {
+		err = Decline("nothing to change")
+	}
+	if err == nil {
+		err = p.admissible(e.Facts)
+	}
+	if err != nil {
+		return err
+	}
+	return r.apply(rule, n, b, p, q, e)
 }
 
 // settled declines where an attribute of a matched node is a reference that
@@ -128,11 +150,6 @@ func (b *bindings) settled() error {
 		}
 	}
 	return nil
-}
-
-// enabledAlone reports whether a pass is asked for by name, which enables its rules.
-func (e *Env) enabledAlone(pass string) bool {
-	return len(e.opts.Only) > 0 && e.Enabled(pass)
 }
 
 // isCommutative reports whether the first two inputs of an operator, written as
@@ -192,7 +209,7 @@ func takeable(old, v *onnx.Value) error {
 }
 
 // apply puts the patch into the graph, sweeps, and queues the neighbourhood.
-func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q *queue, e *Env) (bool, error) {
+func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q *queue, e *Env) error {
 	site := e.At(rule.Name, root)
 	for _, v := range p.consts {
 		p.graph.Attach(v)
@@ -205,7 +222,7 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 			q.push(u.Node)
 		}
 		if err := p.graph.Replace(s.old, s.new); err != nil {
-			return false, fmt.Errorf("rule %s at %v: %w", rule.Name, root, err)
+			return err
 		}
 	}
 	removed := 0
@@ -224,7 +241,7 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 			}
 		}
 	}
-	return true, e.Fired(rule.Name, site, removed, len(p.nodes), "")
+	return e.Fired(rule.Name, site, removed, len(p.nodes), "")
 }
 
 // queue holds nodes to visit, each at most once at a time, first in first out.
