@@ -78,6 +78,6 @@ func judge(r *Result) {
 		}
 	}
 	if r.Checked.Inputs == "synthetic" {
-		r.Log.Notice("checked on generated inputs only, where any finite result passes; give real ones with --data")
+		r.Log.Notice("checked on generated inputs only, which say little about accuracy; give real ones with --data")
 	}
 }

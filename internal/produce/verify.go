@@ -130,6 +130,9 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 	}
 	if v.Data != nil {
 		ref.source = "data"
+		if v.Data.Synthetic() {
+			ref.source = "synthetic"
+		}
 		return take(ctx, v.Data, count, &ref.samples)
 	}
 	ref.source = "synthetic"
