@@ -17,6 +17,7 @@ type Options struct {
 	Dims       map[string]int64 // sizes of symbolic dimensions of the inputs
 	Rewrite    rewrite.Options  // rule selection and limits
 	FoldLarge  Large            // computes constants beyond the interpreter; nil: they stay
+	Target     Target           // what the result is to run on
 
 	Step     report.Step     // what to record in the model
 	Verify   *produce.Verify // how to check the result; nil: not at all

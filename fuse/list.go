@@ -4,53 +4,91 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
-// rules are the local rewrites, in the order in which they are tried at a node.
-var rules = []rewrite.Rule{
-	identity, // first: it only takes names away, and other patterns then see through it
-	dropout,
-	castToSame,
-	reshapeToSame,
-	transposeToSame,
-	expandToSame,
-	sliceWhole,
-	padNothing,
-	concatOne,
-	addZero,
-	subZero,
-	mulOne,
-	divOne,
-	powOne,
-	convBatchNorm, // before any rule on Conv's consumers: the bias that it makes is theirs to extend
-	convTransposeBatchNorm,
-	gemmBatchNorm,
-	convAdd,
-	matmulAdd,
-	gemmAdd, // after matmul-add: it extends the Gemm that matmul-add makes
+// tidy are the rules that take away names and copies only: every other pattern
+// then sees through them.
+func tidy(*Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		identity,
+		dropout,
+		castToSame,
+		concatOne,
+	}
+}
+
+// reroll are the rules that recognise an operator in the arithmetic that spells
+// it out. They come before fold-weights and simplify, which take arithmetic
+// apart that belongs to a pattern.
+func reroll(*Target) []rewrite.Rule {
+	return []rewrite.Rule{}
+}
+
+// foldWeights are the rules that move arithmetic into weights.
+func foldWeights(*Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		convBatchNorm, // before any rule on Conv's consumers: the bias that it makes is theirs to extend
+		convTransposeBatchNorm,
+		gemmBatchNorm,
+		convAdd,
+		matmulAdd,
+		gemmAdd, // after matmul-add: it extends the Gemm that matmul-add makes
+	}
+}
+
+// simplify are the rules that take away what does nothing and shorten what does little.
+func simplify(*Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		reshapeToSame,
+		transposeToSame,
+		expandToSame,
+		sliceWhole,
+		padNothing,
+		addZero,
+		subZero,
+		mulOne,
+		divOne,
+		powOne,
+	}
+}
+
+// groups are the passes made of rules, in order. A rule stands in exactly one,
+// and rules of a group are tried at a node in its order.
+var groups = []struct {
+	name  string
+	rules func(*Target) []rewrite.Rule
+}{
+	{"tidy", tidy},
+	{"reroll", reroll},
+	{"fold-weights", foldWeights},
+	{"simplify", simplify},
 }
 
 // order documents what must come before what.
 var order = []rewrite.Constraint{
 	{Before: "freeze", After: "fold", Reason: "weights that callers may override are not constants until they are frozen"},
-	{Before: "constants", After: "rules", Reason: "rules look for initializers"},
-	{Before: "fold", After: "rules", Reason: "weights computed from constants are not constant until they are folded"},
-	{Before: "rules", After: "cse", Reason: "rules bring equal computations into equal form"},
+	{Before: "constants", After: "tidy", Reason: "rules look for initializers"},
+	{Before: "fold", After: "tidy", Reason: "weights computed from constants are not constant until they are folded"},
+	{Before: "tidy", After: "reroll", Reason: "a pattern does not look through Identity"},
+	{Before: "reroll", After: "fold-weights", Reason: "a scale that belongs to a normalization must not move into the weights behind it first"},
+	{Before: "reroll", After: "simplify", Reason: "a factor of one belongs to a normalization's pattern"},
+	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
 }
 
 // passes returns all passes in order.
 func passes(o Options) ([]rewrite.Pass, error) {
-	local, err := rewrite.Rules("rules", rules)
-	if err != nil {
-		return nil, err
-	}
-	return []rewrite.Pass{
+	list := []rewrite.Pass{
 		freeze{keep: o.KeepInputs},
 		constants{},
 		fold{limit: o.foldLimit(), large: o.FoldLarge},
-		local,
-		cse{},
-		weights{},
-	}, nil
+	}
+	for _, g := range groups {
+		p, err := rewrite.Rules(g.name, g.rules(&o.Target))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return append(list, cse{}, weights{}), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.
@@ -58,8 +96,10 @@ func RuleNames() [][2]string {
 	out := [][2]string{
 		{"freeze", freeze{}.Doc()}, {"constants", constants{}.Doc()}, {"fold", fold{}.Doc()},
 	}
-	for _, r := range rules {
-		out = append(out, [2]string{r.Name, r.Doc})
+	for _, g := range groups {
+		for _, r := range g.rules(&Target{}) {
+			out = append(out, [2]string{r.Name, r.Doc})
+		}
 	}
 	return append(out, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
 }

@@ -29,10 +29,30 @@ func (n *Node) constant() *Tensor {
 // InFunction reports whether g is a function's body or lies within one, where
 // constants must be Constant nodes since there are no initializers.
 func (g *Graph) InFunction() bool {
-	for g.owner != nil {
+	root := g.root()
+	return root.model != nil && root.model.Graph != root
+}
+
+// Function returns the local function whose body g is or lies within, nil if none.
+func (g *Graph) Function() *Function {
+	root := g.root()
+	if root.model == nil || root.model.Graph == root {
+		return nil
+	}
+	for _, f := range root.model.Functions {
+		if f.Body == root {
+			return f
+		}
+	}
+	return nil
+}
+
+// root returns the outermost graph around g.
+func (g *Graph) root() *Graph {
+	for g.owner != nil && g.owner.graph != nil {
 		g = g.owner.graph
 	}
-	return g.model != nil && g.model.Graph != g
+	return g
 }
 
 // OpsetVersion returns the version of an operator domain in force where n
@@ -43,13 +63,8 @@ func (n *Node) OpsetVersion(domain string) int64 {
 	if g == nil || g.model == nil {
 		return 0
 	}
-	for g.owner != nil {
-		g = g.owner.graph
-	}
-	for _, f := range g.model.Functions {
-		if f.Body == g && len(f.Opsets) > 0 {
-			return f.OpsetVersion(domain)
-		}
+	if f := g.Function(); f != nil && len(f.Opsets) > 0 {
+		return f.OpsetVersion(domain)
 	}
 	return g.model.OpsetVersion(domain)
 }

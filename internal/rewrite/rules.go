@@ -216,6 +216,7 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 	}
 	for _, n := range p.nodes {
 		p.graph.InsertBefore(n, root)
+		p.importDomain(n)
 	}
 	for _, s := range p.swaps {
 		for _, u := range s.old.Uses() {
@@ -242,6 +243,19 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 		}
 	}
 	return e.Fired(rule.Name, site, removed, len(p.nodes), "")
+}
+
+// importDomain makes the model, or the function whose body is rewritten, import
+// the domain of n, which the standard operators have already.
+func (p *Patch) importDomain(n *onnx.Node) {
+	d := onnx.NormalDomain(n.Domain)
+	if d == "" || n.OpsetVersion(d) > 0 {
+		return
+	}
+	if f := p.graph.Function(); f != nil {
+		f.Opsets = append(f.Opsets, onnx.Opset{Domain: d, Version: 1})
+	}
+	p.graph.Model().ImportOpset(d, 1)
 }
 
 // queue holds nodes to visit, each at most once at a time, first in first out.
