@@ -28,13 +28,16 @@ var rows = [][]string{
 		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest",
 	},
 	{"internal/rewrite"},
-	{"internal/rewrite/rewritetest", "internal/produce"},
+	{"internal/rewrite/rewritetest", "internal/produce", "internal/zootest"},
 	{"fuse", "prune", "quantize", "profile", "internal/validate"},
 	{"cmd/lapidary"},
 }
 
 // engines are for the command only: everything else takes a session.Opener.
 var engines = []string{"internal/ort", "internal/ort/ortlib", "internal/gonnx", "internal/worker"}
+
+// testOnly are packages that only tests import.
+var testOnly = []string{"internal/zootest"}
 
 // ignorant may not import the model or anything that does.
 var ignorant = map[string][]string{
@@ -67,7 +70,9 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s, which is not in the import policy", dir, imp)
 			case s >= r:
 				t.Errorf("%s (row %d) must not import %s (row %d)", dir, r, imp, s)
-			case slices.Contains(engines, imp) && dir != "cmd/lapidary" && !strings.HasPrefix(dir, "internal/ort"):
+			case slices.Contains(testOnly, imp):
+				t.Errorf("%s must not import %s: it is for tests", dir, imp)
+			case slices.Contains(engines, imp) && dir != "cmd/lapidary" && !slices.Contains(testOnly, dir) && !strings.HasPrefix(dir, "internal/ort"):
 				t.Errorf("%s must not import the engine %s; take a session.Opener", dir, imp)
 			}
 			if only, strict := ignorant[dir]; strict && !slices.Contains(only, imp) && imp != "internal/atomicfile" {

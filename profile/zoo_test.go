@@ -13,23 +13,12 @@ import (
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
-
-// zoo returns the folder of the optional test corpus, or skips.
-func zoo(t testing.TB) string {
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../shared/zoo"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no test corpus at %s (set LAPIDARY_ZOO)", dir)
-	}
-	return dir
-}
 
 // unzip writes one file of an archive of the corpus into a folder of the test.
 func unzip(t testing.TB, archive, name string) string {
-	r, err := zip.OpenReader(filepath.Join(zoo(t), "corpus", archive))
+	r, err := zip.OpenReader(filepath.Join(zootest.Dir(t), "corpus", archive))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +79,7 @@ func TestPublishedFigures(t *testing.T) {
 // TestCorpus profiles every model of the corpus that opens, checks what must
 // hold of any profile, and prints the coverage.
 func TestCorpus(t *testing.T) {
-	zips, err := filepath.Glob(filepath.Join(zoo(t), "corpus", "*.zip"))
+	zips, err := filepath.Glob(filepath.Join(zootest.Dir(t), "corpus", "*.zip"))
 	if err != nil || len(zips) == 0 {
 		t.Fatalf("no archives in the corpus: %v", err)
 	}
@@ -138,7 +127,7 @@ func TestCorpus(t *testing.T) {
 		}
 		r.Close()
 	}
-	for _, pattern := range []string{filepath.Join(zoo(t), "models", "*.onnx"), filepath.Join(zoo(t), "hostile", "*"), "../testdata/*.onnx"} {
+	for _, pattern := range []string{filepath.Join(zootest.Dir(t), "models", "*.onnx"), filepath.Join(zootest.Dir(t), "hostile", "*"), "../testdata/*.onnx"} {
 		files, _ := filepath.Glob(pattern)
 		for _, f := range files {
 			if info, err := os.Stat(f); err == nil && info.Mode().IsRegular() {

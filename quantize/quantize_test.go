@@ -11,21 +11,16 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/ort"
-	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 	"github.com/lapidary-ml/lapidary/quantize"
 )
 
 // opener returns the engine, or skips the test.
 func opener(t *testing.T) session.Opener {
 	t.Helper()
-	cache, _ := os.UserCacheDir()
-	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
-	if err != nil {
-		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
-	}
-	return ort.Opener(choice.Path)
+	return ort.Opener(zootest.Library(t))
 }
 
 func openData(t *testing.T, model, spec string, o dataset.Options) *dataset.Set {

@@ -2,7 +2,6 @@ package quantize_test
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,19 +11,14 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 	"github.com/lapidary-ml/lapidary/quantize"
 )
 
 // TestZoo quantizes real models by every scheme and prints what became of them.
 func TestZoo(t *testing.T) {
 	open := opener(t)
-	zoo := os.Getenv("LAPIDARY_ZOO")
-	if zoo == "" {
-		zoo = filepath.Join("..", "..", "shared", "zoo")
-	}
-	if _, err := os.Stat(zoo); err != nil {
-		t.Skipf("no model zoo: %v", err)
-	}
+	zoo := zootest.Dir(t)
 	for _, c := range []struct {
 		model, data string
 		pre         string

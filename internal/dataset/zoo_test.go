@@ -2,25 +2,13 @@ package dataset
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
-
-// zoo returns the folder of the optional test corpus, or skips.
-func zoo(t testing.TB) string {
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../shared/zoo"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no test corpus at %s (set LAPIDARY_ZOO)", dir)
-	}
-	return dir
-}
 
 // zooPorts returns the inputs of a model of the corpus that have no default.
 func zooPorts(t testing.TB, dir, name string) []Port {
@@ -44,7 +32,7 @@ func zooPorts(t testing.TB, dir, name string) []Port {
 
 // TestZoo opens all data of the corpus for the models it belongs to.
 func TestZoo(t *testing.T) {
-	dir := zoo(t)
+	dir := zootest.Dir(t)
 	for _, c := range []struct {
 		model, data, pre string
 		state            map[string]string
@@ -100,14 +88,14 @@ func TestZoo(t *testing.T) {
 
 // TestZooDoesNotFit: data of another model is refused with a reason.
 func TestZooDoesNotFit(t *testing.T) {
-	dir := zoo(t)
+	dir := zootest.Dir(t)
 	_, err := Open(filepath.Join(dir, "data", "iris.npz"), Options{Inputs: zooPorts(t, dir, "iris-logreg")})
 	wantError(t, err, "a sample of shape [4] does not fit")
 }
 
 // BenchmarkImages decodes and prepares the corpus's photographs on one worker.
 func BenchmarkImages(b *testing.B) {
-	dir := zoo(b)
+	dir := zootest.Dir(b)
 	pre, err := ParsePreprocess("channels=bgr,mean=104.007:116.669:122.679")
 	if err != nil {
 		b.Fatal(err)

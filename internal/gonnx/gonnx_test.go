@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,9 +13,9 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/eval"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/ort"
-	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 func TestConformance(t *testing.T) {
@@ -186,7 +185,7 @@ func reference(t *testing.T, m *onnx.Model, in map[string]*onnx.Tensor) *onnx.Te
 // byRuntime runs a model with ONNX Runtime.
 func byRuntime(t *testing.T, path string, in map[string]*onnx.Tensor) map[string]*onnx.Tensor {
 	t.Helper()
-	s, err := ort.Opener(runtimeLibrary(t))(t.Context(), path, session.Options{})
+	s, err := ort.Opener(zootest.Library(t))(t.Context(), path, session.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,14 +227,7 @@ func close32(t *testing.T, got, want *onnx.Tensor) {
 // TestZoo opens every model of the zoo: those that run agree with ONNX
 // Runtime, the others are refused with a reason.
 func TestZoo(t *testing.T) {
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../shared/zoo"
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "models", "*.onnx"))
-	if len(files) == 0 {
-		t.Skipf("no test models in %s/models (set LAPIDARY_ZOO)", dir)
-	}
+	files, _ := filepath.Glob(filepath.Join(zootest.Dir(t), "models", "*.onnx"))
 	runs := map[string]bool{"mnist-8.onnx": true, "iris-mlp.onnx": true, "squeezenet1.1.onnx": true}
 	for _, path := range files {
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -275,15 +267,4 @@ func TestZoo(t *testing.T) {
 			}
 		})
 	}
-}
-
-// runtimeLibrary returns the path of the ONNX Runtime to test with.
-func runtimeLibrary(t testing.TB) string {
-	t.Helper()
-	cache, _ := os.UserCacheDir()
-	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
-	if err != nil {
-		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
-	}
-	return choice.Path
 }

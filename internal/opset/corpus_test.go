@@ -1,8 +1,6 @@
 package opset_test
 
 import (
-	"archive/zip"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,21 +12,8 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
-
-// corpusDir returns the folder of test corpora, skipping the test where it is absent.
-func corpusDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "zoo")
-	}
-	dir = filepath.Join(dir, "corpus")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no corpus: %s is missing", dir)
-	}
-	return dir
-}
 
 // example is one model with the inputs and outputs of its test data, if it has any.
 type example struct {
@@ -41,7 +26,7 @@ type example struct {
 // examples calls f for every model of every archive, and for every trained model.
 func examples(t *testing.T, f func(example)) {
 	t.Helper()
-	trained, err := filepath.Glob(filepath.Join(corpusDir(t), "..", "models", "*.onnx"))
+	trained, err := filepath.Glob(filepath.Join(zootest.Dir(t), "models", "*.onnx"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,32 +37,17 @@ func examples(t *testing.T, f func(example)) {
 		}
 		f(example{name: filepath.Base(file), model: b})
 	}
-	files, err := filepath.Glob(filepath.Join(corpusDir(t), "*.zip"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		z, err := zip.OpenReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content := map[string][]byte{}
+	for _, archive := range zootest.Archives(t) {
+		content := zootest.Archive(t, archive)
 		var names []string
-		for _, e := range z.File {
-			r, err := e.Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if content[e.Name], err = io.ReadAll(r); err != nil {
-				t.Fatal(err)
-			}
-			if strings.HasSuffix(e.Name, ".onnx") {
-				names = append(names, e.Name)
+		for name := range content {
+			if strings.HasSuffix(name, ".onnx") {
+				names = append(names, name)
 			}
 		}
-		z.Close()
+		slices.Sort(names)
 		for _, name := range names {
-			x := example{name: filepath.Base(file) + ":" + name, model: content[name], inputs: map[int][]byte{}, outputs: map[int][]byte{}}
+			x := example{name: archive + ".zip:" + name, model: content[name], inputs: map[int][]byte{}, outputs: map[int][]byte{}}
 			data := path.Join(path.Dir(name), "test_data_set_0")
 			for i := range 40 {
 				if b, ok := content[path.Join(data, "input_"+strconv.Itoa(i)+".pb")]; ok {

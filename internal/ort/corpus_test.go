@@ -3,10 +3,8 @@
 package ort
 
 import (
-	"archive/zip"
 	"bytes"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path"
@@ -18,34 +16,15 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 // TestCorpus runs the operator tests of the ONNX project, as far as the
 // runtime has the operators, and compares with the outputs that come with
 // them: every kind of value goes in and out.
 func TestCorpus(t *testing.T) {
-	lib := library(t)
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../shared/zoo"
-	}
-	archive := filepath.Join(dir, "corpus", "onnx-node.zip")
-	z, err := zip.OpenReader(archive)
-	if err != nil {
-		t.Skipf("no operator tests at %s (set LAPIDARY_ZOO)", archive)
-	}
-	defer z.Close()
-	files := map[string][]byte{}
-	for _, e := range z.File {
-		r, err := e.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if files[e.Name], err = io.ReadAll(r); err != nil {
-			t.Fatal(err)
-		}
-		r.Close()
-	}
+	lib := zootest.Library(t)
+	files := zootest.Archive(t, "onnx-node")
 	var same, refused, skipped int
 	for name := range files {
 		if path.Base(name) != "model.onnx" {

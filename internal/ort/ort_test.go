@@ -15,21 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
-	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
-
-// library returns the path of the ONNX Runtime to test with.
-func library(t testing.TB) string {
-	t.Helper()
-	cache, _ := os.UserCacheDir()
-	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
-	if err != nil {
-		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
-	}
-	return choice.Path
-}
 
 // handed lists the types that Identity hands through at opset 23.
 var handed = []onnx.DType{
@@ -39,7 +28,7 @@ var handed = []onnx.DType{
 }
 
 func TestConformance(t *testing.T) {
-	sessiontest.Run(t, Opener(library(t)), sessiontest.Caps{
+	sessiontest.Run(t, Opener(zootest.Library(t)), sessiontest.Caps{
 		Opset: 23, DTypes: handed, Empty: true, Scalars: true, Sequences: true, Defaults: true, Interrupt: true, SaveModel: true, Profile: true,
 	})
 }
@@ -111,7 +100,7 @@ func cast(from, to onnx.DType) *onnx.Model {
 // TestSmallInts carries packed integers, which Identity has no kernel for, in
 // and out through casts.
 func TestSmallInts(t *testing.T) {
-	open := Opener(library(t))
+	open := Opener(zootest.Library(t))
 	for d, values := range map[onnx.DType][]float64{
 		onnx.Int4: {-8, -1, 0, 7, 3}, onnx.Uint4: {15, 0, 1, 8, 2}, onnx.Int2: {-2, 1, 0, -1, 1}, onnx.Uint2: {3, 2, 1, 0, 3},
 	} {
@@ -151,7 +140,7 @@ func TestSmallInts(t *testing.T) {
 }
 
 func TestDevices(t *testing.T) {
-	open := Opener(library(t))
+	open := Opener(zootest.Library(t))
 	path := sessiontest.Write(t, cast(onnx.Float, onnx.Double))
 	for device, want := range map[string]string{
 		"abacus":   `device "abacus" is unknown`,
@@ -177,7 +166,7 @@ func TestDevices(t *testing.T) {
 }
 
 func TestLibraries(t *testing.T) {
-	lib := library(t)
+	lib := zootest.Library(t)
 	path := sessiontest.Write(t, cast(onnx.Float, onnx.Double))
 	if _, err := Info(lib); err != nil {
 		t.Fatal(err)

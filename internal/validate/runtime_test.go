@@ -16,10 +16,10 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/ort"
-	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/worker"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 // TestMain makes this binary a worker when a test starts it as one.
@@ -35,14 +35,10 @@ const testdata = "../../testdata/"
 // runtimeOptions are options with ONNX Runtime in workers; the test is skipped where there is none.
 func runtimeOptions(t testing.TB, baseline, candidate, data string) Options {
 	t.Helper()
-	cache, _ := os.UserCacheDir()
-	c, err := ortlib.Which(t.Context(), ortlib.Search{NoPython: true, Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
+	lib := zootest.Library(t)
+	info, err := ort.Info(lib)
 	if err != nil {
-		t.Skipf("no ONNX Runtime library: set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\": %v", err)
-	}
-	info, err := ort.Info(c.Path)
-	if err != nil {
-		t.Skipf("%s: %v", c.Path, err)
+		t.Skipf("%s: %v", lib, err)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -51,7 +47,7 @@ func runtimeOptions(t testing.TB, baseline, candidate, data string) Options {
 	m := device.Read(device.Options{GPUs: func() device.GPUs { return device.GPUs{} }})
 	return Options{
 		Baseline: baseline, Candidate: candidate, Data: data,
-		Open: worker.Opener(worker.Options{Command: []string{self, worker.Argument, c.Path}, ReadOnly: []string{filepath.Dir(c.Path)}}),
+		Open: worker.Opener(worker.Options{Command: []string{self, worker.Argument, lib}, ReadOnly: []string{filepath.Dir(lib)}}),
 		Info: info, Machine: m, Choice: device.Choice{Device: "cpu", Provider: "CPUExecutionProvider"},
 		Session: session.Options{Device: "cpu", Deadline: time.Minute},
 		Tool:    report.Tool{Name: "lapidary", Version: "test"}, Seed: 1,

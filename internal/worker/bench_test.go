@@ -3,8 +3,6 @@
 package worker
 
 import (
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
@@ -14,24 +12,18 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/ort"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 // engines returns the same engine in this process and in a worker.
 func engines(b *testing.B) map[string]session.Opener {
-	return map[string]session.Opener{"inprocess": ort.Opener(library(b)), "worker": Opener(onnxRuntime(b))}
+	return map[string]session.Opener{"inprocess": ort.Opener(zootest.Library(b)), "worker": Opener(onnxRuntime(b))}
 }
 
 // BenchmarkSqueezeNet compares what the sandbox and the process boundary cost:
 // time/op is the call, engine-ns the run where it happens.
 func BenchmarkSqueezeNet(b *testing.B) {
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../shared/zoo"
-	}
-	path := filepath.Join(dir, "models", "squeezenet1.1.onnx")
-	if _, err := os.Stat(path); err != nil {
-		b.Skipf("no model at %s (set LAPIDARY_ZOO)", path)
-	}
+	path := zootest.Path(b, "models/squeezenet1.1.onnx")
 	in := map[string]*onnx.Tensor{"data_0": sessiontest.Sample(onnx.Float, 1, 3, 224, 224)}
 	for name, open := range engines(b) {
 		b.Run(name, func(b *testing.B) { benchmark(b, open, path, in) })

@@ -18,9 +18,9 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/ort"
-	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 // TestMain makes this binary a worker when a test starts it as one: its second
@@ -132,7 +132,7 @@ func command(t testing.TB, args ...string) Options {
 // onnxRuntime returns options for a worker with ONNX Runtime.
 func onnxRuntime(t testing.TB) Options {
 	t.Helper()
-	lib := library(t)
+	lib := zootest.Library(t)
 	o := command(t, "ort", lib)
 	real, err := filepath.EvalSymlinks(lib)
 	if err != nil {
@@ -449,15 +449,4 @@ func TestLarge(t *testing.T) {
 			}
 		}
 	}
-}
-
-// library returns the path of the ONNX Runtime to test with.
-func library(t testing.TB) string {
-	t.Helper()
-	cache, _ := os.UserCacheDir()
-	choice, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
-	if err != nil {
-		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB, or run \"lapidary runtime install\"): %v", err)
-	}
-	return choice.Path
 }

@@ -11,19 +11,13 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 // zoo returns the files of a folder of the optional test corpus, or skips.
 func zoo(t *testing.T, folder string) []string {
 	t.Helper()
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../shared/zoo"
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, folder, "*.onnx"))
-	if len(files) == 0 {
-		t.Skipf("no models at %s/%s (set LAPIDARY_ZOO)", dir, folder)
-	}
+	files, _ := filepath.Glob(filepath.Join(zootest.Path(t, folder), "*.onnx"))
 	return files
 }
 

@@ -1,59 +1,31 @@
 package onnxfile
 
 import (
-	"archive/zip"
 	"bytes"
 	"errors"
-	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// zoo returns the folder of the optional test corpus, or skips.
-func zoo(t testing.TB) string {
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../../shared/zoo"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no test corpus at %s (set LAPIDARY_ZOO)", dir)
-	}
-	return dir
-}
+	"github.com/lapidary-ml/lapidary/internal/zootest"
+)
 
 // eachModel calls f for every model of the corpus.
 func eachModel(t *testing.T, f func(name string, b []byte)) {
-	dir := zoo(t)
-	zips, err := filepath.Glob(filepath.Join(dir, "corpus/*.zip"))
-	if err != nil || len(zips) == 0 {
-		t.Fatalf("no archives in %s/corpus: %v", dir, err)
-	}
-	for _, z := range zips {
-		r, err := zip.OpenReader(z)
-		if err != nil {
-			t.Fatal(err)
+	for _, archive := range zootest.Archives(t) {
+		files := zootest.Archive(t, archive)
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			if strings.HasSuffix(name, ".onnx") {
+				f(archive+".zip:"+name, files[name])
+			}
 		}
-		for _, e := range r.File {
-			if !strings.HasSuffix(e.Name, ".onnx") {
-				continue
-			}
-			rc, err := e.Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(rc)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f(filepath.Base(z)+":"+e.Name, b)
-		}
-		r.Close()
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "models/*.onnx"))
+	files, _ := filepath.Glob(filepath.Join(zootest.Dir(t), "models/*.onnx"))
 	for _, p := range files {
 		b, err := os.ReadFile(p)
 		if err != nil {

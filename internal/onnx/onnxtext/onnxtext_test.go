@@ -1,12 +1,10 @@
 package onnxtext_test
 
 import (
-	"archive/zip"
 	"bytes"
 	"errors"
-	"io"
-	"os"
-	"path/filepath"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
 // everything uses each form of the syntax once; it is in the form that Format writes.
@@ -195,32 +194,13 @@ func plain(m *onnx.Model) error {
 // TestCorpusReadsBack writes each model of the corpus as text and reads it
 // back: both must have one encoding. What cannot be written must say why.
 func TestCorpusReadsBack(t *testing.T) {
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../../../shared/zoo"
-	}
-	zips, _ := filepath.Glob(filepath.Join(dir, "corpus/*.zip"))
-	if len(zips) == 0 {
-		t.Skipf("no test corpus at %s (set LAPIDARY_ZOO)", dir)
-	}
 	same, refused, skipped := 0, 0, 0
-	for _, z := range zips {
-		r, err := zip.OpenReader(z)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		for _, e := range r.File {
-			if !strings.HasSuffix(e.Name, ".onnx") || e.UncompressedSize64 > 4<<20 {
+	for _, archive := range zootest.Archives(t) {
+		files := zootest.Archive(t, archive)
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			b := files[name]
+			if !strings.HasSuffix(name, ".onnx") || len(b) > 4<<20 {
 				continue
-			}
-			rc, err := e.Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(rc)
-			if err != nil {
-				t.Fatal(err)
 			}
 			m, err := onnxfile.Decode(b)
 			if err != nil || plain(m) != nil {
@@ -235,17 +215,17 @@ func TestCorpusReadsBack(t *testing.T) {
 			var text bytes.Buffer
 			if err := onnxtext.Format(&text, m, onnxtext.Options{}); err != nil {
 				refused++
-				t.Logf("%s:%s is not expressible: %v", filepath.Base(z), e.Name, err)
+				t.Logf("%s:%s is not expressible: %v", archive, name, err)
 				continue
 			}
-			back, err := onnxtext.Parse(e.Name, text.Bytes())
+			back, err := onnxtext.Parse(name, text.Bytes())
 			if err != nil {
-				t.Errorf("%s: %v", filepath.Base(z), err)
+				t.Errorf("%s:%s: %v", archive, name, err)
 				continue
 			}
 			got, err := onnxfile.Encode(back)
 			if err != nil || !bytes.Equal(want, got) {
-				t.Errorf("%s:%s differs after reading its text (%v)", filepath.Base(z), e.Name, err)
+				t.Errorf("%s:%s differs after reading its text (%v)", archive, name, err)
 				continue
 			}
 			same++
