@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check bench bench-peers fuzz golden man clean
+.PHONY: build runtime demo test check interop mainjob bench bench-peers fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -22,6 +22,20 @@ demo: runtime
 
 test: runtime
 	$(GO) test ./...
+
+# Other people's verifiers, with which tests check our evidence; those tests
+# skip where they are missing. Builds cosign once, into the user's cache.
+COSIGN  := v3.1.3
+VERIFIERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lapidary
+interop:
+	@[ -x $(VERIFIERS)/cosign-$(COSIGN)/cosign ] || \
+	  GOBIN=$(VERIFIERS)/cosign-$(COSIGN) CGO_ENABLED=0 $(GO) install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN)
+	@[ -x $(VERIFIERS)/model-signing/bin/model_signing ] || { python3 -m venv $(VERIFIERS)/model-signing && \
+	  $(VERIFIERS)/model-signing/bin/pip install -q model-signing==1.1.1 pyOpenSSL; }
+
+# The main job on the trained models of the corpus, as a table; a quarter of an hour.
+mainjob: runtime
+	LAPIDARY_MAINJOB=$(CURDIR)/$(BIN) $(GO) test ./cmd/lapidary -run TestMainJob -v -count=1 -timeout 60m
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

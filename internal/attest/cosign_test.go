@@ -14,31 +14,20 @@ import (
 	"testing"
 )
 
-const cosignModule = "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
-
-// findCosign returns a cosign from the PATH or the user's cache, into which it builds
-// one where LAPIDARY_COSIGN=build. That takes minutes and the network.
-func findCosign(t *testing.T) string {
+// verifier returns the path of another verifier: that on the PATH, or that which
+// "make interop" put into the user's cache under lapidary.
+func verifier(t *testing.T, name, cached string) string {
 	t.Helper()
-	if path, err := exec.LookPath("cosign"); err == nil {
+	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Skipf("no cosign on the PATH, and no cache to look in: %v", err)
+		t.Skipf("no %s on the PATH, and no cache to look in: %v", name, err)
 	}
-	dir := filepath.Join(cache, "lapidary", "cosign-v3.1.3")
-	path := filepath.Join(dir, "cosign")
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	if os.Getenv("LAPIDARY_COSIGN") != "build" {
-		t.Skipf("no cosign on the PATH or at %s; LAPIDARY_COSIGN=build builds it there (minutes, network)", path)
-	}
-	build := exec.Command("go", "install", cosignModule)
-	build.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-p=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building cosign: %v\n%s", err, out)
+	path := filepath.Join(cache, "lapidary", cached)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no %s on the PATH or at %s; \"make interop\" puts it there (minutes, network)", name, path)
 	}
 	return path
 }
@@ -53,7 +42,7 @@ type cosign struct {
 }
 
 func newCosign(t *testing.T) *cosign {
-	c := &cosign{t: t, argv: []string{findCosign(t)}, dir: t.TempDir()}
+	c := &cosign{t: t, argv: []string{verifier(t, "cosign", "cosign-v3.1.3/cosign")}, dir: t.TempDir()}
 	if exec.Command("unshare", "-rn", "true").Run() == nil {
 		c.argv = append([]string{"unshare", "-rn"}, c.argv...)
 	} else {

@@ -11,10 +11,7 @@ import (
 // TestModelSigning has OpenSSF's own tool verify our model signatures, and us verify
 // one of its.
 func TestModelSigning(t *testing.T) {
-	tool, err := exec.LookPath("model_signing")
-	if err != nil {
-		t.Skip("no model_signing on the PATH; pip install model-signing==1.1.1 pyOpenSSL gives one")
-	}
+	tool := verifier(t, "model_signing", "model-signing/bin/model_signing")
 	run := func(args ...string) (string, error) {
 		out, err := exec.Command(tool, args...).CombinedOutput()
 		return string(out), err
