@@ -160,10 +160,14 @@ func (f fold) refuse(n *onnx.Node, facts *opset.Facts, inputs []*onnx.Tensor) st
 	return ""
 }
 
+// interpreterWork is the number of multiplications up to which a node is left
+// to the interpreter: a fraction of a second.
+const interpreterWork = 1 << 26
+
 // compute runs n by the interpreter, else by the runtime.
 func (f fold) compute(ctx context.Context, n *onnx.Node, inputs []*onnx.Tensor) ([]*onnx.Tensor, error) {
 	version := n.OpsetVersion(n.Domain)
-	out, err := eval.Node(n, version, inputs, eval.Options{MaxBytes: 64 << 20})
+	out, err := eval.Node(n, version, inputs, eval.Options{MaxBytes: 64 << 20, MaxWork: interpreterWork})
 	var unsupported *eval.UnsupportedError
 	if err != nil && f.large != nil && errors.As(err, &unsupported) {
 		return f.large(ctx, n, version, inputs)

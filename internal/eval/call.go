@@ -60,6 +60,14 @@ func (c *call) float(name string, def float32) float64 {
 	return float64(def)
 }
 
+// str returns a string attribute.
+func (c *call) str(name, def string) string {
+	if a := c.typed(name, onnx.AttrString); a != nil {
+		return string(a.S)
+	}
+	return def
+}
+
 // ints returns an ints attribute, nil where there is none.
 func (c *call) ints(name string) []int64 {
 	a := c.typed(name, onnx.AttrInts)
@@ -148,6 +156,18 @@ func (c *call) charge(n, size int64) {
 		c.fail("the result needs more than the limit of %d bytes", c.r.maxBytes)
 	}
 	c.made += n * size
+}
+
+// work refuses what takes more multiplications than the limit, given as the
+// sizes whose product their number is.
+func (c *call) work(sizes ...int64) {
+	n := int64(1)
+	for _, s := range sizes {
+		if s > 0 && n > c.r.maxWork/s {
+			c.unsupported("it takes more than the limit of %d multiplications", c.r.maxWork)
+		}
+		n *= s
+	}
 }
 
 // one is the result of an operator with one output.

@@ -18,42 +18,19 @@ func elementwiseOperators() []operator {
 		unary("Cosh", 9, math.Cosh), unary("Asinh", 9, math.Asinh), unary("Acosh", 9, math.Acosh), unary("Atanh", 9, math.Atanh),
 		unary("Reciprocal", 6, func(x float64) float64 { return 1 / x }),
 		unary("Floor", 6, math.Floor), unary("Ceil", 6, math.Ceil), unary("Round", 11, math.RoundToEven),
-		unary("Sigmoid", 6, sigmoid), unary("Softplus", 1, softplus),
-		unary("Softsign", 1, func(x float64) float64 { return x / (1 + math.Abs(x)) }),
 		{"Neg", 6, latest, "", func(c *call) []*array {
 			return one(c.mapNumbers(c.input(0), func(x float64) float64 { return -x }, neg))
 		}},
 		{"Abs", 6, latest, "", func(c *call) []*array { return one(c.mapNumbers(c.input(0), math.Abs, abs)) }},
-		{"Relu", 6, latest, "", func(c *call) []*array { return one(c.mapNumbers(c.input(0), relu, reluInt)) }},
 		{"Sign", 9, latest, "", func(c *call) []*array { return one(c.mapNumbers(c.input(0), sign, signInt)) }},
-		{"LeakyRelu", 6, latest, "alpha", leakyRelu},
 		{"Not", 1, latest, "", not},
 		{"IsNaN", 9, latest, "", isNaN},
 	}
 }
 
-func sigmoid(x float64) float64 {
-	if x >= 0 {
-		return 1 / (1 + math.Exp(-x))
-	}
-	e := math.Exp(x)
-	return e / (1 + e)
-}
-
-func softplus(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
-
 func neg(x int64) int64 { return -x }
 
 func abs(x int64) int64 { return max(x, -x) }
-
-func relu(x float64) float64 {
-	if x < 0 {
-		return 0
-	}
-	return x // NaN among them
-}
-
-func reluInt(x int64) int64 { return max(x, 0) }
 
 func sign(x float64) float64 {
 	switch {
@@ -106,16 +83,6 @@ func (c *call) mapNumbers(a *array, f func(float64) float64, g func(int64) int64
 		out[i] = g(x)
 	}
 	return store(c, a.dt, a.shape, out)
-}
-
-func leakyRelu(c *call) []*array {
-	alpha := c.float("alpha", 0.01)
-	return one(c.mapFloats(c.input(0), func(x float64) float64 {
-		if x < 0 {
-			return alpha * x
-		}
-		return x
-	}))
 }
 
 // predicate makes a Bool array of f over the elements of a.

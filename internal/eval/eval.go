@@ -24,6 +24,9 @@ type Options struct {
 	// MaxBytes bounds the memory of the outputs of one node, and in [Graph] of
 	// all values alive at one time; 0 means 1 GiB.
 	MaxBytes int64
+	// MaxWork bounds the multiplications of one node; what takes more is an
+	// [UnsupportedError]. 0 means 2^34, which takes about half a minute.
+	MaxWork int64
 	// MaxSteps bounds how many nodes [Graph] runs, bodies of loops counted each
 	// time; 0 means ten million.
 	MaxSteps int64
@@ -34,6 +37,7 @@ type Options struct {
 
 const (
 	defaultMaxBytes = 1 << 30
+	defaultMaxWork  = 1 << 34
 	defaultMaxSteps = 10_000_000
 	maxDepth        = 64 // nesting of bodies and function calls
 )
@@ -85,6 +89,7 @@ func Node(n *onnx.Node, version int64, inputs []*onnx.Tensor, o Options) ([]*onn
 type run struct {
 	ctx      context.Context
 	maxBytes int64
+	maxWork  int64
 	steps    int64 // nodes that may still run
 	live     int64 // bytes of the values of all scopes
 	wide     bool
@@ -94,6 +99,9 @@ func newRun(o Options) *run {
 	r := &run{maxBytes: o.MaxBytes, steps: o.MaxSteps, wide: o.Wide}
 	if r.maxBytes <= 0 {
 		r.maxBytes = defaultMaxBytes
+	}
+	if r.maxWork = o.MaxWork; r.maxWork <= 0 {
+		r.maxWork = defaultMaxWork
 	}
 	if r.steps <= 0 {
 		r.steps = defaultMaxSteps

@@ -47,3 +47,17 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestMaxWork(t *testing.T) {
+	x := onnx.FromFloats("x", []int64{1, 2, 3, 3}, make([]float32, 18))
+	w := onnx.FromFloats("w", []int64{4, 2, 2, 2}, make([]float32, 32))
+	const work = 4 * 2 * 2 * 2 * 2 * 2 // outputs by filter elements
+	_, err := Node(node("Conv"), 17, []*onnx.Tensor{x, w}, Options{MaxWork: work - 1})
+	var u *UnsupportedError
+	if !errors.As(err, &u) {
+		t.Errorf("%d multiplications pass a limit of %d: %v", work, work-1, err)
+	}
+	if _, err := Node(node("Conv"), 17, []*onnx.Tensor{x, w}, Options{MaxWork: work}); err != nil {
+		t.Error(err)
+	}
+}

@@ -54,11 +54,18 @@ func concat(c *call) []*array {
 	} else if !c.has("axis") {
 		c.fail("attribute \"axis\" is missing")
 	}
-	axis := c.axis(c.int("axis", def), first.rank())
+	for i := range c.in {
+		c.input(i)
+	}
+	return one(c.joined(c.in, c.axis(c.int("axis", def), first.rank())))
+}
+
+// joined puts arrays one behind the other along an axis.
+func (c *call) joined(list []*array, axis int) *array {
+	first := list[0]
 	shape := slices.Clone(first.shape)
 	shape[axis] = 0
-	for i := range c.in {
-		a := c.input(i)
+	for i, a := range list {
 		fits := a.dt == first.dt && a.rank() == first.rank()
 		for d := 0; fits && d < a.rank(); d++ {
 			fits = d == axis || a.shape[d] == shape[d]
@@ -69,17 +76,16 @@ func concat(c *call) []*array {
 		shape[axis] += a.shape[axis]
 	}
 	out := c.blank(first, shape)
-	outer := product(shape[:axis])
-	row := product(shape[axis:])
+	outer, row := product(shape[:axis]), product(shape[axis:])
 	at := 0
-	for _, a := range c.in {
+	for _, a := range list {
 		n := product(a.shape[axis:])
 		for i := range outer {
 			copyElems(out, i*row+at, a, i*n, n)
 		}
 		at += n
 	}
-	return one(out)
+	return out
 }
 
 // sliceArgs returns starts, ends, axes and steps of a Slice of rank.
@@ -171,9 +177,12 @@ func (c *call) indices(i int, d int64) []int64 {
 func gather(c *call) []*array {
 	a, idx := c.input(0), c.input(1)
 	axis := c.axis(c.int("axis", 0), a.rank())
-	at := c.indices(1, a.shape[axis])
-	shape := slices.Concat(a.shape[:axis], idx.shape, a.shape[axis+1:])
-	out := c.blank(a, shape)
+	return one(c.gathered(a, axis, c.indices(1, a.shape[axis]), idx.shape))
+}
+
+// gathered returns the positions at of an axis of a, which becomes axes of shape.
+func (c *call) gathered(a *array, axis int, at, shape []int64) *array {
+	out := c.blank(a, slices.Concat(a.shape[:axis], shape, a.shape[axis+1:]))
 	outer, row, n := product(a.shape[:axis]), product(a.shape[axis:]), product(a.shape[axis+1:])
 	k := 0
 	for i := range outer {
@@ -182,5 +191,5 @@ func gather(c *call) []*array {
 			k += n
 		}
 	}
-	return one(out)
+	return out
 }

@@ -42,6 +42,7 @@ func (c *call) matmul(a, b *array) *array {
 		shape = append(shape, n)
 	}
 	c.count(a.dt, shape)
+	c.work(append(slices.Clone(batch), m, k, n)...)
 	x, y := batches(as, batch), batches(bs, batch)
 	switch kindOf(a) {
 	case kindF32, kindF64:

@@ -18,6 +18,7 @@ func reduceOperators() []operator {
 		{"ReduceSum", fold{add: sum}, 13}, {"ReduceMean", fold{add: sum, end: mean}, 18}, {"ReduceProd", fold{start: 1, add: times}, 18},
 		{"ReduceMax", fold{start: math.Inf(-1), add: larger}, 18}, {"ReduceMin", fold{start: math.Inf(1), add: smaller}, 18},
 		{"ReduceL1", fold{add: sumAbs}, 18}, {"ReduceSumSquare", fold{add: sumSquare}, 18},
+		{"ReduceLogSum", fold{add: sum, end: func(x float64, _ int) float64 { return math.Log(x) }}, 18},
 		{"ReduceL2", fold{add: sumSquare, end: func(x float64, _ int) float64 { return math.Sqrt(x) }}, 18},
 	} {
 		do := func(c *call) []*array { return one(r.f.reduce(c, c.version >= r.axes)) }

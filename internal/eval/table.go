@@ -1,6 +1,8 @@
 package eval
 
-import "github.com/lapidary-ml/lapidary/internal/onnx"
+import (
+	"sync"
+)
 
 // operator is how one operator is computed in a range of versions.
 type operator struct {
@@ -16,10 +18,8 @@ const latest = 26
 
 // lookup returns the row for the node or refuses it.
 func (c *call) lookup() *operator {
-	rows := standard(c.n.Op)
-	if onnx.NormalDomain(c.n.Domain) != "" {
-		rows = nil
-	}
+	table.once.Do(fillTable)
+	rows := table.rows[opName(c.n)]
 	if len(rows) == 0 {
 		c.unsupported("the operator is not known")
 	}
@@ -32,19 +32,23 @@ func (c *call) lookup() *operator {
 	return nil
 }
 
-// standard returns the rows of an operator of the standard domain.
-func standard(op string) []operator {
-	for _, family := range [][]operator{moveOperators(), shapeOperators(), arithmeticOperators(), elementwiseOperators(),
-		relationOperators(), fillOperators(), reduceOperators(), productOperators(), castOperators(), controlOperators()} {
-		var rows []operator
-		for _, o := range family {
-			if o.name == op {
-				rows = append(rows, o)
+// table has all rows by operator, named as [opName] does.
+var table struct {
+	once sync.Once
+	rows map[string][]operator
+}
+
+func fillTable() {
+	table.rows = map[string][]operator{}
+	add := func(prefix string, families ...[]operator) {
+		for _, rows := range families {
+			for _, o := range rows {
+				table.rows[prefix+o.name] = append(table.rows[prefix+o.name], o)
 			}
 		}
-		if rows != nil {
-			return rows
-		}
 	}
-	return nil
+	add("", moveOperators(), shapeOperators(), arithmeticOperators(), elementwiseOperators(), activationOperators(),
+		relationOperators(), fillOperators(), reduceOperators(), productOperators(), castOperators(), controlOperators(),
+		convOperators(), poolOperators(), normOperators(), channelNormOperators(), softmaxOperators(), numericOperators(),
+		arrangeOperators(), indexOperators(), padOperators(), einsumOperators(), resizeOperators(), orderOperators(), attentionOperators())
 }
