@@ -46,8 +46,22 @@ type engine struct {
 	threads device.Threads
 }
 
-// engine finds the engine and the device that the flags ask for.
+// engine finds the engine and the device that the flags ask for, once.
 func (a *app) engine(ctx context.Context, f engineFlags) (*engine, error) {
+	if e := a.engines[f]; e != nil {
+		return e, nil
+	}
+	e, err := a.findEngine(ctx, f)
+	if err == nil {
+		if a.engines == nil {
+			a.engines = map[engineFlags]*engine{}
+		}
+		a.engines[f] = e
+	}
+	return e, err
+}
+
+func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 	visible, _ := a.env.lookup("CUDA_VISIBLE_DEVICES")
 	e := &engine{machine: device.Read(device.Options{VisibleDevices: visible})}
 	e.threads = e.machine.Threads()

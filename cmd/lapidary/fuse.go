@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/lapidary-ml/lapidary/fuse"
 	"github.com/spf13/cobra"
 )
@@ -18,7 +20,9 @@ func (a *app) fuseCommand() *cobra.Command {
 twice, and folds normalizations and biases into the weights before them.
 
 Inputs that have a default value (weights that a caller could override) become
-constants; --keep-inputs leaves them. Original and result are run on the same
+constants; --keep-inputs leaves them. The result has standard operators of the
+model's own opset, unless --target names a runtime: then it may have that
+runtime's own operators, those that the installed one is found to have. Original and result are run on the same
 inputs with the engine's own optimizations off and on; a rewrite that changes a
 result is left out, alone, and named.`,
 		Example: "  lapidary fuse model.onnx -o fused.onnx\n  lapidary fuse model.onnx -o fused.onnx --dim N=1 --explain",
@@ -36,6 +40,7 @@ result is left out, alone, and named.`,
 	ef.register(c)
 	df.register(c, "inputs for the check of the result")
 	c.Flags().BoolVar(&o.KeepInputs, "keep-inputs", false, "leave inputs with a default value overridable")
+	c.Flags().String("target", fuse.TargetNames[0], "what the result is to run on: "+strings.Join(fuse.TargetNames, ", ")+", or auto (by --device)")
 	c.Flags().Int64Var(&growth, "max-growth", 1024, "KiB by which folding one node may grow the model")
 	return c
 }
@@ -54,6 +59,9 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 		known = append(known, r[0])
 	}
 	if o.Rewrite, err = rf.rules(known); err != nil {
+		return err
+	}
+	if o.Target, err = a.fuseTarget(ctx, c, ef); err != nil {
 		return err
 	}
 	verify, done, err := a.verification(ctx, rf, ef, df, model)

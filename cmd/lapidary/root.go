@@ -20,6 +20,7 @@ type app struct {
 	gates       map[string]any // the gates section of the configuration file
 	gatesFrom   string         // the file that it was read from
 	jsonFailure bool           // the command prints JSON, also where it fails
+	engines     map[engineFlags]*engine
 }
 
 // run executes one command line and returns its exit code. No panic leaves it.

@@ -28,6 +28,10 @@ func Decline(format string, args ...any) error {
 	return &Declined{fmt.Sprintf(format, args...)}
 }
 
+// ErrNotHere is what a rule returns where its pattern fits but nothing of the
+// kind that the rule is about is there: it is no refusal, and nothing is logged.
+var ErrNotHere = errors.New("not the place of this rule")
+
 func declined(err error) (string, bool) {
 	var d *Declined
 	if errors.As(err, &d) {

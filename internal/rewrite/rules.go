@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -104,6 +105,9 @@ func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 			err := r.fire(rule, n, b, q, e)
 			if err == nil {
 				return true, nil
+			}
+			if errors.Is(err, ErrNotHere) {
+				continue
 			}
 			if _, no := declined(err); !no {
 				return false, fmt.Errorf("rule %s at %v: %w", rule.Name, n, err)
@@ -227,7 +231,7 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 		}
 	}
 	removed := 0
-	for _, n := range b.all {
+	for _, n := range append(p.replaced(), b.all...) {
 		for _, gone := range p.graph.SweepFrom(n) {
 			removed++
 			q.pushProducers(gone)
@@ -243,6 +247,18 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 		}
 	}
 	return e.Fired(rule.Name, site, removed, len(p.nodes), "")
+}
+
+// replaced returns the nodes whose outputs the patch swaps: a rule may replace
+// what lies behind the nodes that its pattern names.
+func (p *Patch) replaced() []*onnx.Node {
+	var out []*onnx.Node
+	for _, s := range p.swaps {
+		if n := s.old.Producer(); n != nil && n.Graph() == p.graph {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // importDomain makes the model, or the function whose body is rewritten, import

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/fuse"
+	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/spf13/cobra"
+)
+
+// autoTargets says what --target auto means on a device.
+var autoTargets = map[string]string{"cpu": "ort-cpu", "cuda": "ort-cuda", "tensorrt": "tensorrt", "openvino": "openvino"}
+
+// fuseTarget resolves --target. What the runtime's own operators need is asked
+// of the engine, when a rule wants to use one; the portable target asks nothing.
+// The flag is set to what it came to, for the model's history.
+func (a *app) fuseTarget(ctx context.Context, c *cobra.Command, ef engineFlags) (fuse.Target, error) {
+	flag := c.Flags().Lookup("target")
+	name := flag.Value.String()
+	if name != "auto" && !slices.Contains(fuse.TargetNames, name) {
+		return fuse.Target{}, usagef("--target %q is unknown; want %s or auto", name, strings.Join(fuse.TargetNames, ", "))
+	}
+	if name == fuse.TargetNames[0] {
+		return fuse.Target{Name: name}, nil
+	}
+	e, err := a.engine(ctx, ef)
+	if err != nil {
+		return fuse.Target{}, err
+	}
+	device, _, _ := strings.Cut(e.options.Device, ":")
+	if name == "auto" {
+		if name = autoTargets[device]; name == "" || e.info.Name != "onnxruntime" {
+			name = fuse.TargetNames[0]
+		}
+		if err := flag.Value.Set(name); err != nil {
+			return fuse.Target{}, err
+		}
+		a.note("target %s (device %s)", name, e.options.Device)
+	}
+	t := fuse.Target{Name: name}
+	if !t.Own() {
+		return t, nil
+	}
+	if autoTargets[device] != name || e.info.Name != "onnxruntime" {
+		return t, usagef("--target %s asks the engine which operators it has on that device, and the engine is %s on %s; give --device %s",
+			name, e.info.Name, e.options.Device, strings.TrimPrefix(name, "ort-"))
+	}
+	p := &fuse.Prober{Open: e.open, Session: session.Options{Device: e.options.Device, Threads: 1}, Cache: a.kernelCache(e)}
+	t.Kernel = p.Kernel(ctx)
+	return t, nil
+}
+
+// kernelCache is where the operators of a library on a device are remembered.
+func (a *app) kernelCache(e *engine) string {
+	if a.env.cacheDir == "" || e.info.SHA256 == "" {
+		return ""
+	}
+	device := strings.NewReplacer(":", "-", "/", "-").Replace(e.options.Device)
+	return filepath.Join(a.env.cacheDir, "lapidary", "kernels", e.info.SHA256+"-"+device+".json")
+}
