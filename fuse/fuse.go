@@ -15,9 +15,14 @@ type Options struct {
 	KeepInputs bool             // leave inputs with a default value overridable
 	MaxGrowth  int64            // bytes by which folding one node may grow the model; 0: 1 MiB, negative: none
 	Dims       map[string]int64 // sizes of symbolic dimensions of the inputs
-	Rewrite    rewrite.Options  // rule selection and limits
-	FoldLarge  Large            // computes constants beyond the interpreter; nil: they stay
-	Target     Target           // what the result is to run on
+	// InputShapes gives inputs whole shapes by name; −1 leaves a dimension as it is.
+	InputShapes     map[string][]int64
+	InlineFunctions bool            // replace every call of a local function by its body
+	Unroll          int64           // write out loops of at most so many iterations; 0: none
+	Opset           int64           // raise the standard opset to this version; 0: keep it
+	Rewrite         rewrite.Options // rule selection and limits
+	FoldLarge       Large           // computes constants beyond the interpreter; nil: they stay
+	Target          Target          // what the result is to run on
 
 	Step     report.Step     // what to record in the model
 	Verify   *produce.Verify // how to check the result; nil: not at all
@@ -59,5 +64,12 @@ func Model(ctx context.Context, m *onnx.Model, o Options) (*rewrite.Log, error) 
 	if err := fixDims(m, o.Dims); err != nil {
 		return nil, err
 	}
-	return rewrite.Run(ctx, m, list, order, o.Rewrite)
+	if err := fixShapes(m, o.InputShapes); err != nil {
+		return nil, err
+	}
+	log, err := rewrite.Run(ctx, m, list, order, o.Rewrite)
+	if err == nil && len(o.Dims)+len(o.InputShapes) > 0 {
+		err = reportDynamic(m, log)
+	}
+	return log, err
 }

@@ -38,15 +38,54 @@ func foldWeights(*Target) []rewrite.Rule {
 func simplify(*Target) []rewrite.Rule {
 	return []rewrite.Rule{
 		reshapeToSame,
+		squeezeUnsqueeze, // before reshape-chain: nothing is left
+		unsqueezeChain,
+		squeezeChain,
+		reduceUnsqueeze,
+		reshapeChain,
+		reshapeConstant,
 		transposeToSame,
+		transposeChain,
 		expandToSame,
+		expandConstant,
+		expandBroadcast,
 		sliceWhole,
+		sliceChain,
+		sliceConcat,
+		sliceShape,
 		padNothing,
+		castChain,
+		splitConcat, // before concat-chain: it takes the parts of one Split together
+		concatChain,
+		concatSplit,
+		splitOne,
+		gatherConcat,
+		gatherUnsqueeze,
+		whereConstant,
+		whereNot,
+		undone,
+		again,
+		clipChain,
+		minMax,
+		einsum,
+		sequenceAt,
+		sequenceLength,
+		concatFromSequence,
+		optionalElement,
+		optionalHas,
+		gemmTranspose,
+		transposeGemm,
+		matmulTranspose,
+		matmulTransposes,
+		imageMean,
 		addZero,
 		subZero,
 		mulOne,
 		divOne,
 		powOne,
+		powTwo,
+		constChain,
+		divToMul, // after const-chain: two constants are one first
 	}
 }
 
@@ -70,6 +109,8 @@ var order = []rewrite.Constraint{
 	{Before: "tidy", After: "reroll", Reason: "a pattern does not look through Identity"},
 	{Before: "reroll", After: "fold-weights", Reason: "a scale that belongs to a normalization must not move into the weights behind it first"},
 	{Before: "reroll", After: "simplify", Reason: "a factor of one belongs to a normalization's pattern"},
+	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
+	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
 }
@@ -78,8 +119,11 @@ var order = []rewrite.Constraint{
 func passes(o Options) ([]rewrite.Pass, error) {
 	list := []rewrite.Pass{
 		freeze{keep: o.KeepInputs},
+		inlineFunctions{all: o.InlineFunctions},
 		constants{},
 		fold{limit: o.foldLimit(), large: o.FoldLarge},
+		ifConstant{},
+		unroll{most: o.Unroll},
 	}
 	for _, g := range groups {
 		p, err := rewrite.Rules(g.name, g.rules(&o.Target))
@@ -88,18 +132,19 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		}
 		list = append(list, p)
 	}
-	return append(list, cse{}, weights{}), nil
+	return append(list, transposes{}, cse{}, weights{}), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.
 func RuleNames() [][2]string {
 	out := [][2]string{
-		{"freeze", freeze{}.Doc()}, {"constants", constants{}.Doc()}, {"fold", fold{}.Doc()},
+		{"freeze", freeze{}.Doc()}, {"inline-functions", inlineFunctions{}.Doc()}, {"constants", constants{}.Doc()},
+		{"fold", fold{}.Doc()}, {"if-constant", ifConstant{}.Doc()}, {"unroll", unroll{}.Doc()},
 	}
 	for _, g := range groups {
 		for _, r := range g.rules(&Target{}) {
 			out = append(out, [2]string{r.Name, r.Doc})
 		}
 	}
-	return append(out, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
+	return append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
 }

@@ -186,3 +186,10 @@ func (f *Facts) opsetsOf(n *onnx.Node) []onnx.Opset {
 	}
 	return f.model.Opsets
 }
+
+// Positive reports whether dimension d of a shape that f gave is certainly at
+// least 1, where the symbols of the model are taken to be so.
+func (f *Facts) Positive(d onnx.Dim) bool {
+	lo, ok := f.sym.expr(d).bound(1)
+	return ok && lo >= 1
+}

@@ -1,0 +1,25 @@
+package onnx
+
+// Distinguish gives fresh names to the values of subgraph g, and of the graphs
+// below it, whose names a graph around g uses too: what is copied from another
+// place must not hide what is visible in its new one.
+func (m *Model) Distinguish(g *Graph) {
+	taken := map[string]bool{}
+	for h := g.Parent(); h != nil; h = h.Parent() {
+		for v := range h.Values() {
+			taken[v.name] = true
+		}
+	}
+	for work := []*Graph{g}; len(work) > 0; {
+		h := work[len(work)-1]
+		work = work[:len(work)-1]
+		for v := range h.Values() {
+			if v.graph == h && taken[v.name] {
+				v.rename(m.Fresh(v.name))
+			}
+		}
+		for n := h.first; n != nil; n = n.next {
+			work = append(work, n.Subgraphs()...)
+		}
+	}
+}
