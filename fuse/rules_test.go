@@ -16,6 +16,6 @@ var update = flag.Bool("update", false, "write the results into testdata")
 // its name, which runs alone.
 func TestRules(t *testing.T) {
 	rewritetest.Run(t, "testdata", *update, func(ctx context.Context, m *onnx.Model, name string) (*rewrite.Log, error) {
-		return Model(ctx, m, Options{Rewrite: rewrite.Options{Only: []string{name}}})
+		return Model(ctx, m, Options{InlineFunctions: true, Unroll: 8, Rewrite: rewrite.Options{Only: []string{name}}})
 	})
 }
