@@ -87,11 +87,11 @@ func (p *Prober) probe(ctx context.Context, domain, op string, version int64, d 
 		return false
 	}
 	s.Close()
-	return holds(saved, domain, op)
+	return hasNode(saved, domain, op)
 }
 
-// holds reports whether the model at path has a node of the operator.
-func holds(path, domain, op string) bool {
+// hasNode reports whether the model at path has a node of the operator.
+func hasNode(path, domain, op string) bool {
 	m, err := onnxfile.Open(path, onnxfile.Options{})
 	if err != nil {
 		return false
