@@ -59,7 +59,7 @@ func (c *call) extended(past, a *array) *array {
 	if past == nil {
 		return a
 	}
-	return c.joined([]*array{past, a}, 2)
+	return c.joined([]*array{past, c.exact(a)}, 2)
 }
 
 // run computes the result [batch, heads, length, value width].

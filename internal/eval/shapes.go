@@ -10,6 +10,8 @@ import (
 func shapeOperators() []operator {
 	return []operator{
 		{"Identity", 1, latest, "", identity},
+		{"Dropout", 7, 11, "ratio", dropout},
+		{"Dropout", 12, latest, "seed", dropout},
 		{"Shape", 1, latest, "start end", shapeOf},
 		{"Size", 1, latest, "", sizeOf},
 		{"Reshape", 1, 4, "shape consumed_inputs", reshape},
@@ -23,6 +25,25 @@ func shapeOperators() []operator {
 }
 
 func identity(c *call) []*array { return one(c.input(0)) }
+
+// dropout lets everything through: training is not computed.
+func dropout(c *call) []*array {
+	x := c.input(0)
+	if t := c.opt(2); c.version >= 12 && t != nil && c.truth(t, "training_mode") {
+		c.unsupported("training")
+	}
+	if c.n.Output(1) == nil {
+		return one(x)
+	}
+	if c.version < 10 {
+		c.unsupported("a mask of %v", x.dt)
+	}
+	mask := make([]int64, c.count(onnx.Bool, x.shape))
+	for i := range mask {
+		mask[i] = 1
+	}
+	return []*array{x, store(c, onnx.Bool, x.shape, mask)}
+}
 
 // int64s makes an Int64 array.
 func (c *call) int64s(shape []int64, v []int64) *array { return store(c, onnx.Int64, shape, v) }

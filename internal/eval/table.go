@@ -50,5 +50,7 @@ func fillTable() {
 	add("", moveOperators(), shapeOperators(), arithmeticOperators(), elementwiseOperators(), activationOperators(),
 		relationOperators(), fillOperators(), reduceOperators(), productOperators(), castOperators(), controlOperators(),
 		convOperators(), poolOperators(), normOperators(), channelNormOperators(), softmaxOperators(), numericOperators(),
-		arrangeOperators(), indexOperators(), padOperators(), einsumOperators(), resizeOperators(), orderOperators(), attentionOperators())
+		arrangeOperators(), indexOperators(), padOperators(), einsumOperators(), resizeOperators(), orderOperators(), attentionOperators(),
+		quantOperators(), recurrentOperators())
+	add("com.microsoft.", contribOperators(), contribAttentionOperators())
 }
