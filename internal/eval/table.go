@@ -14,7 +14,7 @@ type operator struct {
 
 // latest is the newest version of the standard operators that this package
 // knows; later ones may mean something else.
-const latest = 26
+const latest = 27
 
 // lookup returns the row for the node or refuses it.
 func (c *call) lookup() *operator {
@@ -51,6 +51,6 @@ func fillTable() {
 		relationOperators(), fillOperators(), reduceOperators(), productOperators(), castOperators(), controlOperators(),
 		convOperators(), poolOperators(), normOperators(), channelNormOperators(), softmaxOperators(), numericOperators(),
 		arrangeOperators(), indexOperators(), padOperators(), einsumOperators(), resizeOperators(), orderOperators(), attentionOperators(),
-		quantOperators(), recurrentOperators())
+		quantOperators(), recurrentOperators(), lossOperators())
 	add("com.microsoft.", contribOperators(), contribAttentionOperators())
 }
