@@ -30,17 +30,7 @@ func (f freeze) Run(_ context.Context, m *onnx.Model, e *rewrite.Env) error {
 	if e.Exhausted() || f.keep && m.IRVersion >= 4 {
 		return nil
 	}
-	frozen := 0
-	for _, v := range append([]*onnx.Value(nil), m.Graph.Inputs()...) {
-		if v.Const == nil {
-			continue
-		}
-		if err := m.Graph.RemoveInput(v); err != nil {
-			return err
-		}
-		v.Type = v.Const.Type()
-		frozen++
-	}
+	frozen := m.Graph.Freeze()
 	if m.IRVersion < 4 {
 		m.IRVersion = 4
 		return nil

@@ -7,7 +7,7 @@ import "slices"
 // closing the copy does nothing.
 func (m *Model) Clone() *Model {
 	c := *m
-	c.closer, c.names, c.next = nil, nil, nil
+	c.closer, c.names, c.next, c.edits = nil, nil, nil, 0
 	c.Opsets, c.Meta = slices.Clone(m.Opsets), slices.Clone(m.Meta)
 	cl := cloner{}
 	c.Functions = nil

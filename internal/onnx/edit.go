@@ -17,6 +17,7 @@ func (g *Graph) insert(n, prev, next *Node) {
 		panic("onnx: " + n.String() + " is already in a graph")
 	}
 	n.graph = g
+	g.touch()
 	g.link(n, prev, next)
 	for i, v := range n.inputs {
 		if v != nil {
@@ -79,6 +80,7 @@ func (g *Graph) Remove(n *Node) error {
 
 // remove unlinks n and releases what it and its subgraphs read.
 func (g *Graph) remove(n *Node) {
+	g.touch()
 	g.unlink(n)
 	n.graph, n.prev, n.next = nil, nil, nil
 	n.release()
@@ -115,6 +117,7 @@ func (g *Graph) MoveBefore(n, at *Node) {
 	if n == at || n.graph != g || at.graph != g {
 		return
 	}
+	g.touch()
 	g.unlink(n)
 	g.link(n, at.prev, at)
 }
@@ -126,6 +129,7 @@ func (n *Node) SetInput(i int, v *Value) {
 		n.inputs = append(n.inputs, nil)
 	}
 	if n.graph != nil {
+		n.graph.touch()
 		if old := n.inputs[i]; old != nil {
 			old.dropUse(n, i)
 		}
@@ -148,6 +152,7 @@ func (n *Node) AddOutput(name string) *Value {
 	v := &Value{name: name, producer: n, index: len(n.outputs), graph: n.graph}
 	n.outputs = append(n.outputs, v)
 	if n.graph != nil {
+		n.graph.touch()
 		n.graph.reserve(name)
 	}
 	return v
@@ -162,6 +167,7 @@ func (n *Node) DropOutput(i int) error {
 	if !v.Dead() {
 		return fmt.Errorf("%v: output %q is still read", n, v.name)
 	}
+	n.graph.touch()
 	v.producer = nil
 	n.outputs[i] = nil
 	for len(n.outputs) > 0 && n.outputs[len(n.outputs)-1] == nil {
@@ -177,6 +183,7 @@ func (g *Graph) Replace(old, v *Value) error {
 	if old == v {
 		return nil
 	}
+	g.touch()
 	if old.outputs > 0 {
 		if err := takeOutput(old, v); err != nil {
 			return err
@@ -200,13 +207,21 @@ func takeOutput(old, v *Value) error {
 	case v.graph != old.graph:
 		return fmt.Errorf("output %q cannot be %q of another graph", old.name, v.name)
 	}
-	for _, g := range old.listedBy() {
+	for work := []*Graph{old.graph}; len(work) > 0 && old.outputs > 0; {
+		g := work[len(work)-1]
+		work = work[:len(work)-1]
 		for i, o := range g.outputs {
 			if o == old {
 				g.outputs[i] = v
 				v.outputs++
 				old.outputs--
 			}
+		}
+		if old.outputs == 0 { // most often: listed by its own graph only
+			break
+		}
+		for n := g.first; n != nil; n = n.next {
+			work = append(work, n.Subgraphs()...)
 		}
 	}
 	name := old.name
@@ -223,26 +238,8 @@ func takeOutput(old, v *Value) error {
 	return nil
 }
 
-// listedBy returns the graphs that list v as an output: its own, or a subgraph.
-func (v *Value) listedBy() []*Graph {
-	var out []*Graph
-	for work := []*Graph{v.graph}; len(work) > 0; {
-		g := work[len(work)-1]
-		work = work[:len(work)-1]
-		for _, o := range g.outputs {
-			if o == v {
-				out = append(out, g)
-				break
-			}
-		}
-		for n := g.first; n != nil; n = n.next {
-			work = append(work, n.Subgraphs()...)
-		}
-	}
-	return out
-}
-
 func (v *Value) rename(name string) {
+	v.graph.touch()
 	v.name = name
 	if v.Const != nil {
 		v.Const = v.Const.Renamed(name)
@@ -266,6 +263,7 @@ func (v *Value) Rename(name string) error {
 // passes that rewrite weights in place of every reader; a rule makes a new
 // constant instead.
 func (v *Value) SetConst(t *Tensor) {
+	v.graph.touch()
 	v.Const = t.Renamed(v.name)
 	v.Type = t.Type()
 }
@@ -278,6 +276,7 @@ func (g *Graph) RemoveInput(v *Value) error {
 	}
 	for i, in := range g.inputs {
 		if in == v {
+			g.touch()
 			g.inputs = append(g.inputs[:i:i], g.inputs[i+1:]...)
 			v.input = false
 			return nil
@@ -286,8 +285,28 @@ func (g *Graph) RemoveInput(v *Value) error {
 	return fmt.Errorf("%q is not an input of graph %q", v.name, g.Name)
 }
 
+// Freeze makes plain constants of the inputs that have a default, and returns
+// how many there were.
+func (g *Graph) Freeze() int {
+	kept := g.inputs[:0:0]
+	for _, v := range g.inputs {
+		if v.Const == nil {
+			kept = append(kept, v)
+			continue
+		}
+		v.input, v.Type = false, v.Const.Type()
+	}
+	frozen := len(g.inputs) - len(kept)
+	if frozen > 0 {
+		g.touch()
+	}
+	g.inputs = kept
+	return frozen
+}
+
 // SetOutputs replaces the list of graph outputs.
 func (g *Graph) SetOutputs(outs []*Value) {
+	g.touch()
 	for _, v := range g.outputs {
 		v.outputs--
 	}

@@ -163,6 +163,7 @@ func (g *Graph) AddInput(name string, t *Type) *Value {
 
 // AddOutput makes v, a value of g or of an enclosing graph, the next output.
 func (g *Graph) AddOutput(v *Value) {
+	g.touch()
 	g.outputs = append(g.outputs, v)
 	v.outputs++
 }
@@ -193,12 +194,14 @@ func Unattached(t *Tensor) *Value { return &Value{name: t.Name, Type: t.Type(), 
 
 // Attach adds a constant made by [Unattached], whose name must be unused.
 func (g *Graph) Attach(v *Value) {
+	g.touch()
 	v.graph = g
 	g.inits = append(g.inits, v)
 	g.reserve(v.name)
 }
 
 func (g *Graph) addConst(t *Tensor) *Value {
+	g.touch()
 	v := &Value{name: t.Name, Type: t.Type(), Const: t, graph: g}
 	g.inits = append(g.inits, v)
 	g.reserve(t.Name)

@@ -26,6 +26,7 @@ type Model struct {
 	closer func() error
 	names  map[string]struct{}
 	next   map[string]int
+	edits  int
 }
 
 // Opset is one opset import; Domain "" is the standard ONNX domain.
@@ -145,6 +146,17 @@ func (m *Model) Graphs() []*Graph {
 		}
 	}
 	return out
+}
+
+// Edits returns a number that grows with every change of m's graphs by a
+// method of this package.
+func (m *Model) Edits() int { return m.edits }
+
+// touch counts a change of g.
+func (g *Graph) touch() {
+	if g != nil && g.model != nil {
+		g.model.edits++
+	}
 }
 
 // OnClose registers what releases the storage behind the model's tensors.

@@ -27,6 +27,7 @@ func (g *Graph) sort() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	g.touch()
 	g.first, g.last, g.count = nil, nil, 0
 	for _, n := range order {
 		g.link(n, g.last, nil)

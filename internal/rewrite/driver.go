@@ -22,7 +22,7 @@ type Constraint struct{ Before, After, Reason string }
 
 // Options steers a run; the zero value runs everything to a fixpoint.
 type Options struct {
-	Limit   int             // stop after this many firings; 0: no limit
+	Limit   int             // stop after this many firings; 0: no limit, negative: change nothing
 	Disable []string        // rules and passes not to run
 	Only    []string        // if any, the only rules and passes to run
 	Skip    map[string]bool // firings not to do, by [Firing.Key]
@@ -38,11 +38,18 @@ const maxRounds = 12
 
 // Env is what a pass works with.
 type Env struct {
-	Facts *opset.Facts // types, shapes and partial values, as of the start of the pass
+	Facts *opset.Facts // types, shapes and partial values; not of what the pass itself changed
 	Log   *Log
 	opts  Options
 	model *onnx.Model
+	fresh state // of the model when Facts were inferred
 }
+
+// state tells whether a model has changed: by methods of package onnx, or by
+// what passes report.
+type state struct{ edits, fired int }
+
+func (e *Env) state() state { return state{e.model.Edits(), len(e.Log.Fired)} }
 
 // Run applies passes in order, and the whole list again until a round changes
 // nothing. order is checked first. The model is in good order when Run returns
@@ -77,12 +84,14 @@ func (e *Env) runPass(ctx context.Context, m *onnx.Model, p Pass) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// A declared type may be wrong, and a rewrite must not rest on it.
-	facts, err := opset.Infer(m, opset.Options{Dims: e.opts.Dims, IgnoreValueInfo: true})
-	if err != nil {
-		return err
+	if e.Facts == nil || e.fresh != e.state() {
+		// A declared type may be wrong, and a rewrite must not rest on it.
+		facts, err := opset.Infer(m, opset.Options{Dims: e.opts.Dims, IgnoreValueInfo: true})
+		if err != nil {
+			return err
+		}
+		e.Facts, e.fresh = facts, e.state()
 	}
-	e.Facts = facts
 	before := len(e.Log.Fired)
 	if err := p.Run(ctx, m, e); err != nil {
 		return err
@@ -158,7 +167,9 @@ func (e *Env) allows(g group, rule string) bool {
 }
 
 // Exhausted reports whether the limit on firings is reached.
-func (e *Env) Exhausted() bool { return e.opts.Limit > 0 && len(e.Log.Fired) >= e.opts.Limit }
+func (e *Env) Exhausted() bool {
+	return e.opts.Limit < 0 || e.opts.Limit > 0 && len(e.Log.Fired) >= e.opts.Limit
+}
 
 // Allow reports whether rule may change the model at n now: the limit is not
 // reached and this firing is not one to skip.
