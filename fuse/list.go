@@ -35,7 +35,7 @@ func foldWeights(*Target) []rewrite.Rule {
 }
 
 // simplify are the rules that take away what does nothing and shorten what does little.
-func simplify(*Target) []rewrite.Rule {
+func simplify(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
 		reshapeToSame,
 		squeezeUnsqueeze, // before reshape-chain: nothing is left
@@ -78,6 +78,9 @@ func simplify(*Target) []rewrite.Rule {
 		matmulTranspose,
 		matmulTransposes,
 		imageMean,
+		qdqAgain,
+		integerMatMul(t),
+		integerMatMulBias(t), // after integer-matmul: it extends what that makes
 		addZero,
 		subZero,
 		mulOne,

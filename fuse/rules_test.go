@@ -3,6 +3,8 @@ package fuse
 import (
 	"context"
 	"flag"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -13,9 +15,21 @@ import (
 var update = flag.Bool("update", false, "write the results into testdata")
 
 // TestRules runs the cases of testdata: each file is about the rule or pass of
-// its name, which runs alone.
+// its name, which runs alone. The folder of a target has the cases in which its
+// own operators come up.
 func TestRules(t *testing.T) {
-	rewritetest.Run(t, "testdata", *update, func(ctx context.Context, m *onnx.Model, name string) (*rewrite.Log, error) {
-		return Model(ctx, m, Options{InlineFunctions: true, Unroll: 8, Rewrite: rewrite.Options{Only: []string{name}}})
-	})
+	for _, target := range TargetNames {
+		dir := "testdata"
+		if target != TargetNames[0] {
+			dir = filepath.Join("testdata", target)
+		}
+		if _, err := os.Stat(dir); err != nil {
+			continue // no rule is for this target alone
+		}
+		rewritetest.Run(t, dir, *update, func(ctx context.Context, m *onnx.Model, name string) (*rewrite.Log, error) {
+			o := Options{Target: Target{Name: target}, InlineFunctions: true, Unroll: 8}
+			o.Rewrite.Only = []string{name}
+			return Model(ctx, m, o)
+		})
+	}
 }

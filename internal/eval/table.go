@@ -52,5 +52,5 @@ func fillTable() {
 		convOperators(), poolOperators(), normOperators(), channelNormOperators(), softmaxOperators(), numericOperators(),
 		arrangeOperators(), indexOperators(), padOperators(), einsumOperators(), resizeOperators(), orderOperators(), attentionOperators(),
 		quantOperators(), recurrentOperators(), lossOperators())
-	add("com.microsoft.", contribOperators(), contribAttentionOperators())
+	add("com.microsoft.", contribOperators(), contribAttentionOperators(), contribQuantOperators())
 }
