@@ -1,8 +1,9 @@
 // Package rewritetest runs rewrites over models written as text.
 //
 // A file testdata/NAME.txtar holds cases. Case c has a section "c/in", the model
-// in the form of package onnxtext, and either "c/out", what it becomes, or
-// "c/declined", a part of the reason why it stays.
+// in the form of package onnxtext, and either "c/out", what it becomes,
+// "c/declined", a part of the reason why it stays, or an empty "c/same" where it
+// stays without a word. "c/notice" is a part of a notice that is given.
 package rewritetest
 
 import (
@@ -12,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,18 +90,25 @@ func runCase(t *testing.T, a *txtar.Archive, c, name string, in []byte, f Rewrit
 	samePorts(t, before, after)
 	sameResults(t, before, after)
 	stable(t, after, name, f)
+	noticed(t, a, c, log)
+	if _, ok := section(a, c+"/same"); ok {
+		if diff := cmp.Diff(string(bare(t, before)), string(bare(t, after))); diff != "" || len(log.Fired) > 0 {
+			t.Errorf("it was rewritten (-before +after):\n%s", diff)
+		}
+		return nil
+	}
 	if reason, ok := section(a, c+"/declined"); ok {
 		declined(t, log, strings.TrimSpace(string(reason)))
 		return nil
 	}
 	want, ok := section(a, c+"/out")
 	if !ok {
-		t.Fatalf("case %s has neither out nor declined", c)
-	}
-	if len(log.Fired) == 0 {
-		t.Error("nothing was rewritten")
+		t.Fatalf("case %s has none of out, declined and same", c)
 	}
 	got := format(t, after)
+	if bytes.Equal(bare(t, before), bare(t, after)) {
+		t.Error("nothing was rewritten")
+	}
 	if update && !bytes.Equal(got, want) {
 		return got
 	}
@@ -128,6 +137,21 @@ func format(t *testing.T, m *onnx.Model) []byte {
 	return b.Bytes()
 }
 
+// bare formats a model without the types of inner values, which inference adds.
+func bare(t *testing.T, m *onnx.Model) []byte {
+	m = m.Clone()
+	for _, g := range m.Graphs() {
+		for n := range g.Nodes() {
+			for _, v := range n.Outputs() {
+				if v != nil && !v.IsOutput() {
+					v.Type = nil
+				}
+			}
+		}
+	}
+	return format(t, m)
+}
+
 func declined(t *testing.T, log *rewrite.Log, reason string) {
 	if len(log.Fired) > 0 {
 		t.Errorf("it was rewritten: %s", log.Fired[0].Key)
@@ -140,12 +164,26 @@ func declined(t *testing.T, log *rewrite.Log, reason string) {
 	t.Errorf("declined with %v, want %q", log.Declined, reason)
 }
 
-// samePorts checks that the model looks the same to its callers.
+// noticed checks that the log has the notice of the case, where it has one.
+func noticed(t *testing.T, a *txtar.Archive, c string, log *rewrite.Log) {
+	want, ok := section(a, c+"/notice")
+	if ok && !slices.ContainsFunc(log.Notices, func(n string) bool { return strings.Contains(n, strings.TrimSpace(string(want))) }) {
+		t.Errorf("notices are %q, want %q", log.Notices, want)
+	}
+}
+
+// samePorts checks that the model looks the same to its callers, but for inputs
+// that they may leave out.
 func samePorts(t *testing.T, before, after *onnx.Model) {
 	ports := func(m *onnx.Model) []string {
 		var out []string
-		for _, v := range append(append([]*onnx.Value(nil), m.Graph.Inputs()...), m.Graph.Outputs()...) {
-			out = append(out, v.Name()+" "+v.Type.String())
+		for _, v := range m.Graph.Inputs() {
+			if v.Const == nil {
+				out = append(out, "in "+v.Name()+" "+v.Type.String())
+			}
+		}
+		for _, v := range m.Graph.Outputs() {
+			out = append(out, "out "+v.Name()+" "+v.Type.String())
 		}
 		return out
 	}
@@ -225,5 +263,8 @@ func stable(t *testing.T, m *onnx.Model, name string, f Rewrite) {
 	}
 	if len(log.Fired) > 0 {
 		t.Errorf("a second run rewrites again: %s", log.Fired[0].Key)
+	}
+	if diff := cmp.Diff(string(format(t, m)), string(format(t, again))); diff != "" {
+		t.Errorf("a second run changes (-first +second):\n%s", diff)
 	}
 }
