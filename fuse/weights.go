@@ -75,11 +75,11 @@ func mergeWeight(e *rewrite.Env, g *onnx.Graph, v, twin *onnx.Value) error {
 		return nil
 	}
 	reader := v.Uses()[0].Node
-	if !e.Allow("weights", reader) {
+	name := v.Name()
+	if !e.Allow("weights", reader, name) {
 		return nil
 	}
-	site := e.At("weights", reader)
-	name := v.Name()
+	site := e.At("weights", reader, name)
 	if err := g.Replace(v, twin); err != nil {
 		return err
 	}

@@ -172,29 +172,31 @@ func (e *Env) Exhausted() bool {
 }
 
 // Allow reports whether rule may change the model at n now: the limit is not
-// reached and this firing is not one to skip.
-func (e *Env) Allow(rule string, n *onnx.Node) bool {
-	return !e.Exhausted() && !e.opts.Skip[e.Log.key(rule, n)]
+// reached and this firing is not one to skip. Ask when everything else is
+// decided. Where rule can change several things at n, what names the one.
+func (e *Env) Allow(rule string, n *onnx.Node, what ...string) bool {
+	return !e.Exhausted() && !e.opts.Skip[e.Log.keys.key(rule, n, what...)]
 }
 
 // Site names a place before it is changed, for [Env.Fired].
 type Site struct {
 	node  *onnx.Node
-	label string
 	text  string
 	graph string
 	key   string
+	match string
 }
 
-// At describes where rule is about to fire; call it while n is still in place.
-func (e *Env) At(rule string, n *onnx.Node) Site {
-	return Site{node: n, label: nodeLabel(n), text: n.String(), graph: n.Graph().Name, key: e.Log.key(rule, n)}
+// At describes where rule is about to fire, after [Env.Allow] with the same
+// arguments; call it while n is still in place.
+func (e *Env) At(rule string, n *onnx.Node, what ...string) Site {
+	return Site{node: n, text: n.String(), graph: n.Graph().Name, key: e.Log.keys.key(rule, n, what...), match: match(rule, n, what...)}
 }
 
 // Fired records that rule changed the model at s.
 func (e *Env) Fired(rule string, s Site, removed, added int, note string) error {
 	f := Firing{Rule: rule, Node: s.text, Graph: s.graph, Key: s.key, Gone: removed, New: added, Note: note}
-	e.Log.fired(f, s.node, s.label)
+	e.Log.fired(f, s.node, s.match)
 	if e.opts.Debug {
 		if _, err := e.model.Sort(); err != nil {
 			return fmt.Errorf("%s: %w", f.Key, err)

@@ -2,7 +2,6 @@ package rewrite
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -32,7 +31,7 @@ type Log struct {
 	Declined []Refusal `json:"declined"` // from the last time each rule looked at each node
 	Notices  []string  `json:"notices,omitempty"`
 
-	seen map[string]int // firings by rule and node, to tell repeated ones apart
+	keys keys
 	last map[declineKey]int
 }
 
@@ -42,19 +41,12 @@ type declineKey struct {
 }
 
 // NewLog returns an empty log.
-func NewLog() *Log { return &Log{seen: map[string]int{}, last: map[declineKey]int{}} }
-
-// key names the next firing of rule at n: the same run gives the same keys.
-func (l *Log) key(rule string, n *onnx.Node) string {
-	base := rule + " at " + nodeLabel(n)
-	if k := l.seen[base]; k > 0 {
-		return base + " #" + strconv.Itoa(k+1)
-	}
-	return base
+func NewLog() *Log {
+	return &Log{keys: keys{map[string][]string{}, map[string]int{}}, last: map[declineKey]int{}}
 }
 
-func (l *Log) fired(f Firing, n *onnx.Node, label string) {
-	l.seen[f.Rule+" at "+label]++
+func (l *Log) fired(f Firing, n *onnx.Node, match string) {
+	l.keys.fired[match]++
 	l.Fired = append(l.Fired, f)
 	delete(l.last, declineKey{f.Rule, n})
 }
@@ -94,14 +86,4 @@ func (l *Log) settle() {
 // Notice records something that concerns the whole model.
 func (l *Log) Notice(format string, args ...any) {
 	l.Notices = append(l.Notices, fmt.Sprintf(format, args...))
-}
-
-// nodeLabel names n by its first output, which is unique, else by its name.
-func nodeLabel(n *onnx.Node) string {
-	for _, v := range n.Outputs() {
-		if v != nil {
-			return v.Name()
-		}
-	}
-	return n.Name
 }

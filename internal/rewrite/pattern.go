@@ -137,6 +137,8 @@ type bindings struct {
 	values map[string]*onnx.Value
 	nodes  map[string]*onnx.Node
 	all    []*onnx.Node // matched nodes, root first
+	// swapped says that the root's inputs are matched in the other order.
+	swapped bool
 }
 
 // commutative reports whether a two-input operator may have its inputs exchanged.
@@ -150,7 +152,7 @@ func (p *pattern) matches(n *onnx.Node, comm commutative) []*bindings {
 		if swap && !(len(p.args) == 2 && len(n.Inputs()) == 2 && comm(opName(n))) {
 			break
 		}
-		b := &bindings{values: map[string]*onnx.Value{}, nodes: map[string]*onnx.Node{}}
+		b := &bindings{values: map[string]*onnx.Value{}, nodes: map[string]*onnx.Node{}, swapped: swap}
 		if p.fits(n) && p.try(n, b, comm, swap) {
 			out = append(out, b)
 		}
@@ -239,6 +241,19 @@ func (p *pattern) value(v *onnx.Value, b *bindings, comm commutative) bool {
 	}
 	b.values[p.label] = v
 	return true
+}
+
+// place says which nodes below the root matched; where there are none, in which
+// order its inputs.
+func (b *bindings) place() []string {
+	var out []string
+	for _, n := range b.all[1:] {
+		out = append(out, nodeLabel(n))
+	}
+	if b.swapped && len(out) == 0 {
+		out = append(out, "swapped")
+	}
+	return out
 }
 
 // save and restore undo bindings of an attempt that failed.

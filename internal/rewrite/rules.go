@@ -99,14 +99,11 @@ func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 		}
 		var first error // why the first way to match was declined
 		for _, b := range rule.pattern.matches(n, isCommutative) {
-			if !e.Allow(rule.Name, n) {
-				break
-			}
 			err := r.fire(rule, n, b, q, e)
 			if err == nil {
 				return true, nil
 			}
-			if errors.Is(err, ErrNotHere) {
+			if errors.Is(err, ErrNotHere) || errors.Is(err, errLeftOut) {
 				continue
 			}
 			if _, no := declined(err); !no {
@@ -123,6 +120,9 @@ func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 	return false, nil
 }
 
+// errLeftOut is why a rule that applies does not fire: it was asked not to.
+var errLeftOut = errors.New("left out")
+
 // fire asks the rule for a patch and applies it; the error is a [Declined]
 // where there is none.
 func (r *rules) fire(rule *compiled, n *onnx.Node, b *bindings, q *queue, e *Env) error {
@@ -136,6 +136,9 @@ func (r *rules) fire(rule *compiled, n *onnx.Node, b *bindings, q *queue, e *Env
 	}
 	if err == nil {
 		err = p.admissible(e.Facts)
+	}
+	if err == nil && !e.Allow(rule.Name, n, b.place()...) {
+		err = errLeftOut
 	}
 	if err != nil {
 		return err
@@ -179,8 +182,10 @@ func (p *Patch) admissible(facts *opset.Facts) error {
 				return err
 			}
 		}
-		if s.new.Type.Contradicts(s.old.Type) {
-			return Decline("the result would be %v instead of %v", s.new.Type, s.old.Type)
+		for _, old := range []*onnx.Type{facts.Type(s.old), s.old.Type} {
+			if made := facts.Type(s.new); made.Contradicts(old) {
+				return Decline("the result would be %v instead of %v", made, old)
+			}
 		}
 		if p.proposes(s.new) && (s.new.Type == nil || s.old.Type != nil && s.old.IsOutput()) {
 			s.new.Type = s.old.Type
@@ -214,7 +219,7 @@ func takeable(old, v *onnx.Value) error {
 
 // apply puts the patch into the graph, sweeps, and queues the neighbourhood.
 func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q *queue, e *Env) error {
-	site := e.At(rule.Name, root)
+	site := e.At(rule.Name, root, b.place()...)
 	for _, v := range p.consts {
 		p.graph.Attach(v)
 	}
