@@ -42,7 +42,8 @@ func (m *Model) AddFunction(f *Function) {
 	m.names = nil
 }
 
-// adopt records where g and the subgraphs below it belong.
+// adopt records where g and the subgraphs below it belong, and reserves the
+// names of their values.
 func (g *Graph) adopt(m *Model, owner *Node) {
 	type item struct {
 		g     *Graph
@@ -52,6 +53,7 @@ func (g *Graph) adopt(m *Model, owner *Node) {
 		it := work[len(work)-1]
 		work = work[:len(work)-1]
 		it.g.model, it.g.owner = m, it.owner
+		it.g.reserveAll()
 		for n := it.g.first; n != nil; n = n.next {
 			for _, a := range n.Attrs {
 				for _, sub := range a.Subgraphs() {
@@ -221,6 +223,19 @@ func (g *Graph) AddOrphan(name string, t *Type) *Value {
 	v := &Value{name: name, Type: t, graph: g}
 	g.orphans = append(g.orphans, v)
 	return v
+}
+
+// reserveAll reserves the names of g's own values.
+func (g *Graph) reserveAll() {
+	if g.model == nil || g.model.names == nil {
+		return
+	}
+	for v := range g.Values() {
+		g.reserve(v.name)
+	}
+	for _, v := range g.orphans {
+		g.reserve(v.name)
+	}
 }
 
 func (g *Graph) reserve(name string) {

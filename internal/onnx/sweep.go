@@ -33,11 +33,12 @@ func (g *Graph) SweepFrom(n *Node) []*Node {
 		if n == nil || n.graph == nil || !n.dead() {
 			continue
 		}
-		captured := n.captures()
-		n.graph.remove(n)
+		g, captured := n.graph, n.captures()
+		g.remove(n)
 		gone = append(gone, n)
 		for _, v := range append(captured, n.inputs...) {
-			if v != nil {
+			// What the subgraphs of n define went with n.
+			if v != nil && v.graph.Encloses(g) {
 				work = append(work, v.producer)
 			}
 		}
