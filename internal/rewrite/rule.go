@@ -12,7 +12,7 @@ import (
 type Rule struct {
 	Name    string // kebab-case; used unchanged in logs, flags and test files
 	Doc     string // one sentence: what becomes what, and when
-	Pattern string // what to look for; see the pattern language in pattern.go
+	Pattern string // what to look for, or several with ; between them; see the pattern language in pattern.go
 	// Rewrite proposes p for a match, or declines with a reason. Any other
 	// error stops the run.
 	Rewrite func(m *Match, p *Patch) error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -29,18 +30,20 @@ type compiled struct {
 func Rules(name string, list []Rule) (Pass, error) {
 	r := &rules{name: name, byOp: map[string][]int{}}
 	seen := map[string]bool{}
-	for i, rule := range list {
-		p, err := parsePattern(rule.Pattern)
-		if err != nil {
-			return nil, fmt.Errorf("rule %s: %w", rule.Name, err)
-		}
+	for _, rule := range list {
 		if rule.Name == "" || rule.Doc == "" || rule.Rewrite == nil || seen[rule.Name] {
 			return nil, fmt.Errorf("rule %q: it needs a name of its own, a doc and a rewrite", rule.Name)
 		}
 		seen[rule.Name] = true
-		r.list = append(r.list, compiled{rule, p})
-		for _, op := range p.ops {
-			r.byOp[op] = append(r.byOp[op], i)
+		for _, s := range strings.Split(rule.Pattern, ";") {
+			p, err := parsePattern(strings.TrimSpace(s))
+			if err != nil {
+				return nil, fmt.Errorf("rule %s: %w", rule.Name, err)
+			}
+			for _, op := range p.ops {
+				r.byOp[op] = append(r.byOp[op], len(r.list))
+			}
+			r.list = append(r.list, compiled{rule, p})
 		}
 	}
 	return r, nil
@@ -87,7 +90,7 @@ func (r *rules) Names() []string {
 	for _, rule := range r.list {
 		out = append(out, rule.Name)
 	}
-	return out
+	return slices.Compact(out)
 }
 
 // visit tries the rules at n until one fires.
