@@ -23,6 +23,7 @@ type Options struct {
 	Rewrite         rewrite.Options // rule selection and limits
 	FoldLarge       Large           // computes constants beyond the interpreter; nil: they stay
 	Target          Target          // what the result is to run on
+	Enable          []string        // rules to run that are off unless asked for, here or in Rewrite.Only
 
 	Step     report.Step     // what to record in the model
 	Verify   *produce.Verify // how to check the result; nil: not at all

@@ -1,6 +1,8 @@
 package fuse
 
 import (
+	"slices"
+
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
@@ -23,14 +25,33 @@ func reroll(*Target) []rewrite.Rule {
 }
 
 // foldWeights are the rules that move arithmetic into weights.
-func foldWeights(*Target) []rewrite.Rule {
+func foldWeights(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
-		convBatchNorm, // before any rule on Conv's consumers: the bias that it makes is theirs to extend
-		convTransposeBatchNorm,
-		gemmBatchNorm,
-		convAdd,
+		padConv, // before rules that must know whether Conv pads
+		padAveragePool,
+		padMaxPool,
+		convBatchNorm(t), // before any rule on Conv's consumers: the bias that it makes is theirs to extend
+		convTransposeBatchNorm(t),
+		gemmBatchNorm(t),
+		matmulBatchNorm(t),
+		batchNormThrough(t), // after the rules for what stands directly before it, which say more in the log
+		convAdd(t),
+		convMul(t),
+		matmulMul(t),
 		matmulAdd,
-		gemmAdd, // after matmul-add: it extends the Gemm that matmul-add makes
+		gemmAdd(t), // after matmul-add: it extends the Gemm that matmul-add makes
+		gemmSum,
+		gemmMul(t),
+		arithmeticThrough(t),
+		convInput(t), // after the rules that go back: what can go either way goes into the weights before it
+		matmulInput(t),
+		gemmInput(t),
+		convChain(t), // after all that extends a bias: it composes them too
+		matmulChain(t),
+		normMatMul(t),
+		concatConv, // after conv-batchnorm, whose Convs it merges
+		convMerge(t),
+		matmulMerge(t),
 	}
 }
 
@@ -128,8 +149,10 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		ifConstant{},
 		unroll{most: o.Unroll},
 	}
+	t := o.Target
+	t.maxGrowth, t.enabled = o.foldLimit(), slices.Concat(o.Enable, o.Rewrite.Only)
 	for _, g := range groups {
-		p, err := rewrite.Rules(g.name, g.rules(&o.Target))
+		p, err := rewrite.Rules(g.name, g.rules(&t))
 		if err != nil {
 			return nil, err
 		}

@@ -7,109 +7,133 @@ import (
 
 // matmulAdd: a product of matrices plus a constant is one Gemm.
 var matmulAdd = rewrite.Rule{
-	Name: "matmul-add", Doc: "turns MatMul of two matrices and the addition of a constant into Gemm",
-	Pattern: "Add(mm=MatMul(a, b), c)",
+	Name: "matmul-add", Doc: "turns MatMul of two matrices and the addition or subtraction of a constant into Gemm",
+	Pattern: "Add|Sub(mm=MatMul(a, b), c)",
 	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 		if err := soleUse(m.Node("mm")); err != nil {
 			return err
 		}
-		if m.Opset() < 11 {
-			return rewrite.Decline("the model's opset %d is below 11", m.Opset())
-		}
 		a, b, mm := m.Value("a"), m.Value("b"), m.Node("mm").Output(0)
-		if left, right := m.Facts.Shape(a), m.Facts.Shape(b); len(left) != 2 || len(right) != 2 {
-			return rewrite.Decline("the factors have shapes %v and %v, not two axes each", left, right)
-		}
-		switch m.Facts.DType(a) {
-		case onnx.Float, onnx.Double, onnx.Float16, onnx.BFloat16:
-		default:
-			return rewrite.Decline("the element type is %v", m.Facts.DType(a))
+		if err := gemmFactors(m, a, b); err != nil {
+			return err
 		}
 		c, err := m.Const("c")
 		if err != nil {
 			return err
 		}
-		if err := broadcastsTo(c.Shape, m.Facts.Shape(mm)); err != nil {
+		if err := broadcastsTo(onnx.ShapeOf(c.Shape...), m.Facts.Shape(mm)); err != nil {
 			return err
 		}
-		p.Swap(m.Root.Output(0), p.Add("Gemm", []*onnx.Value{a, b, m.Value("c")}))
+		bias, err := addend(m, p, c)
+		if err != nil {
+			return err
+		}
+		p.Swap(m.Root.Output(0), p.Add("Gemm", []*onnx.Value{a, b, bias}))
 		return nil
 	},
 }
 
-// broadcastsTo declines unless a constant of shape c is certain to broadcast to
+// gemmFactors declines unless the product of a and b may be written as Gemm:
+// matrices of floats, and no quantized ones, whose MatMul engines recognise.
+func gemmFactors(m *rewrite.Match, a, b *onnx.Value) error {
+	if m.Opset() < 11 {
+		return rewrite.Decline("the model's opset %d is below 11", m.Opset())
+	}
+	if left, right := m.Facts.Shape(a), m.Facts.Shape(b); len(left) != 2 || len(right) != 2 {
+		return rewrite.Decline("the factors have shapes %v and %v, not two axes each", left, right)
+	}
+	if d := m.Facts.DType(a); !isReal(d) {
+		return rewrite.Decline("the element type is %v", d)
+	}
+	for _, v := range []*onnx.Value{a, b} {
+		if v.Producer().Is("DequantizeLinear") {
+			return rewrite.Decline("the factor %q is quantized", v.Name())
+		}
+	}
+	return nil
+}
+
+// addend returns the constant c as what the Add or Sub at the root adds.
+func addend(m *rewrite.Match, p *rewrite.Patch, c *onnx.Tensor) (*onnx.Value, error) {
+	if !m.Root.Is("Sub") {
+		return m.Value("c"), nil
+	}
+	v, err := c.Float64s()
+	if err != nil {
+		return nil, err
+	}
+	for i := range v {
+		v[i] = -v[i]
+	}
+	t, err := onnx.FromFloat64s(c.Name, c.DType, c.Shape, v)
+	if err != nil {
+		return nil, err
+	}
+	return p.Const(t), nil
+}
+
+// broadcastsTo declines unless a tensor of shape c is certain to broadcast to
 // the matrix shape out without growing it.
-func broadcastsTo(c []int64, out onnx.Shape) error {
-	if len(c) > len(out) {
-		return rewrite.Decline("the addend of shape %s has more axes than the product", dims(c))
+func broadcastsTo(c, out onnx.Shape) error {
+	if c == nil || len(c) > len(out) {
+		return rewrite.Decline("the addend of shape %v has more axes than the product", c)
 	}
 	for i := range c {
-		d := out[len(out)-len(c)+i]
-		if c[i] != 1 && !(d.Known() && d.Value == c[i]) {
-			return rewrite.Decline("the addend of shape %s may not broadcast to %v", dims(c), out)
+		if d := out[len(out)-len(c)+i]; !(c[i].Known() && c[i].Value == 1) && !d.Same(c[i]) {
+			return rewrite.Decline("the addend of shape %v may not broadcast to %v", c, out)
 		}
 	}
 	return nil
 }
 
 // gemmAdd: adding to a Gemm of constant bias extends the bias.
-var gemmAdd = rewrite.Rule{
-	Name: "gemm-add", Doc: "folds the addition of a constant into the Gemm before it",
-	Pattern: "Add(gemm=Gemm(a, b, ?bias), c)",
+func gemmAdd(t *Target) rewrite.Rule {
+	extend := foldBackward(t)
+	return rewrite.Rule{
+		Name: "gemm-add", Doc: "folds the addition or subtraction of a constant into the Gemm before it",
+		Pattern: "Add|Sub(gemm=Gemm(a, b, ?bias), c)",
+		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+			if m.Value("bias") != nil {
+				return extend(m, p)
+			}
+			c, err := m.Const("c")
+			if err != nil {
+				return err
+			}
+			return giveBias(m, p, func() (*onnx.Value, error) { return addend(m, p, c) })
+		},
+	}
+}
+
+// gemmSum: what is added to a Gemm without a bias, constant or not, is its bias.
+var gemmSum = rewrite.Rule{
+	Name: "gemm-sum", Doc: "folds Sum of two into the Gemm without bias before it",
+	Pattern: "Sum(gemm=Gemm(a, b), c); Sum(c, gemm=Gemm(a, b))",
 	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-		gemm := m.Node("gemm")
-		if err := soleUse(gemm); err != nil {
-			return err
-		}
-		if m.Opset() < 11 {
-			return rewrite.Decline("the model's opset %d is below 11", m.Opset())
-		}
-		c, err := m.Const("c")
-		if err != nil {
-			return err
-		}
-		out := m.Facts.Shape(gemm.Output(0))
-		if len(out) != 2 {
-			return rewrite.Decline("the shape of the product is %v", out)
-		}
-		if err := broadcastsTo(c.Shape, out); err != nil {
-			return err
-		}
-		if m.Value("bias") == nil {
-			p.Swap(m.Root.Output(0), p.Add("Gemm", []*onnx.Value{m.Value("a"), m.Value("b"), m.Value("c")}, withoutAttr(gemm, "beta")...))
-			return nil
-		}
-		if !out[1].Known() {
-			return rewrite.Decline("the number of columns is %v", out[1])
-		}
-		return extendBias(m, p, gemm, c, out[1].Value)
+		return giveBias(m, p, func() (*onnx.Value, error) { return m.Value("c"), nil })
 	},
 }
 
-func extendBias(m *rewrite.Match, p *rewrite.Patch, gemm *onnx.Node, c *onnx.Tensor, columns int64) error {
-	old, err := gemmBias(m, gemm, "bias", columns)
+// giveBias proposes the matched gemm, which has none, with the bias c.
+func giveBias(m *rewrite.Match, p *rewrite.Patch, c func() (*onnx.Value, error)) error {
+	gemm := m.Node("gemm")
+	if err := soleUse(gemm); err != nil {
+		return err
+	}
+	if m.Opset() < 11 {
+		return rewrite.Decline("the model's opset %d is below 11", m.Opset())
+	}
+	out := m.Facts.Shape(gemm.Output(0))
+	if len(out) != 2 {
+		return rewrite.Decline("the shape of the product is %v", out)
+	}
+	if err := broadcastsTo(m.Facts.Shape(m.Value("c")), out); err != nil {
+		return err
+	}
+	bias, err := c()
 	if err != nil {
 		return err
 	}
-	add, err := rowBias(c, 1, columns)
-	if err != nil {
-		return err
-	}
-	x, err := old.Float64s()
-	if err != nil {
-		return err
-	}
-	y, err := add.Float64s()
-	if err != nil {
-		return err
-	}
-	for i := range x {
-		x[i] += y[i]
-	}
-	sum, err := floatTensor(old.Name, old.DType, old.Shape, x)
-	if err != nil {
-		return err
-	}
-	p.Swap(m.Root.Output(0), p.Add("Gemm", []*onnx.Value{m.Value("a"), m.Value("b"), p.Const(sum)}, withoutAttr(gemm, "beta")...))
+	p.Swap(m.Root.Output(0), p.Add("Gemm", []*onnx.Value{m.Value("a"), m.Value("b"), bias}, withoutAttr(gemm, "beta")...))
 	return nil
 }

@@ -16,6 +16,9 @@ type Target struct {
 	// element type: probed on that engine, never assumed. Nil: the target has
 	// standard operators only, all of them.
 	Kernel func(domain, op string, version int64, d onnx.DType) bool
+
+	maxGrowth int64    // bytes by which one rewrite may grow the model
+	enabled   []string // rules asked for that are off by default
 }
 
 // TargetNames lists the targets there are, the default first.
@@ -53,3 +56,9 @@ func (t *Target) name() string {
 	}
 	return t.Name
 }
+
+// growth is by how many bytes one rewrite may grow the model.
+func (t *Target) growth() int64 { return t.maxGrowth }
+
+// asked reports whether a rule that is off by default was asked for by name.
+func (t *Target) asked(rule string) bool { return slices.Contains(t.enabled, rule) }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/fuse"
@@ -41,6 +42,7 @@ result is left out, alone, and named.`,
 	df.register(c, "inputs for the check of the result")
 	c.Flags().BoolVar(&o.KeepInputs, "keep-inputs", false, "leave inputs with a default value overridable")
 	c.Flags().String("target", fuse.TargetNames[0], "what the result is to run on: "+strings.Join(fuse.TargetNames, ", ")+", or auto (by --device)")
+	c.Flags().StringSliceVar(&o.Enable, "enable", nil, "rules to apply that are off unless asked for, beside the others: conv-merge, matmul-merge, norm-matmul")
 	c.Flags().Int64Var(&growth, "max-growth", 1024, "KiB by which folding one node may grow the model")
 	return c
 }
@@ -60,6 +62,11 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 	}
 	if o.Rewrite, err = rf.rules(known); err != nil {
 		return err
+	}
+	for _, name := range o.Enable {
+		if !slices.Contains(known, name) {
+			return usagef("there is no rule %q to enable", name)
+		}
 	}
 	if o.Target, err = a.fuseTarget(ctx, c, ef); err != nil {
 		return err

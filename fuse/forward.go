@@ -1,0 +1,288 @@
+package fuse
+
+import (
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// foldForward is the Rewrite of rules whose root is an operator with weights
+// behind an affine map.
+func foldForward(t *Target, into func(f *folder, x *onnx.Value, a affine) (*onnx.Value, error)) func(*rewrite.Match, *rewrite.Patch) error {
+	return func(m *rewrite.Match, p *rewrite.Patch) error {
+		f := folder{m: m, p: p, t: t}
+		index := 0
+		if m.Root.Is("MatMul") && m.Root.Input(0).Constant() != nil {
+			index = 1
+		}
+		x, a, err := f.strip(m.Root.Input(index))
+		if err != nil {
+			return err
+		}
+		y, err := into(&f, x, a)
+		if err != nil {
+			return err
+		}
+		p.Swap(m.Root.Output(0), y)
+		return nil
+	}
+}
+
+// strip returns x and a such that v is a of x, taking one affine node away. It
+// goes through Transpose.
+func (f *folder) strip(v *onnx.Value) (*onnx.Value, affine, error) {
+	n := v.Producer()
+	if n == nil || n.Graph() != f.m.Root.Graph() {
+		return nil, affine{}, rewrite.Decline("%q is made in an enclosing graph", v.Name())
+	}
+	if !n.Is("Transpose") {
+		return f.stripNode(n)
+	}
+	if err := soleUse(n); err != nil {
+		return nil, affine{}, err
+	}
+	inner := n.Input(0).Producer()
+	if inner == nil || inner.Is("Transpose") {
+		return nil, affine{}, rewrite.Decline("there is no arithmetic before %v", n)
+	}
+	x, a, err := f.strip(n.Input(0))
+	if err != nil {
+		return nil, a, err
+	}
+	if !a.uniform() {
+		perm := n.Ints("perm", nil)
+		rank := rankOf(x, f.m.Facts)
+		if perm == nil || len(perm) != rank {
+			return nil, a, rewrite.Decline("%v reverses the axes, or their number is not known", n)
+		}
+		axis := slices.Index(perm, int64(rank-1-a.after))
+		a.after = rank - 1 - axis
+	}
+	return f.p.Add("Transpose", []*onnx.Value{x}, n.Attrs...), a, nil
+}
+
+// stripNode takes the affine node n away, whose readers must all have weights:
+// else it stays, and nothing is gained.
+func (f *folder) stripNode(n *onnx.Node) (*onnx.Value, affine, error) {
+	x, a, err := affineNode(n, f.m.Facts)
+	if err != nil {
+		return nil, a, err
+	}
+	if n.Output(0).IsOutput() {
+		return nil, a, rewrite.Decline("the result of %v is an output", n)
+	}
+	for _, u := range n.Output(0).Uses() {
+		if !hasWeights(u.Node, u.Index) {
+			return nil, a, rewrite.Decline("%v reads the result of %v too", u.Node, n)
+		}
+	}
+	if !a.uniform() {
+		s := f.m.Facts.Shape(x)
+		if axis := len(s) - 1 - a.after; axis < 0 || !s[axis].Known() || s[axis].Value != int64(len(a.scale)) {
+			return nil, a, rewrite.Decline("%q of shape %v may be broadcast to the %d channels", x.Name(), s, len(a.scale))
+		}
+	}
+	if endsNorm(x) {
+		return nil, a, rewrite.Decline("%v may scale or shift a normalization, which engines fuse with it", n)
+	}
+	return x, a, nil
+}
+
+// hasWeights reports whether input i of n meets constant weights, or goes to
+// such a node through Transpose.
+func hasWeights(n *onnx.Node, i int) bool {
+	switch {
+	case n.Is("Conv"), n.Is("ConvTranspose"), n.Is("Gemm"):
+		return i == 0 && n.Input(1).Constant() != nil
+	case n.Is("MatMul"):
+		return n.Input(1-i).Constant() != nil
+	case n.Is("Transpose"):
+		uses := n.Output(0).Uses()
+		return len(uses) == 1 && !n.Output(0).IsOutput() && !uses[0].Node.Is("Transpose") && hasWeights(uses[0].Node, uses[0].Index)
+	}
+	return false
+}
+
+// endsNorm reports whether v is what a normalization that is spelled out makes
+// before its scale and shift: something over a root, or times one over it.
+func endsNorm(v *onnx.Value) bool {
+	for range 2 { // x, or x·scale
+		n := v.Producer()
+		if n == nil {
+			return false
+		}
+		if n.Is("Div") || n.Is("Mul") {
+			for _, in := range n.Inputs() {
+				if isRoot(in, 3) {
+					return true
+				}
+			}
+		}
+		next := n.Input(0)
+		if !n.Is("Mul") && !n.Is("Add") || next == nil {
+			return false
+		}
+		if next.Constant() != nil {
+			next = n.Input(1)
+		}
+		v = next
+	}
+	return false
+}
+
+// isRoot reports whether v is a square root or one over it, at most depth steps back.
+func isRoot(v *onnx.Value, depth int) bool {
+	n := v.Producer()
+	if n == nil || depth == 0 {
+		return false
+	}
+	switch n.Op {
+	case "Sqrt", "Pow":
+		return true
+	case "Reciprocal", "Cast", "Expand", "Identity":
+		return isRoot(n.Input(0), depth-1)
+	case "Div":
+		return isRoot(n.Input(1), depth-1)
+	}
+	return false
+}
+
+// convOf proposes the Conv or ConvTranspose at the root for the input x, with a
+// folded into its filters. A shift is the same everywhere only where nothing is padded.
+func convOf(f *folder, x *onnx.Value, a affine) (*onnx.Value, error) {
+	n := f.m.Root
+	w, err := f.filtersOf(n)
+	if err != nil {
+		return nil, err
+	}
+	if a, err = a.along(w.rank-2, w.inputs); err != nil {
+		return nil, err
+	}
+	if !a.pure() && (padded(n) || n.Op == "ConvTranspose") {
+		return nil, rewrite.Decline("a shift is folded only where nothing is padded")
+	}
+	w2, err := f.scaleWeight(w.weight, a.scale, -1, w.input)
+	if err != nil {
+		return nil, err
+	}
+	b, err := f.shiftThrough(w.weight, a.shift, w.outputs, w.input, w.output)
+	if err != nil {
+		return nil, err
+	}
+	b2, err := f.foldBias(n.Input(2), w.weight, b)
+	if err != nil {
+		return nil, err
+	}
+	return f.p.Add(n.Op, []*onnx.Value{x, w2, b2}, n.Attrs...), nil
+}
+
+// shiftThrough returns what a shift of the input channels adds to each output
+// channel: the sum over the weights that read them.
+func (f *folder) shiftThrough(w weight, shift []float64, outputs int64, input, output func(int) int) (affine, error) {
+	b := affine{scale: slices.Repeat([]float64{1}, int(outputs)), shift: make([]float64, outputs)}
+	if all(shift, 0) {
+		return b, nil
+	}
+	t, err := constant(w.value, "the weight")
+	if err != nil {
+		return b, err
+	}
+	if !isReal(t.DType) {
+		return b, rewrite.Decline("the weights are %v", t.DType)
+	}
+	return b, eachElement(t, func(i int, x float64) { b.shift[output(i)] += x * shift[input(i)] })
+}
+
+// matrixOf is convOf for MatMul.
+func matrixOf(f *folder, x *onnx.Value, a affine) (*onnx.Value, error) {
+	n := f.m.Root
+	i := 1
+	if n.Input(0).Constant() != nil {
+		i = 0
+	}
+	s, err := f.sideOf(n, i)
+	if err != nil {
+		return nil, err
+	}
+	if a, err = a.along(s.after, s.reads); err != nil {
+		return nil, err
+	}
+	w2, err := f.scaleWeight(s.weight, a.scale, -1, s.read)
+	if err != nil {
+		return nil, err
+	}
+	in := []*onnx.Value{x, w2}
+	if i == 0 {
+		in = []*onnx.Value{w2, x}
+	}
+	if a.pure() {
+		return f.p.Add("MatMul", in, n.Attrs...), nil
+	}
+	if len(s.shape) != 2 {
+		return nil, rewrite.Decline("the weights have shape %s, so the shift is another in each", dims(s.shape))
+	}
+	b, err := f.shiftThrough(s.weight, a.shift, s.channels, s.read, s.channel)
+	if err != nil {
+		return nil, err
+	}
+	shape := []int64{s.channels, 1}[:1+s.after]
+	t, err := floatTensor(s.name()+"_bias", s.dtype, shape, b.shift)
+	if err != nil {
+		return nil, err
+	}
+	if gemmFactors(f.m, n.Input(0), n.Input(1)) == nil {
+		return f.p.Add("Gemm", append(in, f.p.Const(t))), nil
+	}
+	if !shiftedAfter(n) {
+		return nil, rewrite.Decline("MatMul has no bias for the shift to go to")
+	}
+	return f.p.Add("Add", []*onnx.Value{f.p.Add("MatMul", in, n.Attrs...), f.p.Const(t)}), nil
+}
+
+// shiftedAfter reports whether the only reader of n adds a constant, which takes
+// up another one.
+func shiftedAfter(n *onnx.Node) bool {
+	uses := n.Output(0).Uses()
+	if n.Output(0).IsOutput() || len(uses) != 1 || !uses[0].Node.Is("Add") {
+		return false
+	}
+	return uses[0].Node.Input(1-uses[0].Index).Constant() != nil
+}
+
+// gemmOf is convOf for Gemm.
+func gemmOf(f *folder, x *onnx.Value, a affine) (*onnx.Value, error) {
+	n := f.m.Root
+	w, err := weightOf(f.m, n.Input(1))
+	if err != nil {
+		return nil, err
+	}
+	if len(w.shape) != 2 || n.OpsetVersion("") < 7 || product(w.shape) == 0 {
+		return nil, rewrite.Decline("the weights have shape %v", w.shape)
+	}
+	rows, columns, width := w.shape[0], w.shape[1], int(w.shape[1])
+	row, column := func(i int) int { return i / width }, func(i int) int { return i % width }
+	if n.Int("transB", 0) != 0 {
+		rows, columns, row, column = columns, rows, column, row
+	}
+	after := 0
+	if n.Int("transA", 0) != 0 {
+		after = 1
+	}
+	if a, err = a.along(after, rows); err != nil {
+		return nil, err
+	}
+	w2, err := f.scaleWeight(w, a.scale, -1, row)
+	if err != nil {
+		return nil, err
+	}
+	b, err := f.shiftThrough(w, a.shift, columns, row, column)
+	if err != nil {
+		return nil, err
+	}
+	alpha := float64(n.Float("alpha", 1))
+	for i := range b.shift {
+		b.shift[i] *= alpha
+	}
+	return f.gemmWithBias(n, x, w, w2, b)
+}

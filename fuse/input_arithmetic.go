@@ -1,0 +1,31 @@
+package fuse
+
+import "github.com/lapidary-ml/lapidary/internal/rewrite"
+
+// convInput: scaling or, without padding, shifting what Conv reads is a scale of
+// its filters and a shift of its bias, as in (x − mean)/std before the first Conv.
+func convInput(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: "conv-input", Doc: "folds arithmetic with a constant per channel, or BatchNormalization, into the Conv or ConvTranspose after it where that is exact",
+		Pattern: "Conv|ConvTranspose(Add|Sub|Mul|Div|BatchNormalization|Transpose(_, ...), w, ?b)",
+		Rewrite: foldForward(t, convOf),
+	}
+}
+
+// matmulInput is convInput for the other factor of MatMul.
+func matmulInput(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: "matmul-input", Doc: "folds arithmetic with a constant per channel, or BatchNormalization, into the weights of the MatMul after it",
+		Pattern: "MatMul(Add|Sub|Mul|Div|BatchNormalization(_, ...), w); MatMul(w, Add|Sub|Mul|Div|BatchNormalization(_, ...))",
+		Rewrite: foldForward(t, matrixOf),
+	}
+}
+
+// gemmInput is convInput for Gemm.
+func gemmInput(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: "gemm-input", Doc: "folds arithmetic with a constant per channel, or BatchNormalization, into the Gemm after it",
+		Pattern: "Gemm(Add|Sub|Mul|Div|BatchNormalization(_, ...), w, ?b)",
+		Rewrite: foldForward(t, gemmOf),
+	}
+}
