@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
 )
 
 // fixDims gives symbolic dimensions of the inputs their sizes. The types that
@@ -89,9 +90,9 @@ func fixShape(v *onnx.Value, want []int64, symbols map[string]int64) error {
 			return fmt.Errorf("dimension %d cannot be %d; give a positive size, or -1 to leave it", i, want[i])
 		case d.Known() && d.Value != want[i]:
 			return fmt.Errorf("dimension %d is %d already, not %d", i, d.Value, want[i])
-		case d.Param != "" && settled && n != want[i]:
+		case opset.Named(d) && settled && n != want[i]:
 			return fmt.Errorf("%q cannot be both %d and %d", d.Param, n, want[i])
-		case d.Param != "":
+		case opset.Named(d):
 			symbols[d.Param] = want[i]
 		default:
 			shape[i] = onnx.Dim{Value: want[i], Denotation: d.Denotation}

@@ -133,6 +133,8 @@ var order = []rewrite.Constraint{
 	{Before: "tidy", After: "reroll", Reason: "a pattern does not look through Identity"},
 	{Before: "reroll", After: "fold-weights", Reason: "a scale that belongs to a normalization must not move into the weights behind it first"},
 	{Before: "reroll", After: "simplify", Reason: "a factor of one belongs to a normalization's pattern"},
+	{Before: "inline-functions", After: "opset", Reason: "functions have opset imports of their own"},
+	{Before: "opset", After: "reroll", Reason: "later opsets have more operators"},
 	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
@@ -144,6 +146,7 @@ func passes(o Options) ([]rewrite.Pass, error) {
 	list := []rewrite.Pass{
 		freeze{keep: o.KeepInputs},
 		inlineFunctions{all: o.InlineFunctions},
+		raise{to: o.Opset},
 		constants{},
 		fold{limit: o.foldLimit(), large: o.FoldLarge},
 		ifConstant{},
@@ -164,7 +167,7 @@ func passes(o Options) ([]rewrite.Pass, error) {
 // RuleNames returns the names of all rules and passes, in order, with what each does.
 func RuleNames() [][2]string {
 	out := [][2]string{
-		{"freeze", freeze{}.Doc()}, {"inline-functions", inlineFunctions{}.Doc()}, {"constants", constants{}.Doc()},
+		{"freeze", freeze{}.Doc()}, {"inline-functions", inlineFunctions{}.Doc()}, {"opset", raise{}.Doc()}, {"constants", constants{}.Doc()},
 		{"fold", fold{}.Doc()}, {"if-constant", ifConstant{}.Doc()}, {"unroll", unroll{}.Doc()},
 	}
 	for _, g := range groups {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/upgrade"
 )
 
 // dynamicName is how logs call dynamic quantization.
@@ -26,7 +27,7 @@ func (d *dynamic) prepare(_ context.Context, m *onnx.Model) ([]string, error) {
 	if v := m.OpsetVersion(""); v == 0 || v >= dynamicOpset {
 		return nil, nil
 	}
-	return upgrade(m, qdqOpset)
+	return upgrade.To(m, qdqOpset)
 }
 
 func (d *dynamic) pass(r *outcome) rewrite.Pass {

@@ -8,6 +8,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/upgrade"
 )
 
 // staticName is how logs call static quantization.
@@ -28,7 +29,7 @@ func (*static) name() string { return staticName }
 
 // prepare brings m to an opset that has QDQ, and measures it the first time.
 func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
-	notices, err := upgrade(m, qdqOpset)
+	notices, err := upgrade.To(m, qdqOpset)
 	if err != nil {
 		return nil, err
 	}

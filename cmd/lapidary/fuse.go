@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/fuse"
@@ -14,6 +15,7 @@ func (a *app) fuseCommand() *cobra.Command {
 	var ef engineFlags
 	var df dataFlags
 	var growth int64
+	var shapes map[string]string
 	c := &cobra.Command{
 		Use:   "fuse MODEL -o OUT",
 		Short: "Simplify a model without changing what it computes",
@@ -33,6 +35,10 @@ result is left out, alone, and named.`,
 			if growth == 0 {
 				o.MaxGrowth = -1
 			}
+			var err error
+			if o.InputShapes, err = parseShapes(shapes); err != nil {
+				return err
+			}
 			return a.fuse(c, args[0], o, &rf, ef, &df)
 		},
 	}
@@ -43,6 +49,10 @@ result is left out, alone, and named.`,
 	c.Flags().BoolVar(&o.KeepInputs, "keep-inputs", false, "leave inputs with a default value overridable")
 	c.Flags().String("target", fuse.TargetNames[0], "what the result is to run on: "+strings.Join(fuse.TargetNames, ", ")+", or auto (by --device)")
 	c.Flags().StringSliceVar(&o.Enable, "enable", nil, "rules to apply that are off unless asked for, beside the others: conv-merge, matmul-merge, norm-matmul")
+	c.Flags().StringToStringVar(&shapes, "input-shape", nil, "whole shape of an input, as `NAME=1x3x224x224`; -1 leaves a dimension")
+	c.Flags().BoolVar(&o.InlineFunctions, "inline-functions", false, "replace calls of local functions by their bodies")
+	c.Flags().Int64Var(&o.Unroll, "unroll", 0, "write out loops of at most `N` iterations")
+	c.Flags().Int64Var(&o.Opset, "opset", 0, "raise the standard opset to at least `N`")
 	c.Flags().Int64Var(&growth, "max-growth", 1024, "KiB by which folding one node may grow the model")
 	return c
 }
@@ -77,6 +87,7 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 	}
 	defer done()
 	if verify != nil {
+		verify.Shapes = o.InputShapes
 		o.FoldLarge = fuse.ByRuntime(verify.Open, verify.Session)
 	}
 	s := a.spin()
@@ -88,4 +99,21 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 		return err
 	}
 	return a.printRewritten("fuse", r, rf, nil)
+}
+
+// parseShapes reads shapes such as 1x3x224x224; a scalar is empty.
+func parseShapes(given map[string]string) (map[string][]int64, error) {
+	out := map[string][]int64{}
+	for name, text := range given {
+		shape := []int64{}
+		for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r == 'x' }) {
+			n, err := strconv.ParseInt(part, 10, 64)
+			if err != nil {
+				return nil, usagef("--input-shape %s=%s: %q is not a size; write sizes with x between them, as 1x3x224x224", name, text, part)
+			}
+			shape = append(shape, n)
+		}
+		out[name] = shape
+	}
+	return out, nil
 }

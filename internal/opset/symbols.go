@@ -23,6 +23,10 @@ func newSymbols(fixed map[string]int64) *symbols {
 // two dimensions that share one are not equal.
 var meaningless = map[string]bool{"?": true, "None": true, "none": true, "-1": true, "unknown": true, "*": true}
 
+// Named reports whether a dimension has a symbol that stands for one size
+// wherever it occurs, and not for an unknown one.
+func Named(d onnx.Dim) bool { return !d.Known() && d.Param != "" && !meaningless[d.Param] }
+
 // learn notes the symbols of a type, so that expressions over them are recognised.
 func (s *symbols) learn(t *onnx.Type) {
 	for ; t != nil; t = t.Of {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/compare"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
@@ -23,6 +25,8 @@ type Verify struct {
 	Samples int              // how many; 0: 4
 	Seed    uint64           // of generated inputs
 	Dims    map[string]int64 // sizes of symbolic dimensions of generated inputs; others are what the model runs with
+	// Shapes gives generated inputs whole shapes by name; −1 leaves a dimension to Dims.
+	Shapes map[string][]int64
 	// Tolerance is the class that an output must meet; nil: the class of its
 	// element type.
 	Tolerance func(output string, d onnx.DType) compare.Class
@@ -140,7 +144,7 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 	for _, size := range []int64{2, 1, 3, 8, 64, 512} {
 		var list []*dataset.Sample
 		set, err := dataset.Open(fmt.Sprintf("synthetic:%d", count), dataset.Options{
-			Inputs: ports(s.Inputs()), Dims: fillDims(s.Inputs(), v.Dims, size), Seed: v.Seed})
+			Inputs: ports(v.shaped(s.Inputs())), Dims: fillDims(v.shaped(s.Inputs()), v.Dims, size), Seed: v.Seed})
 		if err == nil {
 			err = take(ctx, set, count, &list)
 			set.Close()
@@ -170,6 +174,44 @@ func take(ctx context.Context, set *dataset.Set, count int, out *[]*dataset.Samp
 		return fmt.Errorf("the data has no samples")
 	}
 	return nil
+}
+
+// shaped returns the inputs of a session with the shapes of v.Shapes. A symbol
+// that one of them settles has that size in the others too.
+func (v *Verify) shaped(list []session.Port) []session.Port {
+	out := slices.Clone(list)
+	symbols := map[string]int64{}
+	for i, p := range out {
+		want, ok := v.Shapes[p.Name]
+		if !ok || !p.Type.IsTensor() {
+			continue
+		}
+		shape := make(onnx.Shape, len(want))
+		for k, n := range want {
+			if shape[k] = onnx.Fixed(n); k >= len(p.Type.Shape) {
+				continue
+			}
+			if d := p.Type.Shape[k]; n < 0 {
+				shape[k] = d
+			} else if opset.Named(d) {
+				symbols[d.Param] = n
+			}
+		}
+		out[i].Type = p.Type.WithShape(shape)
+	}
+	for i, p := range out {
+		if len(symbols) == 0 || !p.Type.IsTensor() {
+			continue
+		}
+		shape := slices.Clone(p.Type.Shape)
+		for k, d := range shape {
+			if n, ok := symbols[d.Param]; ok && !d.Known() {
+				shape[k] = onnx.Fixed(n)
+			}
+		}
+		out[i].Type = p.Type.WithShape(shape)
+	}
+	return out
 }
 
 func ports(list []session.Port) []dataset.Port {

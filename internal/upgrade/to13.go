@@ -1,4 +1,4 @@
-package quantize
+package upgrade
 
 import (
 	"errors"
@@ -22,9 +22,6 @@ func upgradeBatchNorm(_ *upgrader, n *onnx.Node) error {
 
 // upgradeClip turns the bounds from attributes into inputs (opset 11).
 func upgradeClip(u *upgrader, n *onnx.Node) error {
-	if u.from >= 11 {
-		return nil
-	}
 	for i, name := range []string{"min", "max"} {
 		a := n.Attr(name)
 		if a == nil {
@@ -40,20 +37,25 @@ func upgradeClip(u *upgrader, n *onnx.Node) error {
 	return nil
 }
 
-// upgradeDropout drops the ratio, which has no effect outside training.
-func upgradeDropout(u *upgrader, n *onnx.Node) error {
-	if u.from >= 12 {
-		return nil
-	}
-	if mask := n.Output(1); mask != nil && !mask.Dead() && u.from < 10 {
+// upgradeDropoutMask declines a mask that is used: from opset 10 on it is of
+// type Bool.
+func upgradeDropoutMask(_ *upgrader, n *onnx.Node) error {
+	if mask := n.Output(1); mask != nil && !mask.Dead() {
 		return errors.New("its mask is used, whose type has changed")
 	}
-	if n.Output(1) != nil && n.Output(1).Dead() {
-		if err := n.DropOutput(1); err != nil {
-			return err
-		}
-	}
+	return dropMask(n)
+}
+
+// upgradeDropout drops the ratio, which has no effect outside training (opset 12).
+func upgradeDropout(_ *upgrader, n *onnx.Node) error {
 	n.DeleteAttr("ratio")
+	return dropMask(n)
+}
+
+func dropMask(n *onnx.Node) error {
+	if n.Output(1) != nil && n.Output(1).Dead() {
+		return n.DropOutput(1)
+	}
 	return nil
 }
 
@@ -104,9 +106,6 @@ func flattenAround(u *upgrader, n *onnx.Node) error {
 
 // upgradePad turns pads and value from attributes into inputs (opset 11).
 func upgradePad(u *upgrader, n *onnx.Node) error {
-	if u.from >= 11 {
-		return nil
-	}
 	v, err := u.real(n, "value", float64(n.Float("value", 0)))
 	if err != nil {
 		return err
@@ -120,9 +119,6 @@ func upgradePad(u *upgrader, n *onnx.Node) error {
 
 // upgradeSlice turns starts, ends and axes from attributes into inputs (opset 10).
 func upgradeSlice(u *upgrader, n *onnx.Node) error {
-	if u.from >= 10 {
-		return nil
-	}
 	n.SetInput(1, u.ints(n, "starts", n.Ints("starts", nil)...))
 	n.SetInput(2, u.ints(n, "ends", n.Ints("ends", nil)...))
 	if axes := n.Ints("axes", nil); axes != nil {
@@ -145,35 +141,36 @@ func upgradeSplit(u *upgrader, n *onnx.Node) error {
 
 // upgradeTopK turns k from an attribute into an input (opset 10).
 func upgradeTopK(u *upgrader, n *onnx.Node) error {
-	if u.from < 10 {
-		n.SetInput(1, u.ints(n, "k", n.Int("k", 0)))
-		n.DeleteAttr("k")
-	}
+	n.SetInput(1, u.ints(n, "k", n.Int("k", 0)))
+	n.DeleteAttr("k")
 	return nil
 }
 
-// upgradeUpsample makes a Resize with the coordinates that Upsample has
-// (opset 10 deprecates it).
-func upgradeUpsample(u *upgrader, n *onnx.Node) error {
-	if a := n.Attr("scales"); a != nil {
-		for _, s := range a.Floats {
-			if math.IsNaN(float64(s)) || s < 1 {
-				return errors.New("its scales are below 1")
-			}
-		}
-		n.SetInput(1, n.Graph().NewConst(onnx.FromFloats(outputName(n)+"_scales", []int64{int64(len(a.Floats))}, a.Floats)))
-		n.DeleteAttr("scales")
+// upgradeUpsampleScales turns the scales from an attribute into an input (opset 9).
+func upgradeUpsampleScales(u *upgrader, n *onnx.Node) error {
+	a := n.Attr("scales")
+	if a == nil {
+		return errors.New("it has no scales")
 	}
-	n.Op = "Resize"
-	return resizeInputs(n)
+	for _, s := range a.Floats {
+		if math.IsNaN(float64(s)) || s < 1 {
+			return errors.New("its scales are below 1")
+		}
+	}
+	n.SetInput(1, u.constant(n, onnx.FromFloats(outputName(n)+"_scales", []int64{int64(len(a.Floats))}, a.Floats)))
+	n.DeleteAttr("scales")
+	return nil
 }
 
-func upgradeResize(u *upgrader, n *onnx.Node) error {
-	if u.from >= 11 {
-		return nil
-	}
-	return resizeInputs(n)
+// upgradeUpsample makes a Resize of it, which has the same meaning at opset 10;
+// the name Upsample ends there.
+func upgradeUpsample(_ *upgrader, n *onnx.Node) error {
+	n.Op = "Resize"
+	return nil
 }
+
+// upgradeResize gives Resize the inputs and coordinates of opset 11.
+func upgradeResize(_ *upgrader, n *onnx.Node) error { return resizeInputs(n) }
 
 // resizeInputs puts scales where Resize has them from opset 11 on, with the
 // coordinates of opset 10.
