@@ -13,8 +13,8 @@ import (
 // Latest is the highest opset that this package knows the way to.
 const Latest = 23
 
-// earliest is the first opset whose operators broadcast as those of today do.
-const earliest = 7
+// earliest is the first opset that this package knows the way from.
+const earliest = 6
 
 // To raises m's standard opset to at least to. It returns what it did, for the
 // user; on an error m is not to be used.
@@ -94,7 +94,7 @@ func (u *upgrader) node(n *onnx.Node) error {
 			continue
 		}
 		if u.from < earliest {
-			return fmt.Errorf("opsets before %d broadcast by other rules", earliest)
+			return fmt.Errorf("the way from an opset before %d is not known", earliest)
 		}
 		if f, ok := changes[n.Op][v]; ok {
 			if err := f(u, n); err != nil {
