@@ -27,9 +27,12 @@ type Options struct {
 
 	Step     report.Step     // what to record in the model
 	Verify   *produce.Verify // how to check the result; nil: not at all
+	Guard    *produce.Guard  // what the result must not lose; nil: nothing is compared
 	InPlace  bool
 	External onnxfile.External
 	Progress func(stage string)
+	// SaveOptimized asks for the engine's own graph as a second file.
+	SaveOptimized *produce.SaveOptimized
 }
 
 // defaultGrowth is how much one folded node may grow a model.
@@ -53,7 +56,8 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	return produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
 		o.Rewrite = ro
 		return Model(ctx, m, o)
-	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: o.Verify, InPlace: o.InPlace, External: o.External, Progress: o.Progress})
+	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: o.Verify, Guard: o.Guard, InPlace: o.InPlace, External: o.External,
+		SaveOptimized: o.SaveOptimized, Progress: o.Progress})
 }
 
 // Model fuses m in place, without running it.

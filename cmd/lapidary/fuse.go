@@ -14,6 +14,7 @@ func (a *app) fuseCommand() *cobra.Command {
 	var rf rewriteFlags
 	var ef engineFlags
 	var df dataFlags
+	var gf guardFlags
 	var growth int64
 	var shapes map[string]string
 	c := &cobra.Command{
@@ -27,7 +28,8 @@ constants; --keep-inputs leaves them. The result has standard operators of the
 model's own opset, unless --target names a runtime: then it may have that
 runtime's own operators, those that the installed one is found to have. Original and result are run on the same
 inputs with the engine's own optimizations off and on; a rewrite that changes a
-result is left out, alone, and named.`,
+result is left out, alone, and named. So is one for which the engine itself
+fuses less, or which makes the model slower on this device.`,
 		Example: "  lapidary fuse model.onnx -o fused.onnx\n  lapidary fuse model.onnx -o fused.onnx --dim N=1 --explain",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -39,13 +41,14 @@ result is left out, alone, and named.`,
 			if o.InputShapes, err = parseShapes(shapes); err != nil {
 				return err
 			}
-			return a.fuse(c, args[0], o, &rf, ef, &df)
+			return a.fuse(c, args[0], o, &rf, ef, &df, &gf)
 		},
 	}
 	rf.register(c)
 	rf.registerRules(c)
 	ef.register(c)
 	df.register(c, "inputs for the check of the result")
+	gf.register(c)
 	c.Flags().BoolVar(&o.KeepInputs, "keep-inputs", false, "leave inputs with a default value overridable")
 	c.Flags().String("target", fuse.TargetNames[0], "what the result is to run on: "+strings.Join(fuse.TargetNames, ", ")+", or auto (by --device)")
 	c.Flags().StringSliceVar(&o.Enable, "enable", nil, "rules to apply that are off unless asked for, beside the others: conv-merge, matmul-merge, norm-matmul")
@@ -57,7 +60,7 @@ result is left out, alone, and named.`,
 	return c
 }
 
-func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFlags, ef engineFlags, df *dataFlags) error {
+func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFlags, ef engineFlags, df *dataFlags, gf *guardFlags) error {
 	ctx := c.Context()
 	dst, err := rf.target(model)
 	if err != nil {
@@ -81,11 +84,17 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 	if o.Target, err = a.fuseTarget(ctx, c, ef); err != nil {
 		return err
 	}
-	verify, done, err := a.verification(ctx, rf, ef, df, model)
+	e, verify, done, err := a.verificationBy(ctx, rf, ef, df, model)
 	if err != nil {
 		return err
 	}
 	defer done()
+	if o.Guard, err = gf.guard(verify); err != nil {
+		return err
+	}
+	if o.SaveOptimized, err = gf.saving(e, dst); err != nil {
+		return err
+	}
 	if verify != nil {
 		verify.Shapes = o.InputShapes
 		o.FoldLarge = fuse.ByRuntime(verify.Open, verify.Session)

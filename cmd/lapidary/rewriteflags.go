@@ -110,7 +110,7 @@ func dumper(dir string) func(rewrite.Firing, *onnx.Model) error {
 func step(c *cobra.Command, leaveOut ...string) report.Step {
 	s := report.Step{Command: c.Name(), Tool: "lapidary " + version()}
 	skip := append([]string{"output", "in-place", "progress", "quiet", "verbose", "format", "config", "ort-lib", "explain", "dump",
-		"external-data", "threads", "data", "calibrate-data"}, leaveOut...)
+		"external-data", "threads", "data", "calibrate-data", "measure", "save-optimized"}, leaveOut...)
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if !slices.Contains(skip, f.Name) && f.Value.String() != f.DefValue {
 			s.Options = append(s.Options, "--"+f.Name+"="+strings.Trim(f.Value.String(), "[]"))
@@ -121,20 +121,26 @@ func step(c *cobra.Command, leaveOut ...string) report.Step {
 
 // verification returns how to check a rewritten model; nil with --no-verify.
 func (a *app) verification(ctx context.Context, f *rewriteFlags, ef engineFlags, df *dataFlags, model string) (*produce.Verify, func(), error) {
+	_, v, done, err := a.verificationBy(ctx, f, ef, df, model)
+	return v, done, err
+}
+
+// verificationBy is verification with the engine that does it.
+func (a *app) verificationBy(ctx context.Context, f *rewriteFlags, ef engineFlags, df *dataFlags, model string) (*engine, *produce.Verify, func(), error) {
 	if f.noVerify {
 		a.warn("the result is not checked by execution (--no-verify)")
-		return nil, func() {}, nil
+		return nil, nil, func() {}, nil
 	}
 	e, err := a.engine(ctx, ef)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w (or write the result unchecked with --no-verify)", err)
+		return nil, nil, nil, fmt.Errorf("%w (or write the result unchecked with --no-verify)", err)
 	}
 	set, err := df.open(model)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	v := &produce.Verify{Open: e.open, Session: e.options, Data: set, Seed: df.seed, Dims: df.dims}
-	return v, func() {
+	return e, v, func() {
 		if set != nil {
 			set.Close()
 		}
@@ -155,7 +161,7 @@ func (a *app) printRewritten(command string, r *produce.Result, f *rewriteFlags,
 		a.note("%s", n)
 	}
 	for _, b := range r.RolledBack {
-		a.warn("left out %s: %s", b.Firing.Key, b.Reason)
+		a.warn("left out %s (%s): %s", b.What(), b.Judge, b.Reason)
 	}
 	if a.json() {
 		return writeJSON(a.env.stdout, rewritten{schemaURI("rewrite-v1"), command, r, details})
@@ -170,6 +176,8 @@ func (a *app) printRewritten(command string, r *produce.Result, f *rewriteFlags,
 	} else {
 		fmt.Fprintf(w, "  not verified\n")
 	}
+	printGuarded(w, r)
+	printOptimized(w, r.Optimized)
 	if f.explain {
 		printExplained(w, r.Log)
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -24,8 +25,11 @@ type Options struct {
 	Step     report.Step     // what is recorded in the model; digest of the input and Verified are filled in
 	Rewrite  rewrite.Options // limits, rule selection, callbacks
 	Verify   *Verify         // nil: the result is not run, and the record says so
+	Guard    *Guard          // what the result must not lose; nil: nothing is compared
 	InPlace  bool            // the target may be the input file
 	External onnxfile.External
+	// SaveOptimized asks for a second file; nil: there is none.
+	SaveOptimized *SaveOptimized
 	// Progress is told what is being done, such as "verifying"; may be nil.
 	Progress func(stage string)
 }
@@ -37,6 +41,8 @@ type Result struct {
 	Log        *rewrite.Log `json:"log"`
 	Checked    *Checked     `json:"checked,omitempty"`     // absent with verification off
 	RolledBack []RolledBack `json:"rolled_back,omitempty"` // rewrites that made a difference and were left out
+	Guarded    *Guarded     `json:"guarded,omitempty"`     // absent where nothing was compared
+	Optimized  *Optimized   `json:"optimized,omitempty"`   // the engine's own graph, where asked for
 }
 
 // FileInfo describes a model file.
@@ -47,10 +53,20 @@ type FileInfo struct {
 	Nodes  int    `json:"nodes"` // subgraphs included
 }
 
-// RolledBack is a rewrite that was undone, with what it had broken.
+// RolledBack is a rewrite, or a whole rule, that was undone, with what it had broken.
 type RolledBack struct {
-	Firing rewrite.Firing `json:"firing"`
-	Reason string         `json:"reason"`
+	Judge  string          `json:"judge"` // what was wrong with the result: values, operators or latency
+	Rule   string          `json:"rule"`
+	Firing *rewrite.Firing `json:"firing,omitempty"` // absent where the whole rule was left out
+	Reason string          `json:"reason"`
+}
+
+// What names what was undone.
+func (r *RolledBack) What() string {
+	if r.Firing == nil {
+		return "the rule " + r.Rule
+	}
+	return r.Firing.Key
 }
 
 // maxRollbacks bounds how many wrong rewrites are looked for before giving up.
@@ -76,8 +92,11 @@ func File(ctx context.Context, dst, src string, f Transform, o Options) (*Result
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("%s is not a valid model: %w", src, err)
 	}
-	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{}}
+	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{}, blamed: map[string]bool{}}
 	maps.Copy(j.skip, o.Rewrite.Skip)
+	if o.Guard != nil {
+		j.guard = o.Guard.filled()
+	}
 	r, err := j.run(ctx)
 	if err != nil {
 		return nil, err
@@ -105,16 +124,32 @@ type job struct {
 	dst, src string
 	f        Transform
 	o        Options
+	guard    Guard
 	m        *onnx.Model // the original, repaired
-	skip     map[string]bool
-	ref      *reference
 	digest   string
+	ref      *reference
+	original *loaded // nil without a guard
+	silent   string  // why there is no census of the original
+
+	skip     map[string]bool // firings to leave out
+	off      []string        // rules to leave out
+	blamed   map[string]bool // rules of which a firing was left out for what the result lost
+	harmless []string        // rules to leave out with which nothing is lost, as far as is known
+	probes   int             // results tried for what the result lost
 }
 
 func (j *job) progress(stage string) {
 	if j.o.Progress != nil {
 		j.o.Progress(stage)
 	}
+}
+
+// options returns how to rewrite, without what is to be left out.
+func (j *job) options() rewrite.Options {
+	o := j.o.Rewrite
+	o.Skip = maps.Clone(j.skip)
+	o.Disable = append(slices.Clone(o.Disable), j.off...)
+	return o
 }
 
 func (j *job) run(ctx context.Context) (*Result, error) {
@@ -125,30 +160,70 @@ func (j *job) run(ctx context.Context) (*Result, error) {
 	}
 	j.digest = digest
 	r := &Result{Input: FileInfo{Path: j.src, SHA256: digest, Bytes: size + externalBytes(j.m), Nodes: countNodes(j.m)}}
-	if j.o.Verify != nil {
-		j.progress("running the original")
-		if j.ref, err = j.o.Verify.prepare(ctx, j.src); err != nil {
-			return nil, fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)
-		}
+	defer func() { j.original.close() }()
+	if err := j.prepare(ctx); err != nil {
+		return nil, err
 	}
+	a, refused, err := j.settle(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer a.drop()
+	if r.Guarded, err = j.guarded(ctx, a, refused); err != nil {
+		return nil, err
+	}
+	return r, j.finish(ctx, r, a)
+}
+
+// settle rewrites until every judge is content, and returns the result; where it
+// is not all that the rules made, also why.
+func (j *job) settle(ctx context.Context, r *Result) (*attempt, string, error) {
 	for {
-		try, err := j.attempt(ctx, j.o.Rewrite.Limit)
+		a, err := j.attempt(ctx, j.options())
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		if try.failed == nil {
-			return r, j.finish(ctx, r, try)
+		g, why, err := j.judge(ctx, a)
+		if err == nil && g == nil {
+			return a, "", nil
 		}
-		try.staged.Abort()
-		undone, err := j.bisect(ctx, try)
+		a.drop()
 		if err != nil {
-			return nil, err
+			return nil, "", err
+		}
+		undone, err := g.find(j, ctx, g, a, why)
+		if errors.Is(err, errTired) {
+			return j.best(ctx, why)
+		}
+		if err != nil {
+			return nil, "", err
 		}
 		r.RolledBack = append(r.RolledBack, *undone)
-		if len(r.RolledBack) > maxRollbacks {
-			return nil, fmt.Errorf("%s: more than %d rewrites change the result, the last: %s: %s", j.src, maxRollbacks, undone.Firing.Key, undone.Reason)
+		if g == values && len(r.RolledBack) > maxRollbacks+len(j.off)+len(j.blamed) {
+			return nil, "", fmt.Errorf("%s: more than %d rewrites change the result, the last: %s: %s", j.src, maxRollbacks, undone.What(), undone.Reason)
 		}
 	}
+}
+
+// prepare runs the original.
+func (j *job) prepare(ctx context.Context) error {
+	if j.o.Verify == nil {
+		return nil
+	}
+	j.progress("running the original")
+	var err error
+	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.src, &j.original)); err != nil {
+		return fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)
+	}
+	if j.original == nil && j.o.Guard != nil {
+		if j.original, err = j.load(ctx, j.src); err != nil {
+			return fmt.Errorf("%s does not load: %w", j.src, err)
+		}
+	}
+	if j.original != nil {
+		j.silent = j.original.silent
+	}
+	return nil
 }
 
 // attempt is one rewritten and staged model.
@@ -156,17 +231,22 @@ type attempt struct {
 	model   *onnx.Model
 	log     *rewrite.Log
 	staged  *onnxfile.Staged
+	loaded  *loaded // nil as long as no judge needed it
 	checked *Checked
-	failed  error // why it must not be used
+	latency *Latency
+	notes   []string
 }
 
-// attempt rewrites a copy of the original, stages it and checks it. An error is
-// one that no rollback can mend.
-func (j *job) attempt(ctx context.Context, limit int) (*attempt, error) {
+// drop ends what a holds; after its files are in place it only ends its worker.
+func (a *attempt) drop() {
+	a.loaded.close()
+	a.staged.Abort()
+}
+
+// attempt rewrites a copy of the original and stages it.
+func (j *job) attempt(ctx context.Context, o rewrite.Options) (*attempt, error) {
 	j.progress("rewriting")
 	a := &attempt{model: j.m.Clone()}
-	o := j.o.Rewrite
-	o.Limit, o.Skip = limit, j.skip
 	var err error
 	if a.log, err = j.f(ctx, a.model, o); err != nil {
 		return nil, fmt.Errorf("%s: %w", j.src, err)
@@ -177,59 +257,30 @@ func (j *job) attempt(ctx context.Context, limit int) (*attempt, error) {
 		return nil, err
 	}
 	j.progress("writing")
-	if a.staged, err = onnxfile.Stage(j.dst, a.model, onnxfile.WriteOptions{External: j.o.External}); err != nil {
-		return nil, err
-	}
-	if j.o.Verify == nil {
-		return a, nil
-	}
-	j.progress("verifying")
-	a.checked, a.failed = j.o.Verify.check(ctx, a.staged.Path(), j.ref)
-	if ctx.Err() != nil {
-		a.staged.Abort()
-		return nil, ctx.Err()
-	}
-	return a, nil
-}
-
-// bisect finds the first rewrite without which the result is right, and makes
-// later attempts skip it.
-func (j *job) bisect(ctx context.Context, bad *attempt) (*RolledBack, error) {
-	fired := bad.log.Fired
-	if len(fired) == 0 {
-		return nil, fmt.Errorf("%s: nothing was rewritten, and yet: %w", j.src, bad.failed)
-	}
-	good, wrong, reason := 0, len(fired), bad.failed
-	for wrong-good > 1 {
-		mid := (good + wrong) / 2
-		a, err := j.attempt(ctx, mid)
-		if err != nil {
-			return nil, err
-		}
-		a.staged.Abort()
-		if a.failed != nil {
-			wrong, reason = mid, a.failed
-		} else {
-			good = mid
-		}
-	}
-	f := fired[wrong-1]
-	if j.skip[f.Key] {
-		return nil, fmt.Errorf("%s: %s cannot be left out: %w", j.src, f.Key, reason)
-	}
-	j.skip[f.Key] = true
-	return &RolledBack{Firing: f, Reason: reason.Error()}, nil
+	a.staged, err = onnxfile.Stage(j.dst, a.model, onnxfile.WriteOptions{External: j.o.External})
+	return a, err
 }
 
 func (j *job) finish(ctx context.Context, r *Result, a *attempt) error {
-	defer a.staged.Abort()
 	digest, size, err := fileDigest(ctx, a.staged.Path())
 	if err != nil {
 		return err
 	}
 	r.Output = FileInfo{Path: j.dst, SHA256: digest, Bytes: size + a.staged.Written.ExternalBytes, Nodes: countNodes(a.model)}
 	r.Log, r.Checked = a.log, a.checked
-	return a.staged.Commit()
+	if j.o.SaveOptimized == nil {
+		return a.staged.Commit()
+	}
+	second, info, err := j.stageOptimized(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer second.Abort()
+	r.Optimized = info
+	if err := a.staged.Commit(); err != nil {
+		return err
+	}
+	return second.Commit()
 }
 
 // countNodes counts the nodes of all graphs.

@@ -86,11 +86,14 @@ func (v *Verify) levels() []session.Level {
 	return []session.Level{session.LevelOff, session.LevelAll}
 }
 
+// access opens one model at each level; the caller calls release after use.
+type access func(ctx context.Context, level session.Level) (s session.Session, release func(), err error)
+
 // prepare runs the original.
-func (v *Verify) prepare(ctx context.Context, path string) (*reference, error) {
+func (v *Verify) prepare(ctx context.Context, open access) (*reference, error) {
 	ref := &reference{outputs: map[session.Level][]map[string]*onnx.Tensor{}}
 	for _, level := range v.levels() {
-		s, err := v.open(ctx, path, level)
+		s, release, err := open(ctx, level)
 		if err != nil {
 			return nil, fmt.Errorf("the original does not load: %w", err)
 		}
@@ -100,7 +103,7 @@ func (v *Verify) prepare(ctx context.Context, path string) (*reference, error) {
 		if err == nil {
 			ref.outputs[level], err = runAll(ctx, s, ref.samples)
 		}
-		s.Close()
+		release()
 		if err != nil {
 			return nil, fmt.Errorf("running the original: %w", err)
 		}
@@ -241,18 +244,18 @@ func fillDims(list []session.Port, dims map[string]int64, size int64) map[string
 	return out
 }
 
-// check runs the result at path and compares it with ref. The error is a
+// check runs the result that open opens and compares it with ref. The error is a
 // *[Mismatch] where it runs and differs.
-func (v *Verify) check(ctx context.Context, path string, ref *reference) (*Checked, error) {
+func (v *Verify) check(ctx context.Context, open access, ref *reference) (*Checked, error) {
 	c := &Checked{Samples: len(ref.samples), Inputs: ref.source}
 	worst := map[string]*CheckedOutput{}
 	for _, level := range v.levels() {
-		s, err := v.open(ctx, path, level)
+		s, release, err := open(ctx, level)
 		if err != nil {
 			return nil, fmt.Errorf("the result does not load: %w", err)
 		}
 		err = v.compare(ctx, s, level, ref, worst)
-		s.Close()
+		release()
 		if err != nil {
 			return nil, err
 		}

@@ -11,8 +11,11 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 )
 
 // process is a worker as its coordinator sees it.
@@ -27,8 +30,8 @@ type process struct {
 	netSpace   bool
 
 	tempDir string
-	dir     string // private folder, "" until one is needed
-	dead    error  // why the worker is gone
+	dir     *atomicfile.Dir // private folder, nil until one is needed
+	dead    error           // why the worker is gone
 }
 
 // answer is a message from the worker, or the reason why no more come.
@@ -264,21 +267,30 @@ func (p *process) release() {
 	}
 	p.toWorker.close()
 	p.fromWorker.close()
-	if p.dir != "" {
-		os.RemoveAll(p.dir)
+	if p.dir != nil {
+		p.dir.Remove()
 	}
 }
 
+// cleanOnce removes the private folders of coordinators that were killed.
+var cleanOnce sync.Once
+
 // scratch returns a folder that only this worker uses, removed with it.
 func (p *process) scratch() (string, error) {
-	if p.dir == "" {
-		dir, err := os.MkdirTemp(p.tempDir, "lapidary-worker-")
-		if err != nil {
-			return "", fmt.Errorf("making a private folder: %w", err)
-		}
-		p.dir = dir
+	if p.dir != nil {
+		return p.dir.Path, nil
 	}
-	return p.dir, nil
+	parent := p.tempDir
+	if parent == "" {
+		parent = os.TempDir()
+	}
+	cleanOnce.Do(func() { atomicfile.CleanStale(parent) })
+	dir, err := atomicfile.TempDir(parent)
+	if err != nil {
+		return "", fmt.Errorf("making a private folder: %w", err)
+	}
+	p.dir = dir
+	return dir.Path, nil
 }
 
 // quote returns the end of the log for an error message.

@@ -20,26 +20,29 @@ type folder struct {
 	name  string
 	mu    sync.Mutex
 	files map[string]*mapping
-	lax   bool // a missing file is found out when its content is read
+	o     Options
 }
 
-func openFolder(dir string, lax bool) (*folder, error) {
+func openFolder(dir string, o Options) (*folder, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &folder{root: root, name: dir, files: map[string]*mapping{}, lax: lax}, nil
+	return &folder{root: root, name: dir, files: map[string]*mapping{}, o: o}, nil
 }
 
 // window returns the content that x describes, after checking that it lies
 // within the file.
 func (d *folder) window(x *onnx.ExternalData) (onnx.Data, error) {
+	if d.o.NoExternalData {
+		return missing{x.Length, x.Location}, nil
+	}
 	if err := checkLocation(x.Location); err != nil {
 		return nil, err
 	}
 	m, err := d.open(x.Location)
 	if err != nil {
-		if d.lax && errors.Is(err, fs.ErrNotExist) {
+		if d.o.MissingExternalData && errors.Is(err, fs.ErrNotExist) {
 			return missing{x.Length, filepath.Join(d.name, x.Location)}, nil
 		}
 		return nil, err

@@ -14,6 +14,9 @@ type Options struct {
 	// MissingExternalData lets a model open whose external files are not
 	// there; reading such a tensor's content fails.
 	MissingExternalData bool
+	// NoExternalData leaves external files alone, wherever they are said to be;
+	// reading such a tensor's content fails.
+	NoExternalData bool
 }
 
 // Open maps the model file at path. The model must be closed after use; tensor
@@ -35,7 +38,7 @@ func Open(path string, o Options) (*onnx.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
-	dir, err := openFolder(filepath.Dir(path), o.MissingExternalData)
+	dir, err := openFolder(filepath.Dir(path), o)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reading %s: %w", path, err), m.close())
 	}

@@ -1,0 +1,166 @@
+package produce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// errTired says that no more results may be tried.
+var errTired = errors.New("too many results were tried")
+
+// probe rewrites anew under o and asks g whether the result has the fault that
+// was found. The third result is an error that ends the search.
+func (j *job) probe(ctx context.Context, o rewrite.Options, g *judge, found error) (fault error, _ error) {
+	if g.name != "values" { // the search for wrong values is bounded by itself
+		if j.probes >= j.guard.Attempts {
+			return nil, errTired
+		}
+		j.probes++
+	}
+	o.Fired = nil
+	a, err := j.attempt(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer a.drop()
+	fault = g.shares(j, ctx, a, found)
+	return fault, ctx.Err()
+}
+
+// search returns the least k in 1…n for which result k has the fault, where
+// result 0 has not and result n has; and the fault.
+func search(n int, found error, probe func(k int) (error, error)) (int, error, error) {
+	good, wrong := 0, n
+	for wrong-good > 1 {
+		mid := (good + wrong) / 2
+		fault, err := probe(mid)
+		switch {
+		case err != nil:
+			return good, nil, err
+		case fault != nil:
+			wrong, found = mid, fault
+		default:
+			good = mid
+		}
+	}
+	return wrong, found, nil
+}
+
+// byFiring finds the first firing without which the result is right, and makes
+// later attempts skip it.
+func (j *job) byFiring(ctx context.Context, g *judge, bad *attempt, found error) (*RolledBack, error) {
+	fired := bad.log.Fired
+	if len(fired) == 0 {
+		return nil, fmt.Errorf("%s: nothing was rewritten, and yet: %w", j.src, found)
+	}
+	k, reason, err := search(len(fired), found, func(k int) (error, error) {
+		o := j.options()
+		o.Limit = k
+		return j.probe(ctx, o, g, found)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := fired[k-1]
+	if j.skip[f.Key] {
+		return nil, fmt.Errorf("%s: %s cannot be left out: %w", j.src, f.Key, reason)
+	}
+	j.skip[f.Key] = true
+	return &RolledBack{Judge: g.name, Rule: f.Rule, Firing: &f, Reason: reason.Error()}, nil
+}
+
+// byRule finds a rule that has the fault: the first one, in the order in which
+// they fired, with which the result has it. Of a rule that fired several times
+// one firing is left out at first, and the whole rule where that was not all.
+func (j *job) byRule(ctx context.Context, g *judge, bad *attempt, found error) (*RolledBack, error) {
+	names := rulesOf(bad.log)
+	k, reason, err := search(len(names), found, func(k int) (error, error) {
+		o := j.options()
+		o.Disable = append(o.Disable, names[k:]...)
+		fault, err := j.probe(ctx, o, g, found)
+		if fault == nil && err == nil {
+			j.harmless = o.Disable
+		}
+		return fault, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rule := names[k-1]
+	var firings []rewrite.Firing
+	for _, f := range bad.log.Fired {
+		if f.Rule == rule {
+			firings = append(firings, f)
+		}
+	}
+	if len(firings) > 1 && !j.blamed[rule] {
+		j.blamed[rule] = true
+		return j.withinRule(ctx, g, firings, reason)
+	}
+	j.off = append(j.off, rule)
+	return &RolledBack{Judge: g.name, Rule: rule, Reason: reason.Error()}, nil
+}
+
+// withinRule finds the first of a rule's firings with which the result has the fault.
+func (j *job) withinRule(ctx context.Context, g *judge, firings []rewrite.Firing, found error) (*RolledBack, error) {
+	k, reason, err := search(len(firings), found, func(k int) (error, error) {
+		o := j.options()
+		for _, f := range firings[k:] {
+			o.Skip[f.Key] = true
+		}
+		return j.probe(ctx, o, g, found)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := firings[k-1]
+	j.skip[f.Key] = true
+	return &RolledBack{Judge: g.name, Rule: f.Rule, Firing: &f, Reason: reason.Error()}, nil
+}
+
+// rulesOf returns the rules and passes that fired, in the order of their first firing.
+func rulesOf(l *rewrite.Log) []string {
+	var out []string
+	for _, f := range l.Fired {
+		if !slices.Contains(out, f.Rule) {
+			out = append(out, f.Rule)
+		}
+	}
+	return out
+}
+
+// best returns the best result found where no more may be tried: what is known to
+// do no harm, else the original as it is. why is what is wrong with all the rest.
+func (j *job) best(ctx context.Context, why error) (*attempt, string, error) {
+	if j.harmless != nil {
+		o := j.options()
+		o.Disable = j.harmless
+		a, err := j.attempt(ctx, o)
+		if err != nil {
+			return nil, "", err
+		}
+		_, fault, err := j.judge(ctx, a)
+		if err == nil && fault == nil {
+			return a, fmt.Sprintf("with all rewrites, %v; the output has only the rules known to do no harm", why), nil
+		}
+		a.drop()
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	o := j.options()
+	o.Limit = -1
+	a, err := j.attempt(ctx, o)
+	if err != nil {
+		return nil, "", err
+	}
+	if fault := j.sameValues(ctx, a); fault != nil {
+		a.drop()
+		return nil, "", fmt.Errorf("%s: nothing was rewritten, and yet: %w", j.src, fault)
+	}
+	return a, fmt.Sprintf("with rewrites, %v; the output is the model as it was", why), nil
+}
