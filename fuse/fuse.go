@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"context"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
@@ -53,11 +54,28 @@ type Result = produce.Result
 
 // File writes the fused form of the model at src to dst, after running both.
 func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
+	if o.Guard != nil {
+		g := *o.Guard
+		g.Asked = append(slices.Clone(g.Asked), o.asked()...)
+		o.Guard = &g
+	}
 	return produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
 		o.Rewrite = ro
 		return Model(ctx, m, o)
 	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: o.Verify, Guard: o.Guard, InPlace: o.InPlace, External: o.External,
 		SaveOptimized: o.SaveOptimized, Progress: o.Progress})
+}
+
+// asked returns the passes that run because somebody asked for them.
+func (o Options) asked() []string {
+	var out []string
+	if o.InlineFunctions {
+		out = append(out, inlineFunctions{}.Name())
+	}
+	if o.Unroll > 0 {
+		out = append(out, unroll{}.Name())
+	}
+	return out
 }
 
 // Model fuses m in place, without running it.

@@ -89,7 +89,7 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 		return err
 	}
 	defer done()
-	if o.Guard, err = gf.guard(verify); err != nil {
+	if o.Guard, err = gf.guard(a, e, o.Target.Name); err != nil {
 		return err
 	}
 	if o.SaveOptimized, err = gf.saving(e, dst); err != nil {

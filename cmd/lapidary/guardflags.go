@@ -29,16 +29,22 @@ func (f *guardFlags) register(c *cobra.Command) {
 	p.StringVar(&f.optimized, "save-optimized", "", "also write the engine's own optimized graph, for a quicker start on this very device only")
 }
 
-// guard returns what a result must not lose; nil where it is not run at all.
-func (f *guardFlags) guard(verify *produce.Verify) (*produce.Guard, error) {
+// guard returns what a result must not lose in the engine e; nil where it is not
+// run at all, or where e is not what the result is for.
+func (f *guardFlags) guard(a *app, e *engine, target string) (*produce.Guard, error) {
 	switch {
 	case f.noMeasure && f.measure != 0:
 		return nil, usagef("--measure and --no-measure exclude each other")
 	case f.measure < 0:
 		return nil, usagef("--measure %v: give a positive time", f.measure)
-	case verify == nil && f.measure > 0:
+	case e == nil && f.measure > 0:
 		return nil, usagef("--measure runs the result; leave out --no-verify")
-	case verify == nil:
+	case e == nil:
+		return nil, nil
+	}
+	device, _, _ := strings.Cut(e.options.Device, ":")
+	if (target == "tensorrt" || target == "openvino") && autoTargets[device] != target {
+		a.note("what the result loses on %s cannot be seen on %s: only its values are compared", target, e.options.Device)
 		return nil, nil
 	}
 	return &produce.Guard{NoMeasure: f.noMeasure, Full: f.measure}, nil

@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,10 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
-// errTired says that no more results may be tried.
-var errTired = errors.New("too many results were tried")
+var (
+	errTired = errors.New("too many results were tried")
+	errAsked = errors.New("what was asked for is the reason")
+)
 
 // probe rewrites anew under o and asks g whether the result has the fault that
 // was found. The third result is an error that ends the search.
@@ -77,8 +80,9 @@ func (j *job) byFiring(ctx context.Context, g *judge, bad *attempt, found error)
 // they fired, with which the result has it. Of a rule that fired several times
 // one firing is left out at first, and the whole rule where that was not all.
 func (j *job) byRule(ctx context.Context, g *judge, bad *attempt, found error) (*RolledBack, error) {
-	names := rulesOf(bad.log)
-	k, reason, err := search(len(names), found, func(k int) (error, error) {
+	fired := rulesOf(bad.log)
+	names := slices.DeleteFunc(slices.Clone(fired), func(name string) bool { return slices.Contains(j.guard.Asked, name) })
+	try := func(k int) (error, error) {
 		o := j.options()
 		o.Disable = append(o.Disable, names[k:]...)
 		fault, err := j.probe(ctx, o, g, found)
@@ -86,7 +90,13 @@ func (j *job) byRule(ctx context.Context, g *judge, bad *attempt, found error) (
 			j.harmless = o.Disable
 		}
 		return fault, err
-	})
+	}
+	if len(names) < len(fired) {
+		if fault, err := try(0); err != nil || fault != nil || len(names) == 0 {
+			return nil, cmp.Or(err, errAsked)
+		}
+	}
+	k, reason, err := search(len(names), found, try)
 	if err != nil {
 		return nil, err
 	}

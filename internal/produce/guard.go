@@ -19,6 +19,9 @@ type Guard struct {
 	Full     time.Duration
 	Slower   float64 // relative slow-down that must be exceeded by the whole interval; 0: 0.05
 	Attempts int     // most results tried while looking for what to leave out; 0: 24
+	// Asked are rules and passes that somebody asked for: what they cost is said,
+	// and they stay.
+	Asked []string
 }
 
 func (g Guard) filled() Guard {
@@ -88,7 +91,7 @@ func (j *job) guarded(ctx context.Context, a *attempt, refused string) (*Guarded
 	if j.original == nil {
 		return nil, nil
 	}
-	g := &Guarded{Latency: a.latency, Notes: a.notes, Attempts: j.probes, Refused: refused}
+	g := &Guarded{Latency: a.latency, Notes: append(j.notes, a.notes...), Attempts: j.probes, Refused: refused}
 	if before := j.original.census; before != nil && a.loaded != nil && a.loaded.census != nil {
 		g.Operators = &Operators{before.summary(), a.loaded.census.summary()}
 	}

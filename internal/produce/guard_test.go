@@ -150,6 +150,17 @@ func TestBestSubset(t *testing.T) {
 	}
 }
 
+// TestAsked keeps what was asked for, whatever it costs, and says so.
+func TestAsked(t *testing.T) {
+	r := fuseBy(t, newFake(1, slowTanh), &Guard{Asked: []string{"neg-to-tanh"}}, 1, harmless, costly)
+	if len(r.RolledBack) > 0 || countOp(t, r.Output.Path, "Tanh") != 3 {
+		t.Errorf("left out %v", undone(r))
+	}
+	if n := r.Guarded.Notes; len(n) != 1 || !strings.Contains(n[0], "what was asked for has a cost: it takes 1.2") {
+		t.Errorf("notes %q", n)
+	}
+}
+
 // TestMuteEngine has an engine that writes no graphs.
 func TestMuteEngine(t *testing.T) {
 	f := newFake(1, nil)

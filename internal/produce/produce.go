@@ -92,7 +92,7 @@ func File(ctx context.Context, dst, src string, f Transform, o Options) (*Result
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("%s is not a valid model: %w", src, err)
 	}
-	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{}, blamed: map[string]bool{}}
+	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{}, blamed: map[string]bool{}, waived: map[*judge]bool{}}
 	maps.Copy(j.skip, o.Rewrite.Skip)
 	if o.Guard != nil {
 		j.guard = o.Guard.filled()
@@ -136,6 +136,8 @@ type job struct {
 	blamed   map[string]bool // rules of which a firing was left out for what the result lost
 	harmless []string        // rules to leave out with which nothing is lost, as far as is known
 	probes   int             // results tried for what the result lost
+	waived   map[*judge]bool // judges who may no longer reject anything
+	notes    []string
 }
 
 func (j *job) progress(stage string) {
@@ -192,6 +194,11 @@ func (j *job) settle(ctx context.Context, r *Result) (*attempt, string, error) {
 			return nil, "", err
 		}
 		undone, err := g.find(j, ctx, g, a, why)
+		if errors.Is(err, errAsked) {
+			j.waived[g] = true
+			j.notes = append(j.notes, fmt.Sprintf("what was asked for has a cost: %v", why))
+			continue
+		}
 		if errors.Is(err, errTired) {
 			return j.best(ctx, why)
 		}
