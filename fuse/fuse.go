@@ -34,6 +34,8 @@ type Options struct {
 	Progress func(stage string)
 	// SaveOptimized asks for the engine's own graph as a second file.
 	SaveOptimized *produce.SaveOptimized
+
+	prints *prints // of weights, over all rewritings of one file
 }
 
 // defaultGrowth is how much one folded node may grow a model.
@@ -54,6 +56,7 @@ type Result = produce.Result
 
 // File writes the fused form of the model at src to dst, after running both.
 func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
+	o.prints = newPrints()
 	if o.Guard != nil {
 		g := *o.Guard
 		g.Asked = append(slices.Clone(g.Asked), o.asked()...)
@@ -80,6 +83,9 @@ func (o Options) asked() []string {
 
 // Model fuses m in place, without running it.
 func Model(ctx context.Context, m *onnx.Model, o Options) (*rewrite.Log, error) {
+	if o.prints == nil {
+		o.prints = newPrints()
+	}
 	list, err := passes(o)
 	if err != nil {
 		return nil, err

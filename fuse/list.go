@@ -161,7 +161,7 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		}
 		list = append(list, p)
 	}
-	return append(list, transposes{}, cse{}, weights{}), nil
+	return append(list, transposes{}, cse{}, weights{o.prints}), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.

@@ -1,9 +1,7 @@
 package fuse
 
 import (
-	"bytes"
 	"context"
-	"hash/maphash"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -11,44 +9,50 @@ import (
 )
 
 // weights merges constants of equal type, shape and content.
-type weights struct{}
+type weights struct {
+	prints *prints
+}
 
 func (weights) Name() string { return "weights" }
 
 // Doc says what the pass does.
 func (weights) Doc() string { return "stores equal constants once" }
 
-// weightKey is what can be compared without reading content.
+// weightKey is what is compared first: what is known without reading content,
+// and a fingerprint of parts of it.
 type weightKey struct {
 	dtype onnx.DType
 	size  int64
-	hash  uint64
+	print uint64
 }
 
-// Run hashes only constants that share type and size with another, and compares
-// in full before it merges.
-func (weights) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
+// Run reads parts only of constants that share type and size with another, and
+// the whole only of those whose parts agree.
+func (p weights) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
 	for _, g := range m.Graphs() {
 		count := map[weightKey]int{}
 		for _, v := range g.Initializers() {
 			count[weightKey{dtype: v.Const.DType, size: v.Const.Size()}]++
 		}
-		seed := maphash.MakeSeed()
 		first := map[weightKey][]*onnx.Value{}
 		for _, v := range slices.Clone(g.Initializers()) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			t := v.Constant()
-			if t == nil || t.DType == onnx.String || count[weightKey{dtype: t.DType, size: t.Size()}] < 2 || e.Exhausted() {
+			if t == nil || t.DType == onnx.String || t.Data == nil || count[weightKey{dtype: t.DType, size: t.Size()}] < 2 || e.Exhausted() {
 				continue
 			}
-			b, err := t.Bytes()
+			print, err := p.prints.of(t, sampled)
 			if err != nil {
 				return err
 			}
-			key := weightKey{t.DType, t.Size(), maphash.Bytes(seed, b)}
-			if twin := findTwin(first[key], t, b); twin == nil {
+			key := weightKey{t.DType, t.Size(), print}
+			twin, err := p.twin(first[key], t)
+			if err != nil {
+				return err
+			}
+			if twin == nil {
 				first[key] = append(first[key], v)
 			} else if err := mergeWeight(e, g, v, twin); err != nil {
 				return err
@@ -58,14 +62,17 @@ func (weights) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
 	return nil
 }
 
-func findTwin(list []*onnx.Value, t *onnx.Tensor, content []byte) *onnx.Value {
+// twin returns the value of list that holds what t does, nil if none.
+func (p weights) twin(list []*onnx.Value, t *onnx.Tensor) (*onnx.Value, error) {
 	for _, v := range list {
-		other, err := v.Const.Bytes()
-		if err == nil && slices.Equal(v.Const.Shape, t.Shape) && bytes.Equal(other, content) {
-			return v
+		if !slices.Equal(v.Const.Shape, t.Shape) {
+			continue
+		}
+		if same, err := p.prints.equal(v.Const, t); err != nil || same {
+			return v, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // mergeWeight makes the readers of v read twin; a constant that is a graph

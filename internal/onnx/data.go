@@ -33,3 +33,20 @@ func WriteData(w io.Writer, d Data) (int64, error) {
 	n, err := w.Write(b)
 	return int64(n), err
 }
+
+// ReadDataAt fills p with the content of d from offset off on. Content in a
+// mapped file is read from the file, so that none of it stays in this process.
+func ReadDataAt(d Data, p []byte, off int64) error {
+	if r, ok := d.(io.ReaderAt); ok {
+		_, err := r.ReadAt(p, off)
+		return err
+	}
+	b, err := d.Bytes()
+	if err != nil {
+		return err
+	}
+	if off < 0 || off > int64(len(b)) || copy(p, b[off:]) < len(p) {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}

@@ -33,6 +33,8 @@ func (m *mapping) window(off, n int64) (onnx.Data, error) {
 	return window{m.b[off : off+n : off+n], m, off}, nil
 }
 
+func (m *mapping) readAt([]byte, int64) (int, bool) { return 0, false }
+
 func (m *mapping) close() error { return nil }
 
 func links(fs.FileInfo) uint64 { return 1 }

@@ -59,6 +59,25 @@ func (m *mapping) window(off, n int64) (onnx.Data, error) {
 	return window{m.b[off : off+n : off+n], m, off}, nil
 }
 
+// readAt fills p from the file; false where that fails.
+func (m *mapping) readAt(p []byte, off int64) (int, bool) {
+	if m.fd < 0 {
+		return 0, false
+	}
+	done := 0
+	for done < len(p) {
+		n, err := unix.Pread(m.fd, p[done:], off+int64(done))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return done, false
+		}
+		done += n
+	}
+	return done, true
+}
+
 func (m *mapping) close() error {
 	if m.b == nil {
 		return nil

@@ -27,3 +27,14 @@ func (w window) WriteTo(dst io.Writer) (int64, error) {
 	n, err := dst.Write(w.b[done:])
 	return done + int64(n), err
 }
+
+// ReadAt reads from the file, past the mapping.
+func (w window) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > int64(len(w.b)) || int64(len(p)) > int64(len(w.b))-off {
+		return 0, io.ErrUnexpectedEOF
+	}
+	if n, ok := w.m.readAt(p, w.off+off); ok {
+		return n, nil
+	}
+	return copy(p, w.b[off:]), nil
+}
