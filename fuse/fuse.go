@@ -100,5 +100,8 @@ func Model(ctx context.Context, m *onnx.Model, o Options) (*rewrite.Log, error) 
 	if err == nil && len(o.Dims)+len(o.InputShapes) > 0 {
 		err = reportDynamic(m, log)
 	}
+	if err == nil {
+		attentionNotice(log)
+	}
 	return log, err
 }

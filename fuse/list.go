@@ -20,8 +20,10 @@ func tidy(*Target) []rewrite.Rule {
 // reroll are the rules that recognise an operator in the arithmetic that spells
 // it out. They come before fold-weights and simplify, which take arithmetic
 // apart that belongs to a pattern.
-func reroll(*Target) []rewrite.Rule {
-	return []rewrite.Rule{}
+func reroll(t *Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		attention(t),
+	}
 }
 
 // foldWeights are the rules that move arithmetic into weights.

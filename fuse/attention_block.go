@@ -1,0 +1,474 @@
+package fuse
+
+import (
+	"math"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// attnBlock is softmax(softcap(scale·Q·Kᵀ) + mask)·V, as the dataflow around the
+// second product has it.
+type attnBlock struct {
+	facts   *opset.Facts
+	version int64      // of the standard operators
+	elem    onnx.DType // of Q, K and V
+	context *onnx.Node // the product with V
+	product *onnx.Node // the product of Q and Kᵀ
+	inner   map[*onnx.Node]bool
+	passed  []passedScore // values between the products, from the last to the first
+
+	q, k, v    attnHeads
+	scale      float64    // what Q·Kᵀ is multiplied by
+	inputScale float64    // what of that is in the inputs of the product
+	softcap    float64    // 0: none
+	precision  onnx.DType // element type of the softmax
+	guarded    bool       // rows without any column have weight 0 instead of NaN
+	terms      []maskTerm
+	mask       attnMask
+
+	asked *onnx.Value // the one value in between that is read elsewhere, nil if none
+	mode  int64       // which one it is, as qk_matmul_output_mode
+}
+
+// passedScore is a value between the products and how far the scores are there.
+type passedScore struct {
+	v     *onnx.Value
+	stage scoreStage
+}
+
+// scoreStage numbers what attention can be asked for beside its result.
+type scoreStage int
+
+const (
+	unnamedScores scoreStage = iota - 1
+	scaledScores
+	cappedScores
+	maskedScores
+	softWeights
+)
+
+// findBlock reads the block whose second product is n. It fails with
+// [rewrite.ErrNotHere] where n is no such product, and declines where it is one
+// of a kind that cannot be told for certain.
+func findBlock(facts *opset.Facts, n *onnx.Node) (*attnBlock, error) {
+	b := &attnBlock{facts: facts, version: n.OpsetVersion(""), context: n, scale: 1, inner: map[*onnx.Node]bool{n: true}}
+	soft := b.toSoftmax()
+	if soft == nil || !reachesProduct(soft.Input(0), 24) {
+		return nil, rewrite.ErrNotHere
+	}
+	for _, step := range []func() error{
+		func() error { return b.checkSoftmax(soft) },
+		func() error { return b.toProduct(soft.Input(0)) },
+		b.operands,
+		b.agree,
+		func() error { return b.fills(soft.Input(0)) },
+		b.guards,
+		b.readElsewhere,
+		b.masks,
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// toSoftmax walks from the weights of the second product up to the softmax,
+// nil where there is none.
+func (b *attnBlock) toSoftmax() *onnx.Node {
+	v := b.context.Input(0)
+	for range 8 {
+		n := v.Producer()
+		if n == nil || n.Graph() == nil {
+			return nil
+		}
+		b.inner[n] = true
+		b.passed = append(b.passed, passedScore{v, softWeights})
+		switch {
+		case n.Is("Softmax"):
+			return n
+		case n.Is("Cast"), n.Is("CastLike"), n.Is("Identity"), n.Is("Dropout"):
+			v = n.Input(0)
+		case n.Is("Where"):
+			if x, ok := filledWith(b.facts, n.Input(1)); !ok || x != 0 {
+				return nil
+			}
+			v = n.Input(2)
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// reachesProduct reports whether v is computed from a product of two computed
+// matrices by arithmetic of scores.
+func reachesProduct(v *onnx.Value, depth int) bool {
+	n := v.Producer()
+	if n == nil || depth == 0 || onnx.NormalDomain(n.Domain) != "" {
+		return false
+	}
+	switch n.Op {
+	case "MatMul":
+		return n.Input(0).Constant() == nil && n.Input(1).Constant() == nil
+	case "Mul", "Div", "Tanh", "Cast", "CastLike", "Identity", "Dropout":
+		return reachesProduct(n.Input(0), depth-1) || n.Op == "Mul" && reachesProduct(n.Input(1), depth-1)
+	case "Add", "Sub", "Max", "Min":
+		return reachesProduct(n.Input(0), depth-1) || reachesProduct(n.Input(1), depth-1)
+	case "Where":
+		return reachesProduct(n.Input(1), depth-1) || reachesProduct(n.Input(2), depth-1)
+	case "Reshape", "Transpose", "Unsqueeze", "Squeeze":
+		return reachesProduct(n.Input(0), depth-1)
+	}
+	return false
+}
+
+// checkSoftmax declines unless the softmax runs over the last axis.
+func (b *attnBlock) checkSoftmax(n *onnx.Node) error {
+	rank := int64(len(b.facts.Shape(n.Input(0))))
+	if !settledNode(n) {
+		return rewrite.Decline("the axis of the softmax is given by the caller of the function")
+	}
+	def := int64(-1)
+	if b.version < 13 {
+		def = 1
+	}
+	axis := n.Int("axis", def)
+	if rank != 4 {
+		return rewrite.Decline("the scores have shape %v, not [batch, heads, rows, columns]", b.facts.Shape(n.Input(0)))
+	}
+	if axis != -1 && axis != rank-1 {
+		return rewrite.Decline("the softmax runs over axis %d", axis)
+	}
+	b.precision = b.facts.DType(n.Input(0))
+	return nil
+}
+
+// toProduct walks from the input of the softmax up to the first product,
+// collecting scale, softcap and masks.
+func (b *attnBlock) toProduct(v *onnx.Value) error {
+	for {
+		n := v.Producer()
+		if n == nil || n.Graph() == nil || !settledNode(n) {
+			return rewrite.Decline("the scores are not computed from a product alone")
+		}
+		b.inner[n] = true
+		b.passed = append(b.passed, passedScore{v, unnamedScores})
+		if n.Is("MatMul") {
+			b.product = n
+			return nil
+		}
+		next, err := b.scoreStep(n)
+		if err != nil {
+			return err
+		}
+		v = next
+	}
+}
+
+// scoreStep takes n, which computes scores from scores, into the block, and
+// returns what it computes them from.
+func (b *attnBlock) scoreStep(n *onnx.Node) (*onnx.Value, error) {
+	switch n.Op {
+	case "Cast", "CastLike", "Identity", "Dropout":
+		return n.Input(0), nil
+	case "Mul", "Div":
+		v, f, ok := scaledByNumber(b.facts, n)
+		if !ok {
+			return nil, rewrite.Decline("%v multiplies the scores by something that is not one number", n)
+		}
+		b.scale *= f
+		return v, nil
+	case "Tanh":
+		if b.softcap != 0 || b.scale == 1 {
+			return nil, rewrite.Decline("%v is not a softcap", n)
+		}
+		b.softcap, b.scale = b.scale, 1
+		return n.Input(0), nil
+	case "Add", "Where":
+		if b.scale != 1 || b.softcap != 0 {
+			return nil, rewrite.Decline("the mask of %v comes before the scale or the softcap", n)
+		}
+		return b.maskStep(n)
+	}
+	return nil, rewrite.Decline("%v stands between product and softmax", n)
+}
+
+// maskStep takes a mask out of n and returns the scores.
+func (b *attnBlock) maskStep(n *onnx.Node) (*onnx.Value, error) {
+	if n.Op == "Add" {
+		for i := range 2 {
+			if reachesProduct(n.Input(i), 24) {
+				b.terms = append(b.terms, maskTerm{added: n.Input(1 - i)})
+				return n.Input(i), nil
+			}
+		}
+		return nil, rewrite.Decline("%v adds no mask to scores", n)
+	}
+	if x, ok := filledWith(b.facts, n.Input(2)); ok {
+		b.terms = append(b.terms, maskTerm{cond: n.Input(0), fill: x, keep: true})
+		return n.Input(1), nil
+	}
+	if x, ok := filledWith(b.facts, n.Input(1)); ok {
+		b.terms = append(b.terms, maskTerm{cond: n.Input(0), fill: x})
+		return n.Input(2), nil
+	}
+	return nil, rewrite.Decline("%v puts something else than one number in the place of scores", n)
+}
+
+// operands reads Q, K and V.
+func (b *attnBlock) operands() error {
+	b.inputScale = 1
+	b.q = climbHeads(b.facts, b.product.Input(0), byHead, &b.inputScale)
+	b.k = climbHeads(b.facts, b.product.Input(1), widthFirst, &b.inputScale)
+	b.v = climbHeads(b.facts, b.context.Input(1), byHead, nil)
+	b.elem = b.facts.DType(b.context.Input(1))
+	b.scale *= b.inputScale
+	if b.softcap != 0 {
+		b.scale *= b.softcap
+		if b.softcap < 0 {
+			return rewrite.Decline("the softcap is %g", b.softcap)
+		}
+	}
+	b.q.past = nil
+	if b.k.past == nil || b.v.past == nil || !b.presentable(b.k) || !b.presentable(b.v) {
+		b.k.past, b.v.past = nil, nil
+	}
+	for _, v := range []*onnx.Value{b.q.x, b.k.x, b.v.x} {
+		if d := b.facts.DType(v); d != b.elem || !d.IsFloat() {
+			return rewrite.Decline("%q is %v and the values are %v", v.Name(), d, b.elem)
+		}
+	}
+	return nil
+}
+
+// presentable reports whether the operator's present output can take the place
+// of every other reader of the concatenation of past and new.
+func (b *attnBlock) presentable(h attnHeads) bool {
+	if h.how == byHead {
+		return true
+	}
+	for _, u := range h.x.Uses() {
+		if !b.reads(u.Node, h) {
+			return false
+		}
+	}
+	return !h.x.IsOutput()
+}
+
+// reads reports whether n is part of the block, or turns h into [batch, heads, length, width].
+func (b *attnBlock) reads(n *onnx.Node, h attnHeads) bool {
+	if b.inner[n] || n == b.product || n == b.context {
+		return true
+	}
+	if !n.Is("Transpose") {
+		return false
+	}
+	perm := n.Ints("perm", nil)
+	return len(perm) == 4 && headLayout(perm) == h.how
+}
+
+// agree declines unless the shapes are known to fit without broadcasting.
+func (b *attnBlock) agree() error {
+	q, k, v := b.q.shape(b.facts), b.k.shape(b.facts), b.v.shape(b.facts)
+	if q == nil || k == nil || v == nil {
+		return rewrite.Decline("the shapes of query %v, key %v and value %v are not all [batch, heads, length, width]",
+			b.facts.Shape(b.q.x), b.facts.Shape(b.k.x), b.facts.Shape(b.v.x))
+	}
+	if b.q.repeat != 1 {
+		return rewrite.Decline("the heads of the query are repeated")
+	}
+	for _, c := range []struct {
+		what string
+		a, b onnx.Dim
+	}{
+		{"batch of query and key", q[0], k[0]}, {"batch of key and value", k[0], v[0]}, {"length of key and value", k[2], v[2]},
+		{"width of query and key", q[3], k[3]}, {"number of heads of key and value", k[1], v[1]},
+	} {
+		if !c.a.Same(c.b) {
+			return rewrite.Decline("the %s are %v and %v, which are not known to be equal", c.what, c.a, c.b)
+		}
+	}
+	if b.k.repeat != b.v.repeat {
+		return rewrite.Decline("each key serves %d heads and each value %d", b.k.repeat, b.v.repeat)
+	}
+	return b.groups(q[1], k[1])
+}
+
+// fills declines unless the masks leave the shape of the scores as it is.
+func (b *attnBlock) fills(scores *onnx.Value) error {
+	q, k, s := b.q.shape(b.facts), b.k.shape(b.facts), b.facts.Shape(scores)
+	for i, d := range []onnx.Dim{q[0], q[1], q[2], k[2]} {
+		if len(s) != 4 || !s[i].Same(d) {
+			return rewrite.Decline("the masked scores have shape %v, not [%v,%v,%v,%v]", s, q[0], q[1], q[2], k[2])
+		}
+	}
+	return nil
+}
+
+// groups checks the number of heads: those of the query, and those of key and value.
+func (b *attnBlock) groups(q, k onnx.Dim) error {
+	if b.k.repeat == 1 && q.Same(k) {
+		return nil
+	}
+	if !q.Known() || !k.Known() || k.Value < 1 || q.Value%k.Value != 0 || k.Value != 1 && q.Value != k.Value*b.k.repeat {
+		return rewrite.Decline("%v heads of the query and %v of the key, each repeated %d times, do not fit", q, k, b.k.repeat)
+	}
+	return nil
+}
+
+// guards reads the Wheres between softmax and second product: they must put 0
+// where a row is hidden whole, as the operator does, and nowhere else.
+func (b *attnBlock) guards() error {
+	for _, p := range b.passed {
+		n := p.v.Producer()
+		if p.stage != softWeights || !n.Is("Where") {
+			continue
+		}
+		if x, ok := filledWith(b.facts, n.Input(0)); ok && x == 0 {
+			continue
+		}
+		if !b.isGuard(n.Input(0), n.Input(2)) {
+			return rewrite.Decline("%v sets weights to 0 by a condition that is not that a row is hidden whole", n)
+		}
+		b.guarded = true
+	}
+	return nil
+}
+
+// isGuard: IsNaN(softWeights), or max(mask) over the columns = −∞.
+func (b *attnBlock) isGuard(cond, w *onnx.Value) bool {
+	n := cond.Producer()
+	if n == nil {
+		return false
+	}
+	if n.Is("IsNaN") {
+		b.inner[n] = true
+		return n.Input(0) == w
+	}
+	if !n.Is("Equal") {
+		return false
+	}
+	low, ok := numberOf(b.facts, n.Input(1))
+	most := n.Input(0).Producer()
+	if !ok || !math.IsInf(low, -1) || most == nil || !most.Is("ReduceMax") || !lastAxis(b.facts, most) {
+		return false
+	}
+	sum := throughCasts(most.Input(0))
+	for _, t := range b.terms {
+		if t.added != nil && len(b.terms) == 1 && throughCasts(t.added) == sum {
+			return true
+		}
+	}
+	return false
+}
+
+// lastAxis reports whether a reduction runs over the last axis and keeps it.
+func lastAxis(facts *opset.Facts, n *onnx.Node) bool {
+	axes := n.Ints("axes", nil)
+	if v := n.Input(1); v != nil {
+		ints, ok := facts.Ints(v)
+		if !ok || len(ints) != 1 || !ints[0].Known {
+			return false
+		}
+		axes = []int64{ints[0].Value}
+	}
+	last := int64(len(facts.Shape(n.Input(0)))) - 1
+	return len(axes) == 1 && (axes[0] == -1 || axes[0] == last) && n.Int("keepdims", 1) == 1
+}
+
+func throughCasts(v *onnx.Value) *onnx.Value {
+	for n := v.Producer(); n != nil && (n.Is("Cast") || n.Is("Identity")); n = v.Producer() {
+		v = n.Input(0)
+	}
+	return v
+}
+
+// readElsewhere finds the value in between that others read: the operator can
+// give one of them, if it is one that it has.
+func (b *attnBlock) readElsewhere() error {
+	b.nameStages()
+	for _, p := range b.passed {
+		if !b.leaks(p.v) || p.v == b.asked {
+			continue
+		}
+		if b.asked != nil {
+			return rewrite.Decline("both %q and %q, scores or weights, are read elsewhere", b.asked.Name(), p.v.Name())
+		}
+		if p.stage == unnamedScores || b.facts.DType(p.v) != b.elem {
+			return rewrite.Decline("the scores %q are read elsewhere", p.v.Name())
+		}
+		b.asked, b.mode = p.v, int64(p.stage)
+	}
+	return nil
+}
+
+// leaks reports whether v is read outside the block.
+func (b *attnBlock) leaks(v *onnx.Value) bool {
+	if v.IsOutput() {
+		return true
+	}
+	for _, u := range v.Uses() {
+		if !b.inner[u.Node] && !b.readsType(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// readsType reports whether u takes only the type of a value, for the block.
+func (b *attnBlock) readsType(u onnx.Use) bool {
+	if !u.Node.Is("CastLike") || u.Index != 1 {
+		return false
+	}
+	for _, r := range u.Node.Output(0).Uses() {
+		if !b.inner[r.Node] {
+			return false
+		}
+	}
+	return true
+}
+
+// nameStages gives the scores the stage that the operator has for them, from the
+// product on, now that all of the block is known.
+func (b *attnBlock) nameStages() {
+	factor, capped, masks := b.inputScale, false, 0
+	for i := len(b.passed) - 1; i >= 0; i-- {
+		p := &b.passed[i]
+		n := p.v.Producer()
+		if p.stage == softWeights {
+			if b.guarded && n.Is("Softmax") {
+				p.stage = unnamedScores
+			}
+			continue
+		}
+		switch n.Op {
+		case "Mul", "Div":
+			_, f, _ := scaledByNumber(b.facts, n)
+			factor *= f
+		case "Tanh":
+			capped, factor = true, 1
+		case "Add", "Where":
+			masks++
+		}
+		p.stage = b.stageOf(factor, capped, masks)
+	}
+}
+
+// stageOf names scores that are multiplied by factor, since the softcap if
+// capped, and have so many masks.
+func (b *attnBlock) stageOf(factor float64, capped bool, masks int) scoreStage {
+	switch {
+	case masks > 0 && masks == len(b.terms):
+		return maskedScores
+	case masks > 0:
+		return unnamedScores
+	case capped && closeTo(factor, b.softcap, b.elem):
+		return cappedScores
+	case !capped && closeTo(factor, b.scale, b.elem):
+		return scaledScores
+	}
+	return unnamedScores
+}
