@@ -250,3 +250,21 @@ func agree(want, got map[string]*onnx.Tensor) error {
 	}
 	return nil
 }
+
+// outputsOf writes m to path and runs it with the engine's optimizations off.
+func outputsOf(t *testing.T, open session.Opener, path string, m *onnx.Model, in map[string]*onnx.Tensor) map[string]*onnx.Tensor {
+	t.Helper()
+	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := open(t.Context(), path, session.Options{Level: session.LevelOff, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	r, err := s.Run(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Outputs
+}
