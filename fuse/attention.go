@@ -41,7 +41,7 @@ func attention(t *Target) rewrite.Rule {
 func (b *attnBlock) emit(p *rewrite.Patch) {
 	var attrs []*onnx.Attr
 	in := make([]*onnx.Value, 7)
-	out := b.context.Output(0)
+	out := b.result
 	if flat, merged := b.flat(); merged != nil {
 		copy(in, flat[:])
 		out = merged
@@ -83,7 +83,7 @@ func (b *attnBlock) flat() (in [3]*onnx.Value, merged *onnx.Value) {
 // merged returns the value [batch, length, heads·width] that the result of the
 // block becomes, nil if it does not or is read otherwise.
 func (b *attnBlock) merged() *onnx.Value {
-	t := soleReader(b.context.Output(0))
+	t := soleReader(b.result)
 	if t == nil || !t.Is("Transpose") || headLayout(permOf4(t.Ints("perm", nil))) != byToken {
 		return nil
 	}
@@ -92,10 +92,7 @@ func (b *attnBlock) merged() *onnx.Value {
 		return nil
 	}
 	in, out := b.facts.Shape(t.Output(0)), b.facts.Shape(r.Output(0))
-	if len(in) != 4 || len(out) != 3 || !in[0].Same(out[0]) || !in[1].Same(out[1]) {
-		return nil
-	}
-	if !in[2].Known() || !in[3].Known() || !out[2].Known() || out[2].Value != in[2].Value*in[3].Value {
+	if !joins(in, out) {
 		return nil
 	}
 	return r.Output(0)

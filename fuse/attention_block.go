@@ -12,10 +12,11 @@ import (
 // second product has it.
 type attnBlock struct {
 	facts   *opset.Facts
-	version int64      // of the standard operators
-	elem    onnx.DType // of Q, K and V
-	context *onnx.Node // the product with V
-	product *onnx.Node // the product of Q and Kᵀ
+	version int64       // of the standard operators
+	elem    onnx.DType  // of Q, K and V
+	context *onnx.Node  // the product with V
+	result  *onnx.Value // [batch, heads, rows, width]
+	product *onnx.Node  // the product of Q and Kᵀ
 	inner   map[*onnx.Node]bool
 	passed  []passedScore // values between the products, from the last to the first
 
@@ -63,7 +64,8 @@ func findBlock(facts *opset.Facts, n *onnx.Node) (*attnBlock, error) {
 		func() error { return b.toProduct(soft.Input(0)) },
 		b.operands,
 		b.agree,
-		func() error { return b.fills(soft.Input(0)) },
+		b.fills,
+		b.ends,
 		b.guards,
 		b.readElsewhere,
 		b.masks,
@@ -89,7 +91,7 @@ func (b *attnBlock) toSoftmax() *onnx.Node {
 		switch {
 		case n.Is("Softmax"):
 			return n
-		case n.Is("Cast"), n.Is("CastLike"), n.Is("Identity"), n.Is("Dropout"):
+		case n.Is("Cast"), n.Is("CastLike"), n.Is("Identity"), n.Is("Dropout"), splitsHeads(b.facts, n):
 			v = n.Input(0)
 		case n.Is("Where"):
 			if x, ok := filledWith(b.facts, n.Input(1)); !ok || x != 0 {
@@ -136,7 +138,7 @@ func (b *attnBlock) checkSoftmax(n *onnx.Node) error {
 		def = 1
 	}
 	axis := n.Int("axis", def)
-	if rank != 4 {
+	if rank != 4 && rank != 3 {
 		return rewrite.Decline("the scores have shape %v, not [batch, heads, rows, columns]", b.facts.Shape(n.Input(0)))
 	}
 	if axis != -1 && axis != rank-1 {
@@ -171,6 +173,9 @@ func (b *attnBlock) toProduct(v *onnx.Value) error {
 // scoreStep takes n, which computes scores from scores, into the block, and
 // returns what it computes them from.
 func (b *attnBlock) scoreStep(n *onnx.Node) (*onnx.Value, error) {
+	if splitsHeads(b.facts, n) {
+		return n.Input(0), nil
+	}
 	switch n.Op {
 	case "Cast", "CastLike", "Identity", "Dropout":
 		return n.Input(0), nil
@@ -201,29 +206,47 @@ func (b *attnBlock) maskStep(n *onnx.Node) (*onnx.Value, error) {
 	if n.Op == "Add" {
 		for i := range 2 {
 			if reachesProduct(n.Input(i), 24) {
-				b.terms = append(b.terms, maskTerm{added: n.Input(1 - i)})
+				b.terms = append(b.terms, maskTerm{added: n.Input(1 - i), flat: b.isFlat(n)})
 				return n.Input(i), nil
 			}
 		}
 		return nil, rewrite.Decline("%v adds no mask to scores", n)
 	}
 	if x, ok := filledWith(b.facts, n.Input(2)); ok {
-		b.terms = append(b.terms, maskTerm{cond: n.Input(0), fill: x, keep: true})
+		b.terms = append(b.terms, maskTerm{cond: n.Input(0), fill: x, keep: true, flat: b.isFlat(n)})
 		return n.Input(1), nil
 	}
 	if x, ok := filledWith(b.facts, n.Input(1)); ok {
-		b.terms = append(b.terms, maskTerm{cond: n.Input(0), fill: x})
+		b.terms = append(b.terms, maskTerm{cond: n.Input(0), fill: x, flat: b.isFlat(n)})
 		return n.Input(2), nil
 	}
 	return nil, rewrite.Decline("%v puts something else than one number in the place of scores", n)
 }
 
+// isFlat reports whether n computes scores of batches and heads in one axis.
+func (b *attnBlock) isFlat(n *onnx.Node) bool { return len(b.facts.Shape(n.Output(0))) == 3 }
+
+// ends finds the value over heads that the block gives.
+func (b *attnBlock) ends() error {
+	b.result = b.context.Output(0)
+	if !b.isFlat(b.context) {
+		return nil
+	}
+	n := soleReader(b.result)
+	if n == nil || !splitsHeads(b.facts, n) {
+		return rewrite.Decline("batches and heads of the result are in one axis")
+	}
+	b.inner[n] = true
+	b.result = n.Output(0)
+	return nil
+}
+
 // operands reads Q, K and V.
 func (b *attnBlock) operands() error {
 	b.inputScale = 1
-	b.q = climbHeads(b.facts, b.product.Input(0), byHead, &b.inputScale)
-	b.k = climbHeads(b.facts, b.product.Input(1), widthFirst, &b.inputScale)
-	b.v = climbHeads(b.facts, b.context.Input(1), byHead, nil)
+	b.q = b.operand(b.product.Input(0), byHead, &b.inputScale)
+	b.k = b.operand(b.product.Input(1), widthFirst, &b.inputScale)
+	b.v = b.operand(b.context.Input(1), byHead, nil)
 	b.elem = b.facts.DType(b.context.Input(1))
 	b.scale *= b.inputScale
 	if b.softcap != 0 {
@@ -242,6 +265,33 @@ func (b *attnBlock) operands() error {
 		}
 	}
 	return nil
+}
+
+// operand reads an input of a product, over heads or over batch and heads in one.
+func (b *attnBlock) operand(v *onnx.Value, l headLayout, factor *float64) attnHeads {
+	if len(b.facts.Shape(v)) != 3 {
+		return climbHeads(b.facts, v, l, factor)
+	}
+	x := v
+	for n := x.Producer(); n != nil; n = x.Producer() {
+		y, f, scales := (*onnx.Value)(nil), 1.0, false
+		if n.Is("Mul") || n.Is("Div") {
+			y, f, scales = scaledByNumber(b.facts, n)
+		}
+		switch {
+		case scales && factor != nil && len(b.facts.Shape(y)) == 3:
+			*factor *= f
+			x = y
+		case isSwap(n):
+			l = l.after(widthFirst[:])
+			x = n.Input(0)
+		case splitsHeads(b.facts, n) && len(b.facts.Shape(n.Input(0))) == 4:
+			return climbHeads(b.facts, n.Input(0), l, factor)
+		default:
+			return attnHeads{headsAt: headsAt{v, l}, repeat: 1}
+		}
+	}
+	return attnHeads{headsAt: headsAt{v, l}, repeat: 1}
 }
 
 // presentable reports whether the operator's present output can take the place
@@ -270,7 +320,9 @@ func (b *attnBlock) reads(n *onnx.Node, h attnHeads) bool {
 	return len(perm) == 4 && headLayout(perm) == h.how
 }
 
-// agree declines unless the shapes are known to fit without broadcasting.
+// agree declines unless the shapes are known to fit without broadcasting. Widths
+// of query and key are equal, and lengths of key and value, since the products
+// sum over them.
 func (b *attnBlock) agree() error {
 	q, k, v := b.q.shape(b.facts), b.k.shape(b.facts), b.v.shape(b.facts)
 	if q == nil || k == nil || v == nil {
@@ -284,8 +336,7 @@ func (b *attnBlock) agree() error {
 		what string
 		a, b onnx.Dim
 	}{
-		{"batch of query and key", q[0], k[0]}, {"batch of key and value", k[0], v[0]}, {"length of key and value", k[2], v[2]},
-		{"width of query and key", q[3], k[3]}, {"number of heads of key and value", k[1], v[1]},
+		{"batch of query and key", q[0], k[0]}, {"batch of key and value", k[0], v[0]}, {"number of heads of key and value", k[1], v[1]},
 	} {
 		if !c.a.Same(c.b) {
 			return rewrite.Decline("the %s are %v and %v, which are not known to be equal", c.what, c.a, c.b)
@@ -297,15 +348,38 @@ func (b *attnBlock) agree() error {
 	return b.groups(q[1], k[1])
 }
 
-// fills declines unless the masks leave the shape of the scores as it is.
-func (b *attnBlock) fills(scores *onnx.Value) error {
-	q, k, s := b.q.shape(b.facts), b.k.shape(b.facts), b.facts.Shape(scores)
-	for i, d := range []onnx.Dim{q[0], q[1], q[2], k[2]} {
-		if len(s) != 4 || !s[i].Same(d) {
-			return rewrite.Decline("the masked scores have shape %v, not [%v,%v,%v,%v]", s, q[0], q[1], q[2], k[2])
+// fills declines where a mask may have more batches, heads or rows than the scores.
+func (b *attnBlock) fills() error {
+	q := b.q.shape(b.facts)
+	for _, t := range b.terms {
+		v := t.added
+		if v == nil {
+			v = t.cond
+		}
+		s := b.facts.Shape(v)
+		if s == nil {
+			return rewrite.Decline("the shape of the mask %q is not known", v.Name())
+		}
+		for i, want := range q[:3] {
+			if k := len(s) - 4 + i; k >= 0 && mayGrow(want, s[k]) || len(s) > 4 {
+				return rewrite.Decline("the mask has shape %v, and the scores [%v,%v,%v,…]", s, q[0], q[1], q[2])
+			}
+		}
+		if t.flat && len(s) == 3 && mayGrow(onnx.Fixed(1), s[0]) {
+			return rewrite.Decline("the mask has shape %v over batches and heads in one", s)
 		}
 	}
 	return nil
+}
+
+// mayGrow reports whether scores of size want may broadcast to a mask of size d:
+// only where want is 1, or both are numbers that do not fit. A size that is not
+// known is the one that the model was written for.
+func mayGrow(want, d onnx.Dim) bool {
+	if d.Same(want) || d.Known() && d.Value == 1 {
+		return false
+	}
+	return want.Known() && (want.Value == 1 || d.Known())
 }
 
 // groups checks the number of heads: those of the query, and those of key and value.

@@ -56,14 +56,55 @@ func (p headsAt) flat(facts *opset.Facts) *onnx.Value {
 	if p.how != byToken || n == nil || !n.Is("Reshape") {
 		return nil
 	}
-	in, out := facts.Shape(n.Input(0)), facts.Shape(p.x)
-	if len(in) != 3 || len(out) != 4 || !in[0].Same(out[0]) || !in[1].Same(out[1]) {
-		return nil
-	}
-	if !out[2].Known() || !out[3].Known() || !in[2].Known() || in[2].Value != out[2].Value*out[3].Value {
+	if !joins(facts.Shape(p.x), facts.Shape(n.Input(0))) {
 		return nil
 	}
 	return n.Input(0)
+}
+
+// joins reports whether a Reshape from a to b joins the last two axes of four:
+// where one of the others stays, so does the other, since elements are as many.
+func joins(a, b onnx.Shape) bool {
+	if len(a) != 4 || len(b) != 3 || !a[0].Same(b[0]) && !a[1].Same(b[1]) {
+		return false
+	}
+	return a[2].Known() && a[3].Known() && b[2].Known() && b[2].Value == a[2].Value*a[3].Value
+}
+
+// splitsHeads reports whether n is a Reshape between [batch·heads, m, n] and
+// [batch, heads, m, n].
+func splitsHeads(facts *opset.Facts, n *onnx.Node) bool {
+	if !n.Is("Reshape") {
+		return false
+	}
+	a, b := facts.Shape(n.Input(0)), facts.Shape(n.Output(0))
+	if len(a)+len(b) != 7 || len(a) != 3 && len(a) != 4 {
+		return false
+	}
+	return a[len(a)-1].Same(b[len(b)-1]) && a[len(a)-2].Same(b[len(b)-2])
+}
+
+// isSwap reports whether n is a Transpose of the last two of three axes.
+func isSwap(n *onnx.Node) bool {
+	return n.Is("Transpose") && settledNode(n) && slices.Equal(n.Ints("perm", nil), []int64{0, 2, 1})
+}
+
+// swappedFlat returns the value of four axes the last two of which the Reshape n
+// has exchanged by way of three axes, nil if it does not.
+func swappedFlat(facts *opset.Facts, n *onnx.Node) *onnx.Value {
+	t := n.Input(0).Producer()
+	if !splitsHeads(facts, n) || t == nil || !isSwap(t) {
+		return nil
+	}
+	r := t.Input(0).Producer()
+	if r == nil || !splitsHeads(facts, r) {
+		return nil
+	}
+	a, b := facts.Shape(r.Input(0)), facts.Shape(n.Output(0))
+	if len(a) != 4 || len(b) != 4 || !a[0].Same(b[0]) || !a[1].Same(b[1]) {
+		return nil
+	}
+	return r.Input(0)
 }
 
 // attnHeads is an operand of attention.
@@ -108,6 +149,9 @@ func headStep(facts *opset.Facts, n *onnx.Node, l headLayout) (x *onnx.Value, ho
 	case n.Is("Reshape"), n.Is("Expand"):
 		if v := reshapedFrom(facts, n.Output(0)); v != nil {
 			return v, l, 1, 1
+		}
+		if v := swappedFlat(facts, n); v != nil {
+			return v, l.after(widthFirst[:]), 1, 1
 		}
 		if v, axis, r := repeatedHeads(facts, n); v != nil && axis == l[1] {
 			return v, l, 1, r

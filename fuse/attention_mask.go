@@ -14,6 +14,7 @@ type maskTerm struct {
 	cond  *onnx.Value // Bool, of a Where
 	fill  float64
 	keep  bool // the scores stay where cond is true
+	flat  bool // the scores that it meets have batches and heads in one axis
 }
 
 // attnMask is what all terms come to.

@@ -1,6 +1,8 @@
 package fuse
 
 import (
+	"strings"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
@@ -79,6 +81,9 @@ func (s *splicer) node(n *onnx.Node) {
 	}
 	c := onnx.CloneNodeInto(n, in, names, s.now)
 	c.TrimInputs()
+	if n.Name != "" { // several copies may come into one graph
+		c.Name = strings.Join(names[:min(1, len(names))], "")
+	}
 	s.fill(c)
 	s.g.InsertBefore(c, s.at)
 	for i, v := range n.Outputs() {

@@ -321,9 +321,25 @@ func (c *call) broadcast(shapes ...onnx.Shape) onnx.Shape {
 				}
 			}
 		}
+		if isUnknown(d) && c.allSized(shapes, rank-i) {
+			d = c.f.sym.dim(c.f.sym.unknown(1))
+		}
 		out[i] = d
 	}
 	return out
+}
+
+// allSized reports whether every shape's dimension k, counted from the last as
+// 1, is certainly at least 1 if symbols are: so is what they broadcast to.
+func (c *call) allSized(shapes []onnx.Shape, k int) bool {
+	for _, s := range shapes {
+		if k <= len(s) {
+			if e := c.ex(s[len(s)-k]); e == nil || !sized(e) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // broadcastDim returns the size that broadcasting two dimensions gives: the
