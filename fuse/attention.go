@@ -57,6 +57,11 @@ func (b *attnBlock) emit(p *rewrite.Patch) {
 	}
 	in[6] = b.mask.nonpad
 	n := p.AddNode("", "Attention", in, b.outputs(), append(attrs, b.attrs()...)...)
+	for i := 1; i < 3 && b.k.past == nil && len(n.Outputs()) > i; i++ {
+		if err := n.DropOutput(i); err != nil {
+			panic("fuse: " + err.Error()) // nothing reads a proposed node yet
+		}
+	}
 	p.Swap(out, n.Output(0))
 	b.swapOthers(p, n)
 }
