@@ -249,6 +249,9 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 		q.push(n)
 		q.pushProducers(n)
 		for _, v := range n.Outputs() {
+			if v == nil {
+				continue
+			}
 			for _, u := range v.Uses() {
 				q.push(u.Node)
 			}
