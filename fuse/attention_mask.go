@@ -313,7 +313,7 @@ func (b *attnBlock) maskValue(p *rewrite.Patch) *onnx.Value {
 		return nil
 	}
 	if n := v.Producer(); n != nil && n.Graph() == nil {
-		b.inferNew(n)
+		inferProposed(b.facts, n)
 	}
 	s, rows, cols := b.facts.Shape(v), b.q.shape(b.facts)[2], b.k.shape(b.facts)[2]
 	if n := len(s); n >= 2 && s[n-2].Same(rows) && s[n-1].Same(cols) {
@@ -332,17 +332,17 @@ func (b *attnBlock) maskValue(p *rewrite.Patch) *onnx.Value {
 	return p.Add("Expand", []*onnx.Value{v, shape})
 }
 
-// inferNew finds the types of proposed nodes from which n computes.
-func (b *attnBlock) inferNew(n *onnx.Node) {
+// inferProposed finds the types of proposed nodes from which n computes.
+func inferProposed(facts *opset.Facts, n *onnx.Node) {
 	for _, v := range n.Inputs() {
 		if v == nil {
 			continue
 		}
 		if q := v.Producer(); q != nil && q.Graph() == nil {
-			b.inferNew(q)
+			inferProposed(facts, q)
 		}
 	}
-	b.facts.Infer(n)
+	facts.Infer(n)
 }
 
 // value proposes the operator's mask: Bool, or numbers that are added.

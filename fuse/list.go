@@ -22,6 +22,7 @@ func tidy(*Target) []rewrite.Rule {
 // apart that belongs to a pattern.
 func reroll(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
+		rotaryEmbedding(t),
 		attention(t),
 	}
 }
