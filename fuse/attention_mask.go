@@ -150,7 +150,7 @@ func (b *attnBlock) read(t maskTerm, alone bool) error {
 // readAdded takes a mask that is added: by its condition where that is Bool and
 // hides by −∞, else as it is.
 func (b *attnBlock) readAdded(t maskTerm) error {
-	if n := t.added.Producer(); n != nil && n.Is("Where") {
+	if n := throughCasts(t.added).Producer(); n != nil && n.Is("Where") {
 		if x, ok := filledWith(b.facts, n.Input(1)); ok && x == 0 {
 			if y, ok := filledWith(b.facts, n.Input(2)); ok && math.IsInf(y, -1) {
 				b.mask.keep = append(b.mask.keep, n.Input(0))

@@ -91,11 +91,27 @@ func (r *turning) byParts(n *onnx.Node) bool {
 		return true
 	}
 	back := soleReader(r.out)
-	if back == nil || !back.Is("Reshape") || !r.facts.Shape(back.Output(0)).Equal(r.facts.Shape(r.x)) {
+	if back == nil || !back.Is("Reshape") || !joinsPairs(r.facts.Shape(r.out), r.facts.Shape(back.Output(0))) {
 		return false
 	}
 	r.out = back.Output(0)
 	return true
+}
+
+// joinsPairs reports whether a Reshape from a to b joins the last two axes: where
+// all other axes but one stay, so does that one, since elements are as many.
+func joinsPairs(a, b onnx.Shape) bool {
+	n := len(b)
+	if n < 2 || len(a) != n+1 || !a[n-1].Known() || !a[n].Known() || !b[n-1].Known() || b[n-1].Value != a[n-1].Value*a[n].Value {
+		return false
+	}
+	other := 0
+	for i := range n - 1 {
+		if !a[i].Same(b[i]) {
+			other++
+		}
+	}
+	return other <= 1
 }
 
 // unsqueezedLast returns what v adds a last axis of length 1 to, nil if it does not.
