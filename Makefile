@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop mainjob bench bench-peers fuzz golden man clean
+.PHONY: build runtime demo test check interop mainjob bench bench-peers bench-fuse fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -54,6 +54,15 @@ bench: runtime
 bench-peers:
 	python3 -m venv .bench/peers
 	.bench/peers/bin/pip install -q -r docs/bench-peers.txt
+
+# Runs fuse beside its peers and writes docs/benchmarks-fuse.md. MODELS chooses some.
+bench-fuse: runtime
+	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
+	@mkdir -p .bench/models
+	$(GO) run ./internal/nets/netgen -o .bench/models bert gpt2 llama vit whisper-encoder resnet50 mobilenetv2 mobilenetv3 \
+	  efficientnet-b0 densenet121 yolov8n unet gru gtcrn chain
+	$(GO) run ./internal/nets/netgen -o .bench/models -external wide
+	.bench/peers/bin/python docs/bench-fuse.py $(MODELS)
 
 FUZZTIME ?= 10s
 fuzz:
