@@ -165,7 +165,7 @@ var operatorKinds = map[string]nets.Kind{
 	"com.microsoft.SkipSimplifiedLayerNormalization": nets.RMSNorm,
 	"GroupNormalization":                             nets.GroupNorm, "com.microsoft.GroupNorm": nets.GroupNorm, "com.microsoft.SkipGroupNorm": nets.GroupNorm,
 	"Gelu": nets.Gelu, "com.microsoft.Gelu": nets.Gelu, "com.microsoft.BiasGelu": nets.Gelu, "com.microsoft.FastGelu": nets.GeluTanh,
-	"Swish": nets.Swish, "com.microsoft.QuickGelu": nets.Swish, "HardSwish": nets.HardSwish, "HardSigmoid": nets.Sigmoid6, "Mish": nets.Mish,
+	"Swish": nets.Swish, "com.microsoft.QuickGelu": nets.Swish, "HardSwish": nets.HardSwish, "HardSigmoid": nets.Sigmoid6,
 	"RotaryEmbedding": nets.Rotary, "com.microsoft.RotaryEmbedding": nets.Rotary, "Softmax": nets.DotSoftmax,
 }
 

@@ -88,16 +88,6 @@ func (b *builder) hardSigmoid(x *onnx.Value) *onnx.Value {
 	return l.op("Mul", c, l.scalar(1.0/6))
 }
 
-// mish is x·tanh(log(1+exp(x))).
-func (b *builder) mish(x *onnx.Value) *onnx.Value {
-	b.saw(Mish)
-	l := b.at("act")
-	if b.o.Style == TorchScript {
-		return l.op("Mul", x, l.op("Tanh", l.op("Softplus", x)))
-	}
-	return l.op("Mul", x, l.op("Tanh", l.op("Log", l.op("Add", l.op("Exp", x), l.scalar(1)))))
-}
-
 // relu6 is min(max(x, 0), 6).
 func (b *builder) relu6(x *onnx.Value) *onnx.Value {
 	l := b.at("act")

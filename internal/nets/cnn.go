@@ -25,14 +25,6 @@ func (b *builder) image(name string, channels, side int64) *onnx.Value {
 	return b.input(name, anyBatch, channels, side, side)
 }
 
-// channelAxis is where the style keeps the channels of pictures.
-func (b *builder) channelAxis() int64 {
-	if b.o.Style.nhwc() {
-		return 3
-	}
-	return 1
-}
-
 // conv is a convolution; channels last it stands between two Transposes.
 func (b *builder) conv(name string, x *onnx.Value, c convSpec) *onnx.Value {
 	l := b.at("%s", name)

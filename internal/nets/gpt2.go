@@ -1,7 +1,6 @@
 package nets
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -21,64 +20,33 @@ func gpt2(b *builder) { b.gpt2(false) }
 func gpt2Past(b *builder) { b.gpt2(true) }
 
 func (b *builder) gpt2(past bool) {
-	if past {
-		b.o.Seq = 0 // keys are longer than queries
-	}
 	c := pick(b, gpt2Size{50257, 1024, 12, heads{12, 12, 64}}, gpt2Size{97, 48, 2, heads{4, 4, 8}})
 	w := c.heads.width()
 	ids, places := b.tokens("input_ids"), b.tokens("position_ids")
 	t := b.at("transformer")
 	words := t.at("wte").weight("weight", 0.3, c.vocab, w)
 	x := t.op("Add", t.op("Gather", words, ids), t.op("Gather", t.at("wpe").weight("weight", 0.3, c.positions, w), places))
-	var caches []*gpt2Cache
+	var kv *cache
+	if past {
+		kv = b.addCache(c.layers, c.heads)
+	}
 	for i := range c.layers {
-		l := t.at("h.%d", i)
-		var cache *gpt2Cache
-		if past {
-			cache = l.gpt2Cache(i, c.heads)
-			caches = append(caches, cache)
-		}
-		x = l.gpt2Block(x, cache, c)
+		x = t.at("h.%d", i).gpt2Block(x, i, kv, c)
 	}
 	x = t.layerNorm("ln_f", x, w, 1e-5)
 	h := b.at("lm_head")
 	b.output("logits", h.op("MatMul", x, h.transpose(words, 1, 0)), anyBatch, anySeq, c.vocab)
-	for i, p := range caches {
-		b.presentOutput(fmt.Sprintf("present.%d.key", i), p.presentKey, c.heads)
-		b.presentOutput(fmt.Sprintf("present.%d.value", i), p.presentValue, c.heads)
-	}
+	kv.present(b)
 }
 
-// gpt2Cache holds the keys and values [batch, heads, past, dim] of a layer.
-type gpt2Cache struct{ key, value, presentKey, presentValue *onnx.Value }
-
-func (b *builder) gpt2Cache(i int64, h heads) *gpt2Cache {
-	t := onnx.TensorType(b.o.DType, append(b.dims(anyBatch, h.count), onnx.Symbol("past"), onnx.Fixed(h.dim)))
-	return &gpt2Cache{
-		key:   b.m.Graph.AddInput(fmt.Sprintf("past_key_values.%d.key", i), t),
-		value: b.m.Graph.AddInput(fmt.Sprintf("past_key_values.%d.value", i), t),
-	}
-}
-
-func (b *builder) presentOutput(name string, v *onnx.Value, h heads) {
-	b.output(name, v, anyBatch, h.count, 0, h.dim)
-	shape := append(onnx.Shape(nil), v.Type.Shape...)
-	shape[2] = onnx.Symbol("past + seq")
-	v.Type = v.Type.WithShape(shape)
-}
-
-func (b *builder) gpt2Block(x *onnx.Value, cache *gpt2Cache, c gpt2Size) *onnx.Value {
-	w := c.heads.width()
+func (b *builder) gpt2Block(x *onnx.Value, layer int64, kv *cache, c gpt2Size) *onnx.Value {
+	h, w := c.heads, c.heads.width()
 	a := b.at("attn")
 	y := a.conv1D("c_attn", b.layerNorm("ln_1", x, w, 1e-5), w, 3*w)
 	parts := a.split(y, a.lastAxis(3), w, w, w)
-	q, k, v := a.splitHeads(parts[0], c.heads.count, c.heads.dim), a.splitHeads(parts[1], c.heads.count, c.heads.dim), a.splitHeads(parts[2], c.heads.count, c.heads.dim)
-	if cache != nil {
-		k, v = a.concat(-2, cache.key, k), a.concat(-2, cache.value, v)
-		cache.presentKey, cache.presentValue = k, v
-	}
-	y = a.gpt2Attention(q, k, v, cache != nil, c)
-	x = b.op("Add", a.conv1D("c_proj", a.joinHeads(y, c.heads), w, w), x)
+	q, k, v := a.splitHeads(parts[0], h.count, h.dim), a.splitHeads(parts[1], h.count, h.dim), a.splitHeads(parts[2], h.count, h.dim)
+	k, v = kv.extend(a, layer, k, v)
+	x = b.op("Add", a.conv1D("c_proj", a.joinHeads(a.gpt2Attention(q, k, v, c), h), w, w), x)
 	m := b.at("mlp")
 	y = m.geluTanh(m.conv1D("c_fc", b.layerNorm("ln_2", x, w, 1e-5), w, 4*w))
 	return b.op("Add", x, m.conv1D("c_proj", y, 4*w, w))
@@ -101,7 +69,7 @@ func (b *builder) conv1D(name string, x *onnx.Value, in, out int64) *onnx.Value 
 
 // gpt2Attention attends to what came before: by a triangle cut from a buffer in
 // the TorchScript style, by comparing indices in the others.
-func (b *builder) gpt2Attention(q, k, v *onnx.Value, past bool, c gpt2Size) *onnx.Value {
+func (b *builder) gpt2Attention(q, k, v *onnx.Value, c gpt2Size) *onnx.Value {
 	if b.o.Style.traced() {
 		return b.attend(q, k, v, b.causalSelect(q, k), c.heads, true)
 	}

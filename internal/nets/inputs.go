@@ -64,6 +64,8 @@ func element(r *rand.Rand, v *onnx.Value, i int64, shape []int64, past int64) fl
 		return float64(i % last * 2 / last)
 	case "position_ids":
 		return float64(past + i%last)
+	case "categories":
+		return float64(r.IntN(2))
 	case "timestep":
 		return float64(r.IntN(1000))
 	}

@@ -15,25 +15,34 @@ type llamaSize struct {
 
 // llama is LlamaForCausalLM without a cache; full is of the size of stories15M:
 // 15.2 million parameters. The one for tests groups its queries.
-func llama(b *builder) {
-	b.llama(pick(b, llamaSize{32000, 256, 6, 768, heads{6, 6, 48}, true}, llamaSize{97, 32, 2, 48, heads{4, 2, 8}, true}))
+func llama(b *builder) { b.llama(stories(b), false) }
+
+// llamaPast is the same with the keys and values of earlier tokens as inputs, and all as outputs.
+func llamaPast(b *builder) { b.llama(stories(b), true) }
+
+func stories(b *builder) llamaSize {
+	return pick(b, llamaSize{32000, 256, 6, 768, heads{6, 6, 48}, true}, llamaSize{97, 32, 2, 48, heads{4, 2, 8}, true})
 }
 
 // llama7B has the shape of the model with 6.7 billion parameters.
 func llama7B(b *builder) {
-	b.llama(pick(b, llamaSize{32000, 2048, 32, 11008, heads{32, 32, 128}, false}, llamaSize{97, 32, 3, 64, heads{4, 4, 8}, false}))
+	b.llama(pick(b, llamaSize{32000, 2048, 32, 11008, heads{32, 32, 128}, false}, llamaSize{97, 32, 3, 64, heads{4, 4, 8}, false}), false)
 }
 
-func (b *builder) llama(c llamaSize) {
+func (b *builder) llama(c llamaSize, past bool) {
 	w := c.heads.width()
 	ids, places := b.tokens("input_ids"), b.tokens("position_ids")
 	t := b.at("model")
 	words := t.at("embed_tokens").weight("weight", 0.5, c.vocab, w)
 	x := t.op("Gather", words, ids)
-	r := t.rotaryTable(places, c)
-	m := t.causalMask(ids)
+	r := t.rotaryTable(places, past, c)
+	var kv *cache
+	if past {
+		kv = b.addCache(c.layers, c.heads)
+	}
+	m := t.causalMask(ids, kv)
 	for i := range c.layers {
-		x = t.at("layers.%d", i).llamaLayer(x, m, r, c)
+		x = t.at("layers.%d", i).llamaLayer(x, i, m, r, kv, c)
 	}
 	x = t.rmsNorm("norm", x, w, 1e-5)
 	var logits *onnx.Value
@@ -43,6 +52,7 @@ func (b *builder) llama(c llamaSize) {
 		logits = b.linear("lm_head", x, w, c.vocab, false)
 	}
 	b.output("logits", logits, anyBatch, anySeq, c.vocab)
+	kv.present(b)
 }
 
 // rotary are the cosines and sines [batch, 1, seq, dim] of every position.
@@ -50,7 +60,7 @@ type rotary struct{ cos, sin *onnx.Value }
 
 // rotaryTable takes the angles from a table in the TorchScript style, and
 // computes them from the position ids in the others.
-func (b *builder) rotaryTable(places *onnx.Value, c llamaSize) rotary {
+func (b *builder) rotaryTable(places *onnx.Value, past bool, c llamaSize) rotary {
 	d := c.heads.dim
 	e := b.at("rotary_emb")
 	inv := make([]float64, d/2)
@@ -67,8 +77,11 @@ func (b *builder) rotaryTable(places *onnx.Value, c llamaSize) rotary {
 			if err != nil {
 				panic("nets: " + err.Error())
 			}
-			short := e.op("Slice", b.m.Graph.AddInitializer(t), e.ints(0), e.vectorSize(b.seq(places)), e.ints(0), e.ints(1))
-			return e.unsqueeze(e.op("Gather", short, places), 1)
+			rows := b.m.Graph.AddInitializer(t)
+			if !past {
+				rows = e.op("Slice", rows, e.ints(0), e.vectorSize(b.seq(places)), e.ints(0), e.ints(1))
+			}
+			return e.unsqueeze(e.op("Gather", rows, places), 1)
 		}
 		return rotary{table("cos_cached", math.Cos), table("sin_cached", math.Sin)}
 	}
@@ -103,20 +116,30 @@ func (b *builder) rotate(x *onnx.Value, r rotary, dim int64) *onnx.Value {
 
 // causalMask hides later tokens. The TorchScript style adds a triangle of the
 // lowest number, filled by comparing indices; the others select.
-func (b *builder) causalMask(ids *onnx.Value) mask {
+func (b *builder) causalMask(ids *onnx.Value, kv *cache) mask {
 	n := b.scalarSize(b.seq(ids))
 	r := b.op("Range", b.index(0), n, b.index(1))
 	if b.o.Style.traced() {
-		return mask{v: b.unsqueeze(b.op("LessOrEqual", b.unsqueeze(r, 0), b.unsqueeze(r, 1)), 0, 1), selects: true}
+		rows, cols := r, r
+		if kv != nil {
+			past := b.scalarSize(kv.past())
+			rows = b.op("Add", r, past)
+			cols = b.op("Range", b.index(0), b.op("Add", past, n), b.index(1))
+		}
+		return mask{v: b.unsqueeze(b.op("LessOrEqual", b.unsqueeze(cols, 0), b.unsqueeze(rows, 1)), 0, 1), selects: true}
 	}
 	s := b.vectorSize(b.seq(ids))
 	square := b.op("Expand", b.scalar(lowestFloat(b.o.DType)), b.concat(0, s, s))
 	next := b.op("Reshape", b.op("Add", r, b.index(1)), b.ints(-1, 1))
 	filled := b.op("Where", b.op("Less", r, next), b.scalar(0), square)
+	if kv != nil {
+		before := b.op("Expand", b.scalar(0), b.concat(0, s, b.vectorSize(kv.past())))
+		filled = b.concat(-1, before, filled)
+	}
 	return mask{v: b.unsqueeze(b.unsqueeze(filled, 0), 1)}
 }
 
-func (b *builder) llamaLayer(x *onnx.Value, m mask, r rotary, c llamaSize) *onnx.Value {
+func (b *builder) llamaLayer(x *onnx.Value, layer int64, m mask, r rotary, kv *cache, c llamaSize) *onnx.Value {
 	h, w := c.heads, c.heads.width()
 	a := b.at("self_attn")
 	y := b.rmsNorm("input_layernorm", x, w, 1e-5)
@@ -125,6 +148,7 @@ func (b *builder) llamaLayer(x *onnx.Value, m mask, r rotary, c llamaSize) *onnx
 	k := a.splitHeads(a.linear("k_proj", y, w, h.kv*h.dim, false), h.kv, h.dim)
 	v := a.splitHeads(a.linear("v_proj", y, w, h.kv*h.dim, false), h.kv, h.dim)
 	q, k = a.rotate(q, r, h.dim), a.rotate(k, r, h.dim)
+	k, v = kv.extend(a, layer, k, v)
 	y = a.joinHeads(a.attend(q, a.repeatHeads(k, h), a.repeatHeads(v, h), m, h, false), h)
 	x = b.op("Add", x, a.linear("o_proj", y, w, w, false))
 	p := b.at("mlp")

@@ -142,6 +142,8 @@ var published = map[string]struct {
 	"gpt2":            {124439808, 0, nil, map[nets.Kind]int{nets.Attention: 12, nets.LayerNorm: 25, nets.GeluTanh: 12}},
 	"gpt2-past":       {124439808, 0, nil, map[nets.Kind]int{nets.Attention: 12, nets.LayerNorm: 25, nets.GeluTanh: 12}},
 	"llama":           {15191712, 0, nil, map[nets.Kind]int{nets.Attention: 6, nets.QKV: 6, nets.RMSNorm: 13, nets.Rotary: 12, nets.Swish: 6}},
+	"llama-past":      {15191712, 0, nil, map[nets.Kind]int{nets.Attention: 6, nets.QKV: 6, nets.RMSNorm: 13, nets.Rotary: 12, nets.Swish: 6}},
+	"transformer":     {18914304, 0, nil, map[nets.Kind]int{nets.Attention: 6, nets.LayerNorm: 12}},
 	"llama-7b":        {6738415616, 0, nil, map[nets.Kind]int{nets.Attention: 32, nets.QKV: 32, nets.RMSNorm: 65, nets.Rotary: 64, nets.Swish: 32}},
 	"vit":             {86567656, 17.58e9, nil, map[nets.Kind]int{nets.Attention: 12, nets.LayerNorm: 25, nets.Gelu: 12}},
 	"whisper-encoder": {8208384, 0, nil, map[nets.Kind]int{nets.Attention: 4, nets.QKV: 4, nets.LayerNorm: 9, nets.Gelu: 6}},
@@ -218,6 +220,36 @@ func macs(t *testing.T, m *onnx.Model, dims map[string]int64) (n float64) {
 		n += float64(f.Cost(node).MACs)
 	}
 	return n
+}
+
+// TestOpsets loads networks at the opsets between which exporters' output differs.
+func TestOpsets(t *testing.T) {
+	open := runtimeOpener(t)
+	for _, version := range []int64{11, 13, 17, 20, 24} {
+		for _, name := range nets.Names() {
+			for _, s := range nets.StylesOf(name) {
+				if s != nets.TorchScript && version < 18 {
+					continue
+				}
+				m, err := nets.Build(name, nets.Options{Style: s, Opset: version})
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join(t.TempDir(), "model.onnx")
+				if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				e, err := open(t.Context(), path, session.Options{Level: session.LevelOff, Threads: 1})
+				if err != nil {
+					t.Errorf("%s, %s at opset %d: %v", name, s, version, err)
+					continue
+				}
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
 }
 
 // TestSameInEveryStyle: the styles are of the same network.

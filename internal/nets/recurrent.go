@@ -65,7 +65,6 @@ func tabular(b *builder) {
 	for i, n := range []int64{2, 7, 12, 31} {
 		e := b.at("embeds.%d", i)
 		code := e.call("Gather", axis(1), categories, e.index(int64(i)))
-		code = e.op("Min", code, e.index(n-1))
 		all = append(all, e.op("Gather", e.weight("weight", 1, n, 4), code))
 		in += 4
 	}

@@ -92,12 +92,11 @@ const (
 	Swish      Kind = "swish" // also known as SiLU
 	HardSwish  Kind = "hard-swish"
 	Sigmoid6   Kind = "hard-sigmoid" // min(max(x+3, 0), 6)/6
-	Mish       Kind = "mish"
-	DotSoftmax Kind = "softmax" // outside of attention
+	DotSoftmax Kind = "softmax"      // outside of attention
 )
 
 // Kinds lists all kinds in the order of tables.
-var Kinds = []Kind{Attention, QKV, Rotary, LayerNorm, RMSNorm, GroupNorm, BatchNorm, Gelu, GeluTanh, Swish, HardSwish, Sigmoid6, Mish, DotSoftmax}
+var Kinds = []Kind{Attention, QKV, Rotary, LayerNorm, RMSNorm, GroupNorm, BatchNorm, Gelu, GeluTanh, Swish, HardSwish, Sigmoid6, DotSoftmax}
 
 // floatBits are the element types that weights may have.
 var floatBits = map[onnx.DType]bool{onnx.Float: true, onnx.Float16: true, onnx.Double: true, onnx.BFloat16: true}

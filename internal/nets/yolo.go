@@ -93,7 +93,11 @@ func (b *builder) sppf(x *onnx.Value, dim int64) *onnx.Value {
 func (b *builder) upsample(x *onnx.Value) *onnx.Value {
 	a := attrs(onnx.StringAttr("coordinate_transformation_mode", "asymmetric"), onnx.StringAttr("mode", "nearest"), onnx.StringAttr("nearest_mode", "floor"))
 	scales := b.typed(onnx.Float, []int64{4}, 1, 1, 2, 2)
-	return b.call("Resize", a, x, nil, scales)
+	var roi *onnx.Value
+	if b.o.Opset < 13 {
+		roi = b.typed(onnx.Float, []int64{0})
+	}
+	return b.call("Resize", a, x, roi, scales)
 }
 
 // bins is how many distances from an anchor to a side of its box are weighed.
