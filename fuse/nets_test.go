@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -232,25 +233,42 @@ func packed(v *onnx.Value) bool {
 	return p != nil && (p.Is("MatMul") || p.Is("Gemm"))
 }
 
-// reportDeclined logs what was found and why rules did not fire.
+// reportDeclined logs what was found too little of, and what the rules of that
+// kind had against it.
 func reportDeclined(t *testing.T, found map[nets.Kind][2]int, log *rewrite.Log) {
 	for _, k := range nets.Kinds {
-		if n, ok := found[k]; ok && n[0] < n[1] {
-			t.Logf("%s: found %d of %d", k, n[0], n[1])
+		n, ok := found[k]
+		if !ok || n[0] == n[1] {
+			continue
+		}
+		t.Logf("%s: found %d of %d", k, n[0], n[1])
+		reasons := map[string]int{}
+		for _, d := range log.Declined {
+			if about(d.Rule, k) {
+				reasons[d.Rule+": "+d.Reason]++
+			}
+		}
+		for _, r := range slices.Sorted(maps.Keys(reasons)) {
+			t.Logf("  %d × %s", reasons[r], r)
 		}
 	}
-	reasons := map[string]int{}
-	for _, d := range log.Declined {
-		reasons[d.Rule+": "+d.Reason]++
+}
+
+// about reports whether a rule, by its name, is one for a kind.
+func about(rule string, k nets.Kind) bool {
+	for _, word := range kindWords[k] {
+		if strings.Contains(rule, word) {
+			return true
+		}
 	}
-	list := make([]string, 0, len(reasons))
-	for r := range reasons {
-		list = append(list, r)
-	}
-	slices.SortFunc(list, func(a, b string) int { return cmp.Or(reasons[b]-reasons[a], strings.Compare(a, b)) })
-	for _, r := range list[:min(len(list), 15)] {
-		t.Logf("  %d × %s", reasons[r], r)
-	}
+	return false
+}
+
+// kindWords are parts of the names of the rules for a kind.
+var kindWords = map[nets.Kind][]string{
+	nets.Attention: {"attention"}, nets.QKV: {"qkv", "parallel", "packed"}, nets.Rotary: {"rotary"},
+	nets.LayerNorm: {"layer-norm", "layernorm"}, nets.RMSNorm: {"rms"}, nets.GroupNorm: {"group-norm"}, nets.BatchNorm: {"batchnorm", "batch-norm", "affine", "arithmetic"},
+	nets.Gelu: {"gelu"}, nets.GeluTanh: {"gelu"}, nets.Swish: {"swish", "silu"}, nets.HardSwish: {"hard"}, nets.Sigmoid6: {"hard"}, nets.DotSoftmax: {"softmax"},
 }
 
 func readLedger(t *testing.T) map[foundKey][2]int {
