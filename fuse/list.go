@@ -12,6 +12,7 @@ func tidy(*Target) []rewrite.Rule {
 	return []rewrite.Rule{
 		identity,
 		dropout,
+		castLike,
 		castToSame,
 		concatOne,
 	}
@@ -22,6 +23,36 @@ func tidy(*Target) []rewrite.Rule {
 // apart that belongs to a pattern.
 func reroll(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
+		sigmoid.rule(t),
+		softplus.rule(t),
+		softsign.rule(t),
+		mish.rule(t),
+		swish.rule(t),
+		gelu.rule(t),
+		geluTanh.rule(t),
+		hardSwish.rule(t), // before hardsigmoid, which may be a part of it
+		hardSigmoid.rule(t),
+		elu.rule(t),
+		selu.rule(t),
+		celu.rule(t),
+		leakyRelu.rule(t),
+		thresholdedRelu.rule(t),
+		shrink.rule(t),
+		prelu,
+		softmax(t), // before attention, which is built around it
+		logSoftmax(t),
+		logOfSoftmax,
+		softmaxReshape,
+		crossEntropy,
+		instanceNorm(t), // before layernorm: over the last axis of three both fit, and the scale tells
+		layerNorm(t),
+		rmsNorm(t),
+		meanVariance.rule(t),
+		reduceLogSumExp, // before reduce-log-sum, which is a part of it
+		reduceLogSum,
+		reduceL2, // before reduce-sum-square, which is a part of it
+		reduceSumSquare,
+		reduceL1,
 		rotaryEmbedding(t),
 		attention(t),
 	}
@@ -89,6 +120,11 @@ func simplify(t *Target) []rewrite.Rule {
 		whereNot,
 		undone,
 		again,
+		lessOrEqual,
+		greaterOrEqual,
+		whereLower,
+		whereUpper,
+		clipBounds,
 		clipChain,
 		minMax,
 		einsum,

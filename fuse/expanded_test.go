@@ -1,0 +1,68 @@
+package fuse_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+)
+
+// TestExpanded fuses the function bodies of operators that stand beside the
+// operators themselves, and counts by family how many become the operator again,
+// or as little. That they compute the same is for TestCorpus. 60 % must.
+func TestExpanded(t *testing.T) {
+	corpus(t)
+	files := unzip(t, corpus(t)+"/onnx-expanded.zip")
+	total, collapsed := map[string]int{}, map[string]int{}
+	var left []string
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		dir, ok := strings.CutSuffix(name, "/model.onnx")
+		base, _, expanded := strings.Cut(dir, "_expanded")
+		single := files[base+"/model.onnx"]
+		if !ok || !expanded || single == nil {
+			continue
+		}
+		want, err := onnxfile.Decode(single)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _, err := fusedFor(t, files[name], "portable")
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+			continue
+		}
+		f := family(base)
+		total[f]++
+		switch got := operators(after); {
+		case maps.Equal(got, operators(want)), sum(got) <= 1:
+			collapsed[f]++
+		default:
+			left = append(left, fmt.Sprintf("%s: %v, the operator is %v", dir, got, operators(want)))
+		}
+	}
+	n := 0
+	for _, f := range slices.Sorted(maps.Keys(total)) {
+		t.Logf("%-24s %3d of %3d", f, collapsed[f], total[f])
+		n += collapsed[f]
+	}
+	all := sum(total)
+	t.Logf("%d of %d expansions collapse (%.0f %%)", n, all, 100*float64(n)/float64(max(1, all)))
+	if testing.Verbose() {
+		t.Logf("left:\n%s", strings.Join(left, "\n"))
+	}
+	if 100*n < 60*all {
+		t.Errorf("%d of %d expansions collapse, want 60 %%", n, all)
+	}
+}
+
+// family is the first word of a test's name, or two where the first says little.
+func family(name string) string {
+	words := strings.Split(strings.TrimPrefix(name, "test_"), "_")
+	if len(words) > 1 && slices.Contains([]string{"reduce", "layer", "rms", "linear", "rotary", "sequence"}, words[0]) {
+		return words[0] + "_" + words[1]
+	}
+	return words[0]
+}

@@ -1,0 +1,196 @@
+package fuse
+
+import (
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/algebra"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// formula is an operator of one variable that arithmetic can spell out in many
+// ways. It is recognised by what the arithmetic computes: see package algebra.
+type formula struct {
+	name, doc string
+	roots     string   // operators that can come last, as in a pattern
+	inner     []string // operators of which every spelling has one
+	// read tells whether e is the operator of x, with which attributes.
+	read func(e, x algebra.Poly, tol float64) (attrs []*onnx.Attr, ok bool)
+	emit emitter
+}
+
+// emitter proposes the operator of x, or declines where the target has none.
+type emitter func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error)
+
+// rule returns the rule that recognises the formula.
+func (f formula) rule(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: f.name, Doc: f.doc, Pattern: f.roots + "(...)",
+		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+			root := m.Root.Output(0)
+			if !isFloat(m.Facts.DType(root)) {
+				return rewrite.Decline("the element type is %v", m.Facts.DType(root))
+			}
+			region := upstream(m.Root)
+			if !slices.ContainsFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(f.inner, n.Is) }) {
+				return rewrite.Decline("there is no %s in it", f.inner[0])
+			}
+			for _, x := range slices.Backward(variables(region)) { // the farthest, of which most is read
+				r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+				attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root)))
+				if !ok {
+					continue
+				}
+				if err := replaceable(m, r, x); err != nil {
+					return err
+				}
+				y, err := f.emit(t, m, p, x, attrs)
+				if err != nil {
+					return err
+				}
+				p.Swap(root, y)
+				return nil
+			}
+			return rewrite.Decline("it computes something else")
+		},
+	}
+}
+
+// standard returns an emitter of a standard operator.
+func standard(op string) emitter {
+	return func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
+		if err := t.offer(m, "", op, m.Facts.DType(x)); err != nil {
+			return nil, err
+		}
+		return p.Add(op, []*onnx.Value{x}, attrs...), nil
+	}
+}
+
+// either returns an emitter of a standard operator, or of ONNX Runtime's own one
+// where the opset does not have that.
+func either(op, own string) emitter {
+	return func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
+		y, err := standard(op)(t, m, p, x, attrs)
+		if err == nil || t.offer(m, "com.microsoft", own, m.Facts.DType(x)) != nil {
+			return y, err
+		}
+		return p.AddNode("com.microsoft", own, []*onnx.Value{x}, 1).Output(0), nil
+	}
+}
+
+// tolerance is how far a constant may be from the formula's, relative to it:
+// exporters round them to the element type, and write some with few digits.
+func tolerance(d onnx.DType) float64 {
+	if d == onnx.Float16 || d == onnx.BFloat16 {
+		return 4e-3
+	}
+	return 1e-5
+}
+
+// mostUpstream bounds the nodes among which the variable of a formula is looked for.
+const mostUpstream = 24
+
+// upstream returns root and what computes its inputs, nearest first, through
+// arithmetic and reductions of one graph.
+func upstream(root *onnx.Node) []*onnx.Node {
+	out := []*onnx.Node{root}
+	for i := 0; i < len(out) && len(out) < mostUpstream; i++ {
+		for _, v := range out[i].Inputs() {
+			if v == nil {
+				continue
+			}
+			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && ofFormulas(n) && !slices.Contains(out, n) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}
+
+// ofFormulas reports whether formulas are written with n.
+func ofFormulas(n *onnx.Node) bool {
+	if isReduction(n.Op) || n.Is("Unsqueeze") || n.Is("Sum") {
+		return true
+	}
+	row := opset.Lookup(n.Domain, n.Op, n.OpsetVersion(n.Domain))
+	return row != nil && row.Elementwise() && onnx.NormalDomain(n.Domain) == "" && !n.Is("Cast")
+}
+
+// variables returns what the nodes of a region read and no constant is, the
+// farthest from its root last.
+func variables(region []*onnx.Node) []*onnx.Value {
+	var out []*onnx.Value
+	for _, n := range region {
+		for _, v := range n.Inputs() {
+			if v != nil && v.Constant() == nil && !slices.Contains(out, v) {
+				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// replaceable declines where one node of x cannot stand for what r read: other
+// nodes read a part of it, or the result has another shape than x.
+func replaceable(m *rewrite.Match, r *algebra.Reader, x *onnx.Value) error {
+	if err := unshared(m, r); err != nil {
+		return err
+	}
+	in, out := m.Facts.Shape(x), m.Facts.Shape(m.Root.Output(0))
+	if m.Facts.DType(x) != m.Facts.DType(m.Root.Output(0)) {
+		return rewrite.Decline("it goes from %v to %v", m.Facts.DType(x), m.Facts.DType(m.Root.Output(0)))
+	}
+	if !in.Equal(out) && r.Rank > len(in) {
+		return rewrite.Decline("the shape may go from %v to %v", in, out)
+	}
+	return nil
+}
+
+// unshared declines where a node outside reads a part of what r read.
+func unshared(m *rewrite.Match, r *algebra.Reader) error {
+	for _, n := range r.Nodes {
+		if n == m.Root {
+			continue
+		}
+		if v := n.Output(0); v.IsOutput() || slices.ContainsFunc(v.Uses(), func(u onnx.Use) bool { return !slices.Contains(r.Nodes, u.Node) }) {
+			return rewrite.Decline("the result of %v is read elsewhere too", n)
+		}
+	}
+	return nil
+}
+
+// callOf returns the atom that p is, times a number, where that is a call of name.
+func callOf(p algebra.Poly, name string) (*algebra.Atom, float64, bool) {
+	if len(p) != 1 || len(p[0].F) != 1 || p[0].F[0].P != 1 || p[0].F[0].Atom.Func != name || p[0].F[0].Atom.Value != nil {
+		return nil, 0, false
+	}
+	return p[0].F[0].Atom, p[0].C, true
+}
+
+// line reads p as slope·x + offset.
+func line(p, x algebra.Poly) (slope, offset float64, ok bool) {
+	rest := p
+	for _, m := range p {
+		if len(m.F) == 0 {
+			offset = m.C
+			rest = algebra.Sub(p, algebra.Number(offset))
+		}
+	}
+	if len(rest) != 1 || !algebra.Close(algebra.Poly{{C: 1, F: rest[0].F}}, x, 0) {
+		return 0, 0, false
+	}
+	return rest[0].C, offset, true
+}
+
+// spelled returns a reader of a formula without attributes.
+func spelled(forms ...func(x algebra.Poly) algebra.Poly) func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+	return func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+		for _, f := range forms {
+			if algebra.Close(e, f(x), tol) {
+				return nil, true
+			}
+		}
+		return nil, false
+	}
+}

@@ -1,0 +1,37 @@
+package fuse
+
+import (
+	"math"
+
+	"github.com/lapidary-ml/lapidary/internal/algebra"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// half returns ½·x·(1 + y).
+func half(x, y algebra.Poly) algebra.Poly {
+	return algebra.Scale(0.5, algebra.Mul(x, algebra.Add(algebra.Number(1), y)))
+}
+
+// gelu: x·Φ(x) by the error function (Hendrycks and Gimpel, arXiv:1606.08415).
+var gelu = formula{
+	name: "gelu", doc: "recognises Gelu in any arithmetic that computes it by Erf",
+	roots: "Mul|Div|Add", inner: []string{"Erf"},
+	read: spelled(func(x algebra.Poly) algebra.Poly {
+		return half(x, algebra.Call("erf", "", algebra.Scale(1/math.Sqrt2, x)))
+	}),
+	emit: either("Gelu", "Gelu"),
+}
+
+// geluTanh: its approximation by tanh.
+var geluTanh = formula{
+	name: "gelu-tanh", doc: "recognises the approximation of Gelu by Tanh, as Gelu or, for ONNX Runtime, FastGelu",
+	roots: "Mul|Div|Add", inner: []string{"Tanh"},
+	read: spelled(func(x algebra.Poly) algebra.Poly {
+		cube := algebra.Scale(0.044715, algebra.Pow(x, 3))
+		return half(x, algebra.Call("tanh", "", algebra.Scale(math.Sqrt(2/math.Pi), algebra.Add(x, cube))))
+	}),
+	emit: func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, _ []*onnx.Attr) (*onnx.Value, error) {
+		return either("Gelu", "FastGelu")(t, m, p, x, []*onnx.Attr{onnx.StringAttr("approximate", "tanh")})
+	},
+}

@@ -1,0 +1,43 @@
+package fuse
+
+import (
+	"math"
+
+	"github.com/lapidary-ml/lapidary/internal/algebra"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+)
+
+// hardSigmoid: max(0, min(1, α·x + β)), also with the bounds before the scale.
+var hardSigmoid = formula{
+	name: "hardsigmoid", doc: "recognises HardSigmoid in bounds of a scaled and shifted value",
+	roots: "Clip|Min|Max|Relu|Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu"},
+	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+		a, c, ok := callOf(e, "clip")
+		if !ok {
+			return nil, false
+		}
+		lo, _ := a.Args[1].Const()
+		hi, _ := a.Args[2].Const()
+		slope, offset, ok := line(a.Args[0], x)
+		bounded := a.Attr == "false false" && lo == 0 && math.Abs(c*hi-1) <= tol
+		if !ok || !bounded || slope == 1 && offset == 0 && c == 1 {
+			return nil, false
+		}
+		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(c*slope)), onnx.FloatAttr("beta", float32(c*offset))}, true
+	},
+	emit: standard("HardSigmoid"),
+}
+
+// hardSwish: x·max(0, min(6, x + 3)) / 6 (Howard and others, arXiv:1905.02244).
+var hardSwish = formula{
+	name: "hardswish", doc: "recognises HardSwish in any arithmetic that computes it by bounds",
+	roots: "Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu", "HardSigmoid"},
+	read: spelled(
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Scale(1.0/6, algebra.Mul(x, algebra.Clip(algebra.Add(x, algebra.Number(3)), 0, 6)))
+		},
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Mul(x, algebra.Clip(algebra.Add(algebra.Scale(1.0/6, x), algebra.Number(0.5)), 0, 1))
+		}),
+	emit: standard("HardSwish"),
+}

@@ -1,0 +1,414 @@
+package fuse_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/fuse"
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/session"
+)
+
+// table reads tab-separated values with a header, a map per row.
+func table(t *testing.T, b []byte) []map[string]string {
+	t.Helper()
+	r := csv.NewReader(bytes.NewReader(b))
+	r.Comma, r.LazyQuotes, r.FieldsPerRecord = '\t', true, -1
+	rows, err := r.ReadAll()
+	if err != nil || len(rows) == 0 {
+		t.Fatalf("reading a table: %v", err)
+	}
+	var out []map[string]string
+	for _, row := range rows[1:] {
+		m := map[string]string{}
+		for i, name := range rows[0] {
+			if i < len(row) {
+				m[name] = row[i]
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// operators counts the operators of all graphs.
+func operators(m *onnx.Model) map[string]int {
+	out := map[string]int{}
+	for _, g := range m.Graphs() {
+		for n := range g.Nodes() {
+			if !n.Is("Constant") {
+				out[strings.TrimPrefix(onnx.NormalDomain(n.Domain)+":"+n.Op, ":")]++
+			}
+		}
+	}
+	return out
+}
+
+func sum(c map[string]int) int {
+	n := 0
+	for _, k := range c {
+		n += k
+	}
+	return n
+}
+
+// counts parses counts such as "Add=1 ms:FusedConv=2"; ok is false where the
+// peer failed on the model.
+func counts(s string) (total int, ok bool) {
+	if s = strings.TrimSpace(s); s == "" {
+		return 0, false
+	}
+	if s == "(none)" {
+		return 0, true
+	}
+	for _, f := range strings.Fields(s) {
+		_, n, found := strings.Cut(f, "=")
+		k, err := strconv.Atoi(n)
+		if !found || err != nil {
+			return 0, false
+		}
+		total += k
+	}
+	return total, true
+}
+
+// fusedFor fuses a decoded copy of b for a target.
+func fusedFor(t *testing.T, b []byte, target string) (before, after *onnx.Model, log *rewrite.Log, err error) {
+	before, err = onnxfile.Decode(b)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if _, err = before.Repair(); err != nil {
+		return nil, nil, nil, err
+	}
+	if err = before.Check(); err != nil {
+		return nil, nil, nil, err
+	}
+	after = before.Clone()
+	log, err = fuse.Model(t.Context(), after, fuse.Options{Target: fuse.Target{Name: target}})
+	return before, after, log, err
+}
+
+// changed reports whether rules did more than keeping the books.
+func changed(log *rewrite.Log) bool {
+	return slices.ContainsFunc(log.Fired, func(f rewrite.Firing) bool { return f.Rule != "constants" && f.Rule != "freeze" })
+}
+
+// synthetic generates inputs that s runs with.
+func synthetic(t *testing.T, s session.Session) map[string]*onnx.Tensor {
+	var ports []dataset.Port
+	for _, p := range s.Inputs() {
+		ports = append(ports, dataset.Port{Name: p.Name, Type: p.Type})
+	}
+	for _, size := range []int64{2, 1, 3, 8} {
+		dims := map[string]int64{}
+		for _, p := range s.Inputs() {
+			for _, d := range p.Type.Shape {
+				if d.Param != "" {
+					dims[d.Param] = size
+				}
+			}
+		}
+		set, err := dataset.Open("synthetic:1", dataset.Options{Inputs: ports, Dims: dims, Seed: 1})
+		if err != nil {
+			continue
+		}
+		for sample, err := range set.Samples(t.Context()) {
+			if err == nil {
+				if _, err = s.Run(t.Context(), sample.Inputs); err == nil {
+					set.Close()
+					return sample.Inputs
+				}
+			}
+			break
+		}
+		set.Close()
+	}
+	return nil
+}
+
+// verified runs b and the fused model with the runtime's optimizations off. It
+// reports false where b does not load or run.
+func verified(t *testing.T, open session.Opener, b []byte, after *onnx.Model) (bool, error) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "original.onnx")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := open(t.Context(), file, session.Options{Level: session.LevelOff, Threads: 1})
+	if err != nil {
+		return false, nil
+	}
+	defer s.Close()
+	in := synthetic(t, s)
+	if in == nil {
+		return false, nil
+	}
+	want, err := s.Run(t.Context(), in)
+	if err != nil {
+		return false, nil
+	}
+	again, err := s.Run(t.Context(), in)
+	if err != nil || agree(want.Outputs, again.Outputs) != nil {
+		return false, nil
+	}
+	return true, sameResult(t, open, dir, after, in, want.Outputs)
+}
+
+// TestProbes fuses graphs with one pattern each. Traps stay as they are; of the
+// others all that a peer simplifies must be simplified, and 85 % in all, for the
+// portable target or, where that holds no operator for it, for ONNX Runtime's.
+// What is left has its reason in the ledger.
+func TestProbes(t *testing.T) {
+	dir, open := corpus(t), runtimeOpener(t)
+	files := unzip(t, filepath.Join(dir, "probes.zip"))
+	reasons := ledger(t, "testdata/probes.ledger")
+	var simplified, total int
+	for _, sub := range []string{"probes", "probes_activation"} {
+		for _, row := range table(t, files[sub+"/MEASURED.tsv"]) {
+			name := strings.TrimSuffix(row["probe"], ".onnx")
+			b := files[path.Join(sub, name+".onnx")]
+			if b == nil {
+				continue
+			}
+			done := false
+			for _, target := range []string{"portable", "ort-cpu"} {
+				before, after, log, err := fusedFor(t, b, target)
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					break
+				}
+				if ok, err := verified(t, open, b, after); err != nil {
+					t.Errorf("%s for %s: %v", name, target, err)
+				} else if !ok {
+					t.Logf("%s does not run", name)
+				}
+				if strings.Contains(name, "MUST_NOT") {
+					if !maps.Equal(operators(before), operators(after)) {
+						t.Errorf("%s: the trap became %v", name, operators(after))
+					}
+					continue
+				}
+				if done = changed(log); done {
+					break
+				}
+			}
+			if strings.Contains(name, "MUST_NOT") {
+				continue
+			}
+			total++
+			switch reason, listed := reasons[name]; {
+			case done && listed:
+				t.Errorf("%s is simplified: take it out of the ledger", name)
+			case !done && !listed:
+				t.Errorf("%s is not simplified (peers: %s; %s)", name, row["ort1.30_basic"], row["onnxsim0.7.3_npm"])
+			case !done:
+				t.Logf("%s is left: %s", name, reason)
+			}
+			if done {
+				simplified++
+			}
+		}
+	}
+	t.Logf("%d of %d probes simplified", simplified, total)
+	if 100*simplified < 85*total {
+		t.Errorf("%d of %d probes are simplified, want 85 %%", simplified, total)
+	}
+}
+
+// ledger reads lines of a name, a tab, and a reason.
+func ledger(t *testing.T, file string) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, reason, ok := strings.Cut(line, "\t")
+		if !ok || strings.TrimSpace(reason) == "" || strings.TrimSpace(reason) == "?" {
+			t.Errorf("%s:%d: want a name, a tab and a reason", file, i+1)
+		}
+		out[name] = reason
+	}
+	return out
+}
+
+// excess is a graph of which a peer leaves fewer nodes.
+type excess struct {
+	name       string
+	ours, peer int
+	left       map[string]int
+}
+
+// TestExpected compares the nodes that fuse leaves with what peers were
+// measured to leave: for the portable target with the fewer of the runtime's
+// basic level and onnxsim. A graph with more nodes has its reason in the
+// ledger. A fifth of the graphs is taken, all with LAPIDARY_CORPUS=all.
+func TestExpected(t *testing.T) {
+	dir, open := corpus(t), runtimeOpener(t)
+	b, err := os.ReadFile(filepath.Join(dir, "EXPECTED.tsv"))
+	if err != nil {
+		t.Skipf("no table of expectations: %v", err)
+	}
+	all := os.Getenv("LAPIDARY_CORPUS") == "all"
+	reasons := ledger(t, "testdata/expected.ledger")
+	archives := map[string]map[string][]byte{}
+	var compared, fewer, equal int
+	var worse []excess
+	for _, row := range table(t, b) {
+		name := row["path"]
+		if !all && !chosen(name) {
+			continue
+		}
+		zip, member, _ := strings.Cut(name, ":")
+		if archives[zip] == nil {
+			archives[zip] = unzip(t, filepath.Join(dir, zip))
+		}
+		best, known := peerNodes(row)
+		model := archives[zip][member]
+		if !known || model == nil {
+			continue
+		}
+		_, after, _, err := fusedFor(t, model, "portable")
+		if err != nil {
+			t.Logf("%s: %v", name, err)
+			continue
+		}
+		if _, err := verified(t, open, model, after); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		compared++
+		switch ours := sum(operators(after)); {
+		case ours < best:
+			fewer++
+		case ours == best:
+			equal++
+		default:
+			worse = append(worse, excess{name: name, ours: ours, peer: best, left: operators(after)})
+		}
+	}
+	t.Logf("%d graphs compared: fewer nodes than the best peer in %d, as many in %d, more in %d", compared, fewer, equal, len(worse))
+	slices.SortFunc(worse, func(a, b excess) int { return cmp.Compare(a.name, b.name) })
+	for _, w := range worse {
+		if reasons[w.name] == "" {
+			t.Errorf("%s: %d nodes, a peer leaves %d: %v", w.name, w.ours, w.peer, w.left)
+		}
+	}
+}
+
+// peerNodes returns the fewest nodes that a peer's portable output has.
+func peerNodes(row map[string]string) (int, bool) {
+	best, known := counts(row["ort1.30_basic"])
+	if s, ok := strings.CutPrefix(row["onnxsim0.7.3_wasm"], "nodes="); ok && strings.Contains(s, "match") {
+		var n int
+		if _, err := fmt.Sscanf(s, "%d", &n); err == nil && (!known || n < best) {
+			best, known = n, true
+		}
+	}
+	return best, known
+}
+
+// TestTransforms holds fuse to what the peers' own tests expect of each graph:
+// the operators that they name, or no more nodes than the runtime leaves at its
+// extended level. A transform counts as covered where this holds for all of its
+// graphs; 95 % must be, and the others have their reason in the ledger.
+func TestTransforms(t *testing.T) {
+	dir := corpus(t)
+	b, err := os.ReadFile(filepath.Join(dir, "EXPECTED.tsv"))
+	if err != nil {
+		t.Skipf("no table of expectations: %v", err)
+	}
+	reasons := ledger(t, "testdata/transforms.ledger")
+	archives := map[string]map[string][]byte{}
+	seen, missed := map[string]bool{}, map[string][]string{}
+	for _, row := range table(t, b) {
+		transform := row["transform_under_test"]
+		asserted := assertions(row["peer_expected_after"])
+		zip, member, _ := strings.Cut(row["path"], ":")
+		if !strings.HasPrefix(zip, "ort-") || len(asserted) == 0 {
+			continue
+		}
+		if archives[zip] == nil {
+			archives[zip] = unzip(t, filepath.Join(dir, zip))
+		}
+		if archives[zip][member] == nil {
+			continue
+		}
+		held := false
+		var left map[string]int
+		for _, target := range []string{"ort-cpu", "ort-cuda", "portable"} {
+			_, after, _, err := fusedFor(t, archives[zip][member], target)
+			if err != nil {
+				break
+			}
+			left = operators(after)
+			best, known := counts(row["ort1.30_extended"])
+			held = held || known && sum(left) <= best || slices.ContainsFunc(asserted, func(want map[string]int) bool { return counted(left, want) })
+		}
+		if left == nil {
+			continue // not a model that can be read, which other tests judge
+		}
+		seen[transform] = true
+		if !held {
+			missed[transform] = append(missed[transform], fmt.Sprintf("%s: %v, peer: %s", row["path"], left, row["peer_expected_after"]))
+		}
+	}
+	covered := len(seen) - len(missed)
+	t.Logf("%d of %d transforms covered", covered, len(seen))
+	for _, name := range slices.Sorted(maps.Keys(missed)) {
+		if reasons[name] == "" {
+			t.Errorf("%s is not covered:\n\t%s", name, strings.Join(missed[name], "\n\t"))
+		}
+	}
+	if 100*covered < 95*len(seen) {
+		t.Errorf("%d of %d transforms are covered, want 95 %%", covered, len(seen))
+	}
+}
+
+// assertions parses the operator counts that tests assert, one map per test.
+func assertions(s string) []map[string]int {
+	var out []map[string]int
+	for _, test := range strings.Split(s, " | ") {
+		want := map[string]int{}
+		for _, f := range strings.Split(test, ";") {
+			op, n, ok := strings.Cut(strings.TrimSpace(f), "=")
+			k, err := strconv.Atoi(n)
+			if !ok || err != nil {
+				want = nil
+				break
+			}
+			want[strings.Replace(op, "com.microsoft.", "com.microsoft:", 1)] = k
+		}
+		if len(want) > 0 {
+			out = append(out, want)
+		}
+	}
+	return out
+}
+
+// counted reports whether a model has the counts wanted.
+func counted(left, want map[string]int) bool {
+	for op, n := range want {
+		if left[op] != n {
+			return false
+		}
+	}
+	return true
+}
