@@ -8,6 +8,7 @@ func contribQuantOperators() []operator {
 	return []operator{
 		{"DynamicQuantizeMatMul", 1, 1, "", dynamicQuantizeMatMul},
 		{"MatMulIntegerToFloat", 1, 1, "", matMulIntegerToFloat},
+		{"MatMulNBits", 1, 1, "K N accuracy_level bits block_size", matMulNBits},
 	}
 }
 

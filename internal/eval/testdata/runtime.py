@@ -134,6 +134,21 @@ def quant_cases():
     case("convinteger", "ConvInteger", [rng.integers(0, 255, (1, 2, 5, 5)).astype(np.uint8), rng.integers(0, 255, (3, 2, 3, 3)).astype(np.uint8), u8, np.array(7, np.uint8)], pads=[1, 1, 1, 1])
 
 
+    ms = dict(domain=MS)
+    sa, sb, row = np.array(0.03, np.float32), np.array(0.05, np.float32), np.abs(r(5))
+    case("ms_matmulintegertofloat", "MatMulIntegerToFloat", [a, b, sa, sb, u8, i8, r(5)], **ms)
+    case("ms_matmulintegertofloat_columns", "MatMulIntegerToFloat", [a, b, sa, row, u8, rng.integers(-5, 5, 5).astype(np.int8)], **ms)
+    case("ms_dynamicquantizematmul", "DynamicQuantizeMatMul", [r(2, 3, 4), b, row, None, r(5)], **ms)
+    case("qlinearmatmul", "QLinearMatMul", [a, sa, u8, rng.integers(0, 255, (4, 5)).astype(np.uint8), sb, np.array(9, np.uint8), np.array(0.31, np.float32), u8])
+    x8, w8 = rng.integers(0, 255, (1, 2, 5, 5)).astype(np.uint8), rng.integers(-128, 128, (3, 2, 3, 3)).astype(np.int8)
+    case("qlinearconv", "QLinearConv", [x8, sa, u8, w8, np.abs(r(3)), np.zeros(3, np.int8), np.array(1.7, np.float32), u8, rng.integers(-99, 99, 3).astype(np.int32)], pads=[1, 1, 1, 1])
+    for bits in [4, 8]:
+        blob = rng.integers(0, 256, (3, 2, 16 * bits // 8)).astype(np.uint8)
+        case(f"ms_matmulnbits_{bits}", "MatMulNBits", [r(2, 4, 32), blob, np.abs(r(6))], K=32, N=3, bits=bits, block_size=16, **ms)
+        zero = rng.integers(0, 256, 3 * (2 * bits // 8)).astype(np.uint8)
+        case(f"ms_matmulnbits_{bits}_zero", "MatMulNBits", [r(2, 4, 32), blob, np.abs(r(6)), zero, None, r(3)], K=32, N=3, bits=bits, block_size=16, **ms)
+
+
 def contrib_cases():
     ms = dict(domain=MS)
     x = r(2, 3, 8)
