@@ -3,10 +3,14 @@ package fuse
 import (
 	"context"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 	"github.com/lapidary-ml/lapidary/internal/rewrite/rewritetest"
@@ -27,9 +31,30 @@ func TestRules(t *testing.T) {
 			continue // no rule is for this target alone
 		}
 		rewritetest.Run(t, dir, *update, func(ctx context.Context, m *onnx.Model, name string) (*rewrite.Log, error) {
-			o := Options{Target: Target{Name: target}, InlineFunctions: true, Unroll: 8}
+			o := Options{Target: Target{Name: target}, InlineFunctions: true, Unroll: 8, Opset: 21}
 			o.Rewrite.Only = []string{name}
 			return Model(ctx, m, o)
 		})
+	}
+}
+
+// TestEveryRuleHasCases: a rule or pass and the file of its cases have one name,
+// be it in the folder of a target.
+func TestEveryRuleHasCases(t *testing.T) {
+	have, want := map[string]bool{}, map[string]bool{}
+	for _, pattern := range []string{"testdata/*.txtar", "testdata/*/*.txtar"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			have[strings.TrimSuffix(filepath.Base(f), ".txtar")] = true
+		}
+	}
+	for _, r := range RuleNames() {
+		want[r[0]] = true
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(have))); diff != "" {
+		t.Errorf("rules and passes without cases (-), files without a rule (+):\n%s", diff)
 	}
 }
