@@ -61,3 +61,34 @@ func TestMaxWork(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestHostile: sizes that no machine has are errors, at once.
+func TestHostile(t *testing.T) {
+	x := onnx.FromFloats("x", []int64{1, 1, 2, 2}, make([]float32, 4))
+	empty := onnx.FromFloats("x", []int64{0, 1, 2, 2}, nil)
+	ints := func(v ...int64) *onnx.Tensor { return onnx.FromInts("i", []int64{int64(len(v))}, v) }
+	const huge = 1 << 39
+	for name, tc := range map[string]struct {
+		n  *onnx.Node
+		in []*onnx.Tensor
+	}{
+		"resize":       {node("Resize"), []*onnx.Tensor{x, nil, nil, ints(1, 1, huge, 2)}},
+		"tile":         {node("Tile"), []*onnx.Tensor{x, ints(huge, huge, 1, 1)}},
+		"pad":          {node("Pad"), []*onnx.Tensor{x, ints(0, 0, huge, 0, 0, 0, 0, 0)}},
+		"expand":       {node("Expand"), []*onnx.Tensor{x, ints(huge, 1, 2, 2)}},
+		"one hot":      {node("OneHot"), []*onnx.Tensor{ints(1), ints(huge), ints(0, 1)}},
+		"pool":         {node("MaxPool", onnx.IntsAttr("kernel_shape", huge, huge), onnx.IntsAttr("pads", 1<<31, 1<<31, 1<<31, 1<<31)), []*onnx.Tensor{x}},
+		"average pool": {node("AveragePool", onnx.IntsAttr("kernel_shape", 1<<31, 1), onnx.IntsAttr("pads", 1<<31, 0, 1<<31, 0)), []*onnx.Tensor{x}},
+		"transposed": {node("ConvTranspose", onnx.IntsAttr("output_shape", huge, huge)),
+			[]*onnx.Tensor{x, x}},
+		"split": {node("Split"), []*onnx.Tensor{x, ints(huge, -huge)}},
+		"range": {node("Range"), []*onnx.Tensor{onnx.FromInts("a", []int64{}, []int64{0}), onnx.FromInts("b", []int64{}, []int64{1 << 60}), onnx.FromInts("c", []int64{}, []int64{1})}},
+	} {
+		if _, err := Node(tc.n, 17, tc.in, Options{MaxBytes: 1 << 20}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if out, err := Node(node("Resize"), 17, []*onnx.Tensor{empty, nil, nil, ints(0, 1, huge, 2)}, Options{MaxBytes: 1 << 20}); err == nil && out[0].Shape[0] != 0 {
+		t.Error("an empty input is resized to something")
+	}
+}

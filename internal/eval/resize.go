@@ -36,6 +36,13 @@ func resize(c *call) []*array {
 		c.unsupported("antialiasing")
 	}
 	plan := c.resizings(x)
+	shape := make([]int64, len(plan))
+	for i, r := range plan {
+		shape[i] = r.out
+	}
+	if c.count(x.dt, shape) == 0 {
+		return one(store(c, x.dt, shape, []float64{}))
+	}
 	value := x
 	for axis, r := range plan {
 		if r.in == r.out && r.scale == 1 && c.coordinateMode() != "tf_crop_and_resize" {
