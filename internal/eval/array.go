@@ -146,10 +146,14 @@ func kindOf(a *array) kind {
 }
 
 // load returns the elements of a number or Bool array as T, converted as Go
-// converts; callers choose T by [kindOf] or know that the values fit.
+// converts; callers choose T by [kindOf] or know that the values fit. Elements
+// that are no numbers end the computation of the node with an error.
 func load[T number](a *array) []T {
 	if a.wide != nil {
 		return convert[T](a.wide)
+	}
+	if kindOf(a) == kindNone {
+		panic(failure{fmt.Errorf("want numbers, have %v elements", a.dt)})
 	}
 	out := make([]T, a.len())
 	le := binary.LittleEndian

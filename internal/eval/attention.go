@@ -59,6 +59,9 @@ func (c *call) extended(past, a *array) *array {
 	if past == nil {
 		return a
 	}
+	if past.rank() != 4 {
+		c.fail("a past of shape %v", past.shape)
+	}
 	return c.joined([]*array{past, c.exact(a)}, 2)
 }
 

@@ -80,7 +80,7 @@ func instanceNorm(c *call) []*array {
 func groupNorm(c *call) []*array {
 	x, groups := c.input(0), c.int("num_groups", 0)
 	c.stashed()
-	if x.rank() < 2 || groups < 1 || x.shape[1]%groups != 0 {
+	if x.rank() < 2 || groups < 1 || x.shape[1] < groups || x.shape[1]%groups != 0 {
 		c.fail("%d groups of the channels of %v", groups, x.shape)
 	}
 	grouped := x.reshaped(slices.Concat([]int64{x.shape[0], groups, x.shape[1] / groups}, x.shape[2:]))

@@ -187,8 +187,13 @@ func embedLayerNorm(c *call) []*array {
 	if c.opt(7) != nil || c.n.Output(1) != nil && c.int("mask_index_type", 0) != 0 {
 		c.unsupported("a mask")
 	}
-	if ids.rank() != 2 {
-		c.fail("want [batch, length] identifiers, have shape %v", ids.shape)
+	for i, a := range []*array{ids, words, places, c.opt(4)} {
+		if a != nil && a.rank() != 2 {
+			c.fail("identifiers and tables are matrices, number %d has shape %v", i, a.shape)
+		}
+	}
+	if ids.shape[1] > places.shape[0] && c.opt(8) == nil {
+		c.fail("%d positions of a table of %d rows", ids.shape[1], places.shape[0])
 	}
 	sum := c.gathered(words, 0, c.indices(0, words.shape[0]), ids.shape)
 	if c.opt(8) != nil {

@@ -42,6 +42,9 @@ func (c *call) padding(rank int) (begin, end []int64) {
 // padValue returns the scalar to pad with, zero where none is given.
 func (c *call) padValue(like *array) *array {
 	if c.version < 11 {
+		if kindOf(like) == kindNone {
+			c.unsupported("element type %v", like.dt)
+		}
 		return store(c, like.dt, []int64{}, []float64{c.float("value", 0)})
 	}
 	v := c.opt(2)

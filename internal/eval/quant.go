@@ -146,8 +146,8 @@ func dynamicQuantize(c *call) []*array {
 // centred returns an 8-bit operand less its zero point, spread along axis where
 // it is a vector.
 func (c *call) centred(a, zero *array, axis int) *array {
-	if a.dt != onnx.Int8 && a.dt != onnx.Uint8 {
-		c.unsupported("element type %v", a.dt)
+	if a.dt != onnx.Int8 && a.dt != onnx.Uint8 || axis < 0 || axis >= a.rank() {
+		c.unsupported("an operand %v%v", a.dt, a.shape)
 	}
 	v := load[int64](a)
 	out := slices.Clone(v)

@@ -53,8 +53,8 @@ func qLinearMatMul(c *call) []*array {
 // 32-bit integers in the unit of the product.
 func qLinearConv(c *call) []*array {
 	x, w, xs, ws := c.input(0), c.input(3), c.input(1), c.input(4)
-	if xs.len() != 1 || c.input(2).len() != 1 || ws.rank() > 1 || ws.len() != 1 && int64(ws.len()) != w.shape[0] {
-		c.unsupported("scales of shapes %v and %v", xs.shape, ws.shape)
+	if w.rank() < 3 || xs.len() != 1 || c.input(2).len() != 1 || ws.rank() > 1 || ws.len() != 1 && int64(ws.len()) != w.shape[0] {
+		c.unsupported("weights %v with scales of shapes %v and %v", w.shape, xs.shape, ws.shape)
 	}
 	exact := func(a *array) *array { return &array{dt: onnx.Double, shape: a.shape, wide: load[float64](a)} }
 	var bias *array
