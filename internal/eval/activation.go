@@ -2,6 +2,7 @@ package eval
 
 import (
 	"math"
+	"slices"
 )
 
 // activationOperators are the activation functions with parameters, and those
@@ -39,7 +40,8 @@ func activationOperators() []operator {
 			return one(c.mapFloats(c.input(0), func(x float64) float64 { return hardSigmoid(x, a, b) }))
 		}},
 		{"Shrink", 9, latest, "bias lambd", shrink},
-		{"PRelu", 7, latest, "", pRelu},
+		{"PRelu", 7, latest, "", func(c *call) []*array { return pRelu(c, c.input(1)) }},
+		{"PRelu", 6, 6, "", pReluPerChannel},
 	}
 }
 
@@ -106,8 +108,20 @@ func shrink(c *call) []*array {
 	}))
 }
 
-func pRelu(c *call) []*array {
+// pReluPerChannel is PRelu before opset 7: one slope for all, or one per channel.
+func pReluPerChannel(c *call) []*array {
 	x, slope := c.input(0), c.input(1)
+	if slope.len() == 1 {
+		return pRelu(c, slope.reshaped([]int64{}))
+	}
+	if x.rank() < 2 || !slices.Equal(slope.shape, []int64{x.shape[1]}) {
+		c.fail("slopes of shape %v for an input of shape %v", slope.shape, x.shape)
+	}
+	return pRelu(c, slope.reshaped(slices.Concat(slope.shape, slices.Repeat([]int64{1}, x.rank()-2))))
+}
+
+func pRelu(c *call, slope *array) []*array {
+	x := c.input(0)
 	c.sameFloats(x, slope)
 	c.count(x.dt, x.shape)
 	v, s := load[float64](x), c.stretch(slope, x.shape)

@@ -1,20 +1,48 @@
 package eval
 
 import (
+	"slices"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
 // arithmeticOperators compute two numbers into one of the same type.
 func arithmeticOperators() []operator {
-	row := func(name string, b binary2) operator {
-		return operator{name, 7, latest, "", func(c *call) []*array { return one(b.apply(c, c.input(0), c.input(1))) }}
+	var out []operator
+	for name, b := range map[string]binary2{
+		"Add": {add[float32], add[float64], add[int64], add[uint64]},
+		"Sub": {sub[float32], sub[float64], sub[int64], sub[uint64]},
+		"Mul": {mul[float32], mul[float64], mul[int64], mul[uint64]},
+	} {
+		out = append(out, operator{name, 7, latest, "", func(c *call) []*array { return one(b.apply(c, c.input(0), c.input(1))) }},
+			operator{name, 1, 6, "axis broadcast consumed_inputs", func(c *call) []*array { return one(b.apply(c, c.input(0), c.aligned())) }})
 	}
-	return []operator{
-		row("Add", binary2{add[float32], add[float64], add[int64], add[uint64]}),
-		row("Sub", binary2{sub[float32], sub[float64], sub[int64], sub[uint64]}),
-		row("Mul", binary2{mul[float32], mul[float64], mul[int64], mul[uint64]}),
-		{"Div", 7, latest, "", divide},
+	return append(out, operator{"Div", 7, latest, "", func(c *call) []*array { return divide(c, c.input(1)) }},
+		operator{"Div", 1, 6, "axis broadcast consumed_inputs", func(c *call) []*array { return divide(c, c.aligned()) }})
+}
+
+// aligned returns input 1 as operators before opset 7 broadcast it: its axes are
+// some of input 0 from an axis on, or the last ones.
+func (c *call) aligned() *array {
+	x, y := c.input(0), c.input(1)
+	if c.int("broadcast", 0) == 0 {
+		if !slices.Equal(x.shape, y.shape) {
+			c.fail("shapes %v and %v without the attribute \"broadcast\"", x.shape, y.shape)
+		}
+		return y
 	}
+	if y.rank() > x.rank() {
+		c.fail("shape %v does not broadcast to %v", y.shape, x.shape)
+	}
+	axis := int64(x.rank() - y.rank())
+	if c.has("axis") {
+		axis = int64(c.axis(c.int("axis", 0), max(x.rank(), 1)))
+	}
+	behind := int64(x.rank()-y.rank()) - axis
+	if behind < 0 {
+		c.fail("shape %v from axis %d on does not broadcast to %v", y.shape, axis, x.shape)
+	}
+	return y.reshaped(slices.Concat(y.shape, slices.Repeat([]int64{1}, int(behind))))
 }
 
 // binary2 is an operation on two numbers in each type that computes; nil where
@@ -56,8 +84,8 @@ func (b binary2) apply(c *call, x, y *array) *array {
 }
 
 // divide truncates integers toward zero; dividing one by 0 is an error.
-func divide(c *call) []*array {
-	x, y := c.input(0), c.input(1)
+func divide(c *call, y *array) []*array {
+	x := c.input(0)
 	if !y.dt.IsFloat() {
 		for _, d := range load[int64](y) {
 			if d == 0 {

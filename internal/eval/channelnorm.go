@@ -10,6 +10,7 @@ import (
 func channelNormOperators() []operator {
 	const attrs = "epsilon momentum"
 	return []operator{
+		{"BatchNormalization", 6, 6, attrs + " spatial is_test", batchNorm},
 		{"BatchNormalization", 7, 8, attrs + " spatial", batchNorm},
 		{"BatchNormalization", 9, 13, attrs, batchNorm},
 		{"BatchNormalization", 14, latest, attrs + " training_mode", batchNorm},
@@ -34,7 +35,7 @@ func (c *call) perChannel(i int, n int64) []float64 {
 func batchNorm(c *call) []*array {
 	x := c.input(0)
 	c.sameFloats(x)
-	if c.int("training_mode", 0) != 0 || c.int("spatial", 1) != 1 || len(c.n.Outputs()) > 1 {
+	if c.version < 7 && c.int("is_test", 0) == 0 || c.int("training_mode", 0) != 0 || c.int("spatial", 1) != 1 || len(c.n.Outputs()) > 1 {
 		c.unsupported("training, or statistics per element")
 	}
 	if x.rank() < 2 {

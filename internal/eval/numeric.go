@@ -2,6 +2,7 @@ package eval
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -12,10 +13,10 @@ func numericOperators() []operator {
 	return []operator{
 		{"Pow", 7, latest, "", pow},
 		{"Mod", 10, latest, "fmod", mod},
-		{"Max", 8, latest, "", folded(binary2{greatest[float32], greatest[float64], greatest[int64], greatest[uint64]})},
-		{"Min", 8, latest, "", folded(binary2{least[float32], least[float64], least[int64], least[uint64]})},
-		{"Sum", 8, latest, "", averaged(false)},
-		{"Mean", 8, latest, "", averaged(true)},
+		{"Max", 6, latest, "", folded(binary2{greatest[float32], greatest[float64], greatest[int64], greatest[uint64]})},
+		{"Min", 6, latest, "", folded(binary2{least[float32], least[float64], least[int64], least[uint64]})},
+		{"Sum", 6, latest, "", averaged(false)},
+		{"Mean", 6, latest, "", averaged(true)},
 		{"Clip", 6, 10, "max min", clipAttrs},
 		{"Clip", 11, latest, "", clip},
 		{"IsInf", 10, latest, "detect_negative detect_positive", isInf},
@@ -87,12 +88,24 @@ func mod(c *call) []*array {
 
 func mod32(a, b float32) float32 { return float32(math.Mod(float64(a), float64(b))) }
 
+// operands returns all inputs, which have one shape before opset 8.
+func (c *call) operands() []*array {
+	first := c.input(0)
+	for i := range c.in {
+		if a := c.input(i); c.version < 8 && !slices.Equal(a.shape, first.shape) {
+			c.fail("shapes %v and %v", first.shape, a.shape)
+		}
+	}
+	return c.in
+}
+
 // folded computes b over all operands from the left.
 func folded(b binary2) func(*call) []*array {
 	return func(c *call) []*array {
-		acc := c.input(0)
-		for i := range c.in[1:] {
-			acc = b.apply(c, acc, c.input(i+1))
+		list := c.operands()
+		acc := list[0]
+		for _, a := range list[1:] {
+			acc = b.apply(c, acc, a)
 		}
 		return one(acc)
 	}
@@ -102,21 +115,22 @@ func folded(b binary2) func(*call) []*array {
 func averaged(mean bool) func(*call) []*array {
 	return func(c *call) []*array {
 		first := c.input(0)
-		c.sameFloats(first, c.in...)
-		shapes := make([][]int64, len(c.in))
-		for i := range c.in {
-			shapes[i] = c.input(i).shape
+		list := c.operands()
+		c.sameFloats(first, list...)
+		shapes := make([][]int64, len(list))
+		for i, a := range list {
+			shapes[i] = a.shape
 		}
 		shape := c.broadcastShape(shapes...)
 		out := make([]float64, c.count(first.dt, shape))
-		for _, a := range c.in {
+		for _, a := range list {
 			for i, x := range c.stretch(a, shape) {
 				out[i] += x
 			}
 		}
 		if mean {
 			for i := range out {
-				out[i] /= float64(len(c.in))
+				out[i] /= float64(len(list))
 			}
 		}
 		return one(store(c, first.dt, shape, out))

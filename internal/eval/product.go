@@ -10,6 +10,7 @@ import (
 func productOperators() []operator {
 	return []operator{
 		{"MatMul", 1, latest, "", func(c *call) []*array { return one(c.matmul(c.input(0), c.input(1))) }},
+		{"Gemm", 6, 6, "alpha beta broadcast transA transB", gemmOf6},
 		{"Gemm", 7, latest, "alpha beta transA transB", gemm},
 	}
 }
@@ -86,6 +87,15 @@ func multiply[T float64 | int64](a, b []T, x, y []int, m, k, n int) []T {
 			}
 			out = append(out, row...)
 		}
+	}
+	return out
+}
+
+// gemmOf6 is Gemm before opset 7, which broadcasts C only where asked to.
+func gemmOf6(c *call) []*array {
+	out := gemm(c)
+	if bias := c.input(2); c.int("broadcast", 0) == 0 && !slices.Equal(bias.shape, out[0].shape) {
+		c.fail("C has shape %v without the attribute \"broadcast\"", bias.shape)
 	}
 	return out
 }

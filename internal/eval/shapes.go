@@ -10,6 +10,7 @@ import (
 func shapeOperators() []operator {
 	return []operator{
 		{"Identity", 1, latest, "", identity},
+		{"Dropout", 6, 6, "ratio is_test", dropout},
 		{"Dropout", 7, 11, "ratio", dropout},
 		{"Dropout", 12, latest, "seed", dropout},
 		{"Shape", 1, latest, "start end", shapeOf},
@@ -29,6 +30,9 @@ func identity(c *call) []*array { return one(c.input(0)) }
 // dropout lets everything through: training is not computed.
 func dropout(c *call) []*array {
 	x := c.input(0)
+	if c.version < 7 && c.int("is_test", 0) == 0 {
+		c.unsupported("training")
+	}
 	if t := c.opt(2); c.version >= 12 && t != nil && c.truth(t, "training_mode") {
 		c.unsupported("training")
 	}
