@@ -8,7 +8,7 @@ func matmulMul(t *Target) rewrite.Rule {
 	return rewrite.Rule{
 		Name: "matmul-mul", Doc: "folds multiplication with or division by a constant per column into the weights of the MatMul before it",
 		Pattern: "Mul|Div(MatMul(_, _), c)",
-		Rewrite: foldBackward(t),
+		Rewrite: scaleBackward(t),
 	}
 }
 
@@ -17,6 +17,6 @@ func gemmMul(t *Target) rewrite.Rule {
 	return rewrite.Rule{
 		Name: "gemm-mul", Doc: "folds multiplication with or division by a constant per column into the Gemm before it",
 		Pattern: "Mul|Div(Gemm(_, _, ?b), c); Sub(c, Gemm(_, _, ?b))",
-		Rewrite: foldBackward(t),
+		Rewrite: scaleBackward(t),
 	}
 }
