@@ -34,7 +34,7 @@ func corpus(t *testing.T) string {
 	return filepath.Join(dir, "corpus")
 }
 
-func runtimeOpener(t *testing.T) session.Opener {
+func runtimeOpener(t testing.TB) session.Opener {
 	t.Helper()
 	cache, _ := os.UserCacheDir()
 	c, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{
