@@ -11,6 +11,7 @@ type folder struct {
 	p *rewrite.Patch
 	t *Target
 
+	steps int // nodes that the walk has come to
 	gone  int // affine nodes that the rewrite takes away
 	added int // nodes that it puts in their place
 }
@@ -36,11 +37,18 @@ func foldBackward(t *Target) func(*rewrite.Match, *rewrite.Patch) error {
 	}
 }
 
+// maxSteps bounds a walk back to weights, so that time stays linear in the size
+// of the graph.
+const maxSteps = 128
+
 // absorb proposes a value equal to a of v, with a folded into the weights that
 // v is made from. It goes through operators that a commutes with.
 func (f *folder) absorb(v *onnx.Value, a affine) (*onnx.Value, error) {
 	n := v.Producer()
+	f.steps++
 	switch {
+	case f.steps > maxSteps:
+		return nil, rewrite.Decline("there are no weights within %d nodes before it", maxSteps)
 	case v.Constant() != nil:
 		return f.ofConstant(v, a)
 	case n == nil:

@@ -73,6 +73,9 @@ func convMerge(t *Target) rewrite.Rule {
 // is not the first of them.
 func siblings(m *rewrite.Match, ok func(n *onnx.Node) bool) []*onnx.Node {
 	var out []*onnx.Node
+	if len(m.Root.Input(0).Uses()) > maxReaders {
+		return nil
+	}
 	for _, u := range m.Root.Input(0).Uses() {
 		if n := u.Node; u.Index == 0 && n.Graph() == m.Root.Graph() && ok(n) && !slices.Contains(out, n) {
 			out = append(out, n)

@@ -198,14 +198,25 @@ func TestFolded(t *testing.T) {
 // randomInput returns numbers for the one input of m, which has a fixed shape.
 func randomInput(m *onnx.Model) map[string]*onnx.Tensor {
 	x := m.Graph.Inputs()[0]
-	shape, _ := x.Type.Shape.Static()
-	n, _ := onnx.ElementCount(shape)
+	return map[string]*onnx.Tensor{x.Name(): randomFor(x)}
+}
+
+// randomFor returns normal numbers of the shape of x, a symbolic size being 2.
+func randomFor(x *onnx.Value) *onnx.Tensor {
+	shape, n := []int64{}, 1
+	for _, d := range x.Type.Shape {
+		size := int64(2)
+		if d.Known() {
+			size = d.Value
+		}
+		shape, n = append(shape, size), n*int(size)
+	}
 	r := rand.New(rand.NewPCG(5, 6))
 	v := make([]float32, n)
 	for i := range v {
 		v[i] = float32(r.NormFloat64())
 	}
-	return map[string]*onnx.Tensor{x.Name(): onnx.FromFloats(x.Name(), shape, v)}
+	return onnx.FromFloats(x.Name(), shape, v)
 }
 
 // TestMergesAreAskedFor: what costs on a CPU what it gains is done by name, or

@@ -62,6 +62,10 @@ func (f *folder) strip(v *onnx.Value) (*onnx.Value, affine, error) {
 	return f.p.Add("Transpose", []*onnx.Value{x}, n.Attrs...), a, nil
 }
 
+// maxReaders bounds the readers of one value that are looked at together, so
+// that time stays linear in the size of the graph.
+const maxReaders = 64
+
 // stripNode takes the affine node n away, whose readers must all have weights:
 // else it stays, and nothing is gained.
 func (f *folder) stripNode(n *onnx.Node) (*onnx.Value, affine, error) {
@@ -71,6 +75,9 @@ func (f *folder) stripNode(n *onnx.Node) (*onnx.Value, affine, error) {
 	}
 	if n.Output(0).IsOutput() {
 		return nil, a, rewrite.Decline("the result of %v is an output", n)
+	}
+	if k := len(n.Output(0).Uses()); k > maxReaders {
+		return nil, a, rewrite.Decline("%d nodes read the result of %v", k, n)
 	}
 	for _, u := range n.Output(0).Uses() {
 		if !hasWeights(u.Node, u.Index) {
@@ -107,10 +114,14 @@ func hasWeights(n *onnx.Node, i int) bool {
 // endsNorm reports whether v is what a normalization that is spelled out makes
 // before its scale and shift: something over a root, or times one over it.
 func endsNorm(v *onnx.Value) bool {
-	for range 2 { // x, or x·scale
+	for range 4 { // x, or x·scale, cast in between
 		n := v.Producer()
 		if n == nil {
 			return false
+		}
+		if n.Is("Cast") {
+			v = n.Input(0)
+			continue
 		}
 		if n.Is("Div") || n.Is("Mul") {
 			for _, in := range n.Inputs() {
