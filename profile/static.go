@@ -184,8 +184,7 @@ func Static(m *onnx.Model, o StaticOptions) (*StaticProfile, error) {
 	walk.graph(m.Graph, place{runs: 1})
 	s.Nodes = append(s.Nodes, walk.rows...)
 	s.Assumptions = append(s.Assumptions, walk.notes.list()...)
-	l := &liveness{walk: walk, functions: map[*onnx.Function]peak{}}
-	s.Activations = l.measure(m.Graph)
+	s.Activations = activations(walk, m.Graph)
 	for i := range s.Nodes {
 		s.Nodes[i].LiveBytes = walk.rows[i].LiveBytes
 	}

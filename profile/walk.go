@@ -175,7 +175,7 @@ func bodyName(label string, n *onnx.Node, i int) string {
 // branches lists both branches of n and lets one count: the one that is sure to
 // be taken, else the one with more FLOPs.
 func (w *walk) branches(n *onnx.Node, label string, p place) {
-	taken, sure := w.branch(n)
+	taken, sure := w.facts.Branch(n)
 	start := make([]int, 0, 3)
 	var flops []int64
 	for i, g := range n.Subgraphs() {
@@ -207,28 +207,6 @@ func (w *walk) branches(n *onnx.Node, label string, p place) {
 			w.rows[k].Runs = 0
 		}
 	}
-}
-
-// branch returns which of n's subgraphs a known condition takes.
-func (w *walk) branch(n *onnx.Node) (int, bool) {
-	cond, ok := w.facts.Ints(n.Input(0))
-	if !ok || len(cond) != 1 || !cond[0].Known {
-		return 0, false
-	}
-	name := "else_branch"
-	if cond[0].Value != 0 {
-		name = "then_branch"
-	}
-	i := 0
-	for _, a := range n.Attrs {
-		for range a.Subgraphs() {
-			if a.Name == name {
-				return i, true
-			}
-			i++
-		}
-	}
-	return 0, false
 }
 
 // iterations returns how often the body of n runs, 1 where that is not known.
