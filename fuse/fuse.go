@@ -20,6 +20,7 @@ type Options struct {
 	InputShapes     map[string][]int64
 	InlineFunctions bool            // replace every call of a local function by its body
 	Unroll          int64           // write out loops of at most so many iterations; 0: none
+	Reorder         bool            // order nodes for a lower peak of activation memory
 	Opset           int64           // raise the standard opset to this version; 0: keep it
 	Rewrite         rewrite.Options // rule selection and limits
 	FoldLarge       Large           // computes constants beyond the interpreter; nil: they stay
@@ -74,6 +75,9 @@ func (o Options) asked() []string {
 	var out []string
 	if o.InlineFunctions {
 		out = append(out, inlineFunctions{}.Name())
+	}
+	if o.Reorder {
+		out = append(out, reorder{}.Name())
 	}
 	if o.Unroll > 0 {
 		out = append(out, unroll{}.Name())

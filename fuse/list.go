@@ -178,6 +178,7 @@ var order = []rewrite.Constraint{
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
+	{Before: "cse", After: "reorder", Reason: "an order is for the nodes that are left"},
 }
 
 // passes returns all passes in order.
@@ -200,7 +201,7 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		}
 		list = append(list, p)
 	}
-	return append(list, transposes{}, cse{}, weights{o.prints}), nil
+	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.
@@ -214,5 +215,6 @@ func RuleNames() [][2]string {
 			out = append(out, [2]string{r.Name, r.Doc})
 		}
 	}
-	return append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
+	return append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()},
+		[2]string{"reorder", reorder{}.Doc()})
 }

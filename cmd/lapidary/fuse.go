@@ -56,6 +56,7 @@ fuses less, or which makes the model slower on this device.`,
 	c.Flags().BoolVar(&o.InlineFunctions, "inline-functions", false, "replace calls of local functions by their bodies")
 	c.Flags().Int64Var(&o.Unroll, "unroll", 0, "write out loops of at most `N` iterations")
 	c.Flags().Int64Var(&o.Opset, "opset", 0, "raise the standard opset to at least `N`")
+	c.Flags().BoolVar(&o.Reorder, "reorder", false, "order nodes so that less memory is needed at once by an engine that keeps the file's order (ONNX Runtime does not)")
 	c.Flags().Int64Var(&growth, "max-growth", 1024, "KiB by which folding one node may grow the model")
 	return c
 }

@@ -101,3 +101,35 @@ func (g *Graph) order() ([]*Node, error) {
 	}
 	return order, nil
 }
+
+// Reorder puts the nodes of g into the given order, which must have each node of
+// g once and each behind the nodes whose outputs it or its subgraphs read.
+func (g *Graph) Reorder(order []*Node) error {
+	at := make(map[*Node]int, len(order))
+	for i, n := range order {
+		if n.graph != g {
+			return fmt.Errorf("%v is not in graph %q", n, g.Name)
+		}
+		at[n] = i
+	}
+	if len(at) != g.count {
+		return fmt.Errorf("graph %q has %d nodes, and %d are given", g.Name, g.count, len(at))
+	}
+	for _, n := range order {
+		for _, p := range g.needs(n) {
+			if at[p] >= at[n] {
+				return fmt.Errorf("graph %q: %v must stand behind %v", g.Name, n, p)
+			}
+		}
+	}
+	g.touch()
+	g.first, g.last, g.count = nil, nil, 0
+	for _, n := range order {
+		g.link(n, g.last, nil)
+	}
+	return nil
+}
+
+// Needs returns the nodes of n's graph whose outputs n or its subgraphs read;
+// one that is read several times comes as often.
+func (n *Node) Needs() []*Node { return n.graph.needs(n) }
