@@ -72,7 +72,10 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 
 // asked returns the passes that run because somebody asked for them.
 func (o Options) asked() []string {
-	var out []string
+	out := slices.Clone(o.Enable)
+	if o.Opset > 0 {
+		out = append(out, raise{}.Name())
+	}
 	if o.InlineFunctions {
 		out = append(out, inlineFunctions{}.Name())
 	}
