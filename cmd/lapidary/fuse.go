@@ -108,7 +108,10 @@ func (a *app) fuse(c *cobra.Command, model string, o fuse.Options, rf *rewriteFl
 	if err != nil {
 		return err
 	}
-	return a.printRewritten("fuse", r, rf, nil)
+	if err := a.printRewritten("fuse", r, rf, nil); err != nil {
+		return err
+	}
+	return unsaved(r.Optimized)
 }
 
 // parseShapes reads shapes such as 1x3x224x224; a scalar is empty.

@@ -132,7 +132,7 @@ func fusedText(o *produce.Operators) string {
 
 // printOptimized prints what is known of the engine's own graph.
 func printOptimized(w io.Writer, o *produce.Optimized) {
-	if o == nil {
+	if o == nil || o.Refused != "" {
 		return
 	}
 	fmt.Fprintf(w, "  %s: the engine's own graph, %d nodes, %s, for this device only", o.Path, o.Nodes, bytesText(o.Bytes))
@@ -140,4 +140,12 @@ func printOptimized(w io.Writer, o *produce.Optimized) {
 		fmt.Fprintf(w, "; session creation %.1f → %.1f ms", t[0], t[1])
 	}
 	fmt.Fprintln(w)
+}
+
+// unsaved is the error of a second file that could not be written.
+func unsaved(o *produce.Optimized) error {
+	if o == nil || o.Refused == "" {
+		return nil
+	}
+	return fmt.Errorf("--save-optimized %s: the engine's own graph is of no use and was not written, only the result was: %s", o.Path, o.Refused)
 }

@@ -18,12 +18,10 @@ var (
 // probe rewrites anew under o and asks g whether the result has the fault that
 // was found. The third result is an error that ends the search.
 func (j *job) probe(ctx context.Context, o rewrite.Options, g *judge, found error) (fault error, _ error) {
-	if g.name != "values" { // the search for wrong values is bounded by itself
-		if j.probes >= j.guard.Attempts {
-			return nil, errTired
-		}
-		j.probes++
+	if g.tries > 0 && j.probes[g.name] >= g.tries*j.guard.Attempts {
+		return nil, errTired
 	}
+	j.probes[g.name]++
 	o.Fired = nil
 	a, err := j.attempt(ctx, o)
 	if err != nil {
@@ -76,43 +74,61 @@ func (j *job) byFiring(ctx context.Context, g *judge, bad *attempt, found error)
 	return &RolledBack{Judge: g.name, Rule: f.Rule, Firing: &f, Reason: reason.Error()}, nil
 }
 
-// byRule finds a rule that has the fault: the first one, in the order in which
-// they fired, with which the result has it. Of a rule that fired several times
-// one firing is left out at first, and the whole rule where that was not all.
+// firingsPerRule is how many firings of one rule are left out one by one before
+// the whole rule is.
+const firingsPerRule = 6
+
+// byRule leaves out a firing of a rule that has the fault, or the whole rule where
+// it fired only once or where several of its firings had it.
 func (j *job) byRule(ctx context.Context, g *judge, bad *attempt, found error) (*RolledBack, error) {
-	fired := rulesOf(bad.log)
-	names := slices.DeleteFunc(slices.Clone(fired), func(name string) bool { return slices.Contains(j.guard.Asked, name) })
-	try := func(k int) (error, error) {
-		o := j.options()
-		o.Disable = append(o.Disable, names[k:]...)
-		fault, err := j.probe(ctx, o, g, found)
-		if fault == nil && err == nil {
-			j.harmless = o.Disable
-		}
-		return fault, err
-	}
-	if len(names) < len(fired) {
-		if fault, err := try(0); err != nil || fault != nil || len(names) == 0 {
-			return nil, cmp.Or(err, errAsked)
-		}
-	}
-	k, reason, err := search(len(names), found, try)
+	rule, reason, err := j.culprit(ctx, g, bad, found)
 	if err != nil {
 		return nil, err
 	}
-	rule := names[k-1]
 	var firings []rewrite.Firing
 	for _, f := range bad.log.Fired {
 		if f.Rule == rule {
 			firings = append(firings, f)
 		}
 	}
-	if len(firings) > 1 && !j.blamed[rule] {
-		j.blamed[rule] = true
+	if len(firings) > 1 && j.blamed[rule] < firingsPerRule {
+		j.blamed[rule]++
+		j.last = rule
 		return j.withinRule(ctx, g, firings, reason)
 	}
 	j.off = append(j.off, rule)
 	return &RolledBack{Judge: g.name, Rule: rule, Reason: reason.Error()}, nil
+}
+
+// culprit returns the first rule, in the order in which they fired, with which
+// the result has the fault.
+func (j *job) culprit(ctx context.Context, g *judge, bad *attempt, found error) (string, error, error) {
+	fired := rulesOf(bad.log)
+	names := slices.DeleteFunc(slices.Clone(fired), func(name string) bool { return slices.Contains(j.guard.Asked, name) })
+	without := func(off ...string) (error, error) {
+		o := j.options()
+		o.Disable = append(o.Disable, off...)
+		fault, err := j.probe(ctx, o, g, found)
+		if fault == nil && err == nil {
+			j.harmless = o.Disable
+		}
+		return fault, err
+	}
+	if slices.Contains(names, j.last) { // most often there is more of the same
+		if fault, err := without(j.last); err != nil || fault == nil {
+			return j.last, found, err
+		}
+	}
+	if len(names) < len(fired) {
+		if fault, err := without(names...); err != nil || fault != nil || len(names) == 0 {
+			return "", nil, cmp.Or(err, errAsked)
+		}
+	}
+	k, reason, err := search(len(names), found, func(k int) (error, error) { return without(names[k:]...) })
+	if err != nil {
+		return "", nil, err
+	}
+	return names[k-1], reason, nil
 }
 
 // withinRule finds the first of a rule's firings with which the result has the fault.

@@ -24,6 +24,7 @@ type fakeEngine struct {
 	rng    *rand.Rand
 	slow   func(path string, m *onnx.Model) float64
 	mute   bool // it cannot write its graph
+	spoils bool // the graph that it writes computes something else
 	opened int
 }
 
@@ -41,7 +42,11 @@ func (f *fakeEngine) open(_ context.Context, path string, o session.Options) (se
 		if f.mute {
 			return nil, errors.New("this engine writes no graphs")
 		}
-		if _, err := onnxfile.Write(o.SaveModel, optimized(m), onnxfile.WriteOptions{}); err != nil {
+		c := optimized(m)
+		if f.spoils {
+			c.Graph.Last().Op = "Sin"
+		}
+		if _, err := onnxfile.Write(o.SaveModel, c, onnxfile.WriteOptions{}); err != nil {
 			return nil, err
 		}
 	}

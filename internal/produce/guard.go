@@ -16,9 +16,11 @@ type Guard struct {
 	Confirm   time.Duration // of runs that must confirm it before anything is left out; 0: 3 s
 	// Full is the time of runs for precise figures, once for the result as a whole
 	// and once more for all its rules together; 0: none.
-	Full     time.Duration
-	Slower   float64 // relative slow-down that must be exceeded by the whole interval; 0: 0.05
-	Attempts int     // most results tried while looking for what to leave out; 0: 24
+	Full   time.Duration
+	Slower float64 // relative slow-down that must be exceeded by the whole interval; 0: 0.05
+	// Attempts is the most results that are timed while looking for what to leave
+	// out; four times as many are loaded for their operators. 0: 24.
+	Attempts int
 	// Asked are rules and passes that somebody asked for: what they cost is said,
 	// and they stay.
 	Asked []string
@@ -91,7 +93,10 @@ func (j *job) guarded(ctx context.Context, a *attempt, refused string) (*Guarded
 	if j.original == nil {
 		return nil, nil
 	}
-	g := &Guarded{Latency: a.latency, Notes: append(j.notes, a.notes...), Attempts: j.probes, Refused: refused}
+	g := &Guarded{Latency: a.latency, Notes: append(j.notes, a.notes...), Refused: refused}
+	for _, n := range j.probes {
+		g.Attempts += n
+	}
 	if before := j.original.census; before != nil && a.loaded != nil && a.loaded.census != nil {
 		g.Operators = &Operators{before.summary(), a.loaded.census.summary()}
 	}

@@ -72,7 +72,7 @@ func TestNoFalseAlarm(t *testing.T) {
 // TestLostFusion has the engine fuse less of the result.
 func TestLostFusion(t *testing.T) {
 	r := fuseBy(t, newFake(1, nil), &Guard{NoMeasure: true}, 1, harmless, unfusing, neutral)
-	want := []string{"operators: relu-to-sigmoid at c1", "operators: the rule relu-to-sigmoid"}
+	want := []string{"operators: relu-to-sigmoid at c1", "operators: relu-to-sigmoid at c2", "operators: the rule relu-to-sigmoid"}
 	if diff := cmp.Diff(want, undone(r)); diff != "" {
 		t.Errorf("left out (-want +got):\n%s", diff)
 	}

@@ -12,7 +12,8 @@ import (
 
 // judge decides whether a result may be used.
 type judge struct {
-	name string
+	name  string
+	tries int // results that may be tried to find a fault, as multiples of [Guard].Attempts; 0: any number
 	// look returns why a must not be used. What cannot be found out is noted, and
 	// lets a pass.
 	look func(j *job, ctx context.Context, a *attempt) error
@@ -24,9 +25,9 @@ type judge struct {
 }
 
 var (
-	values    = &judge{"values", (*job).sameValues, again((*job).sameValues), (*job).byFiring}
-	operators = &judge{"operators", (*job).sameOperators, again((*job).sameOperators), (*job).byRule}
-	latency   = &judge{"latency", (*job).sameSpeed, (*job).mostOfLoss, (*job).byRule}
+	values    = &judge{"values", 0, (*job).sameValues, again((*job).sameValues), (*job).byFiring}
+	operators = &judge{"operators", 4, (*job).sameOperators, again((*job).sameOperators), (*job).byRule}
+	latency   = &judge{"latency", 1, (*job).sameSpeed, (*job).mostOfLoss, (*job).byRule}
 )
 
 func again(look func(j *job, ctx context.Context, a *attempt) error) func(*job, context.Context, *attempt, error) error {

@@ -31,17 +31,14 @@ type Optimized struct {
 	// the engine's optimizations on, and of this file with them off. Absent where
 	// the engine does not tell.
 	CreateMS *[2]float64 `json:"create_ms,omitempty"`
+	// Refused says why there is no such file, though the result itself is written.
+	Refused string `json:"refused,omitempty"`
 }
 
 // stageOptimized has the engine write its graph of a, marks it, and runs it with
 // the engine's optimizations off on the inputs of the original.
-func (j *job) stageOptimized(ctx context.Context, a *attempt) (_ *onnxfile.Staged, _ *Optimized, err error) {
+func (j *job) stageOptimized(ctx context.Context, a *attempt) (*onnxfile.Staged, *Optimized, error) {
 	o := j.o.SaveOptimized
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("writing the engine's graph to %s: %w", o.Path, err)
-		}
-	}()
 	if j.o.Verify == nil {
 		return nil, nil, errors.New("it must be run before it is written; leave out --no-verify")
 	}
@@ -63,6 +60,10 @@ func (j *job) stageOptimized(ctx context.Context, a *attempt) (_ *onnxfile.Stage
 		return nil, nil, err
 	}
 	defer m.Close()
+	// ONNX Runtime writes some constants of branches twice, and then refuses them.
+	if _, err := m.Repair(); err != nil {
+		return nil, nil, err
+	}
 	m.Meta = append(m.Meta[:0:0], a.model.Meta...)
 	m.SetMeta(OptimizedKey, o.Mark)
 	staged, err := onnxfile.Stage(o.Path, m, onnxfile.WriteOptions{})

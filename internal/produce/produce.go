@@ -92,7 +92,8 @@ func File(ctx context.Context, dst, src string, f Transform, o Options) (*Result
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("%s is not a valid model: %w", src, err)
 	}
-	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{}, blamed: map[string]bool{}, waived: map[*judge]bool{}}
+	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{},
+		blamed: map[string]int{}, probes: map[string]int{}, waived: map[*judge]bool{}}
 	maps.Copy(j.skip, o.Rewrite.Skip)
 	if o.Guard != nil {
 		j.guard = o.Guard.filled()
@@ -133,9 +134,10 @@ type job struct {
 
 	skip     map[string]bool // firings to leave out
 	off      []string        // rules to leave out
-	blamed   map[string]bool // rules of which a firing was left out for what the result lost
+	blamed   map[string]int  // firings of each rule that were left out for what the result lost
+	last     string          // the rule among these that was blamed last
 	harmless []string        // rules to leave out with which nothing is lost, as far as is known
-	probes   int             // results tried for what the result lost
+	probes   map[string]int  // results tried, by judge
 	waived   map[*judge]bool // judges who may no longer reject anything
 	notes    []string
 }
@@ -206,10 +208,21 @@ func (j *job) settle(ctx context.Context, r *Result) (*attempt, string, error) {
 			return nil, "", err
 		}
 		r.RolledBack = append(r.RolledBack, *undone)
-		if g == values && len(r.RolledBack) > maxRollbacks+len(j.off)+len(j.blamed) {
+		if g == values && undoneBy(g, r) > maxRollbacks {
 			return nil, "", fmt.Errorf("%s: more than %d rewrites change the result, the last: %s: %s", j.src, maxRollbacks, undone.What(), undone.Reason)
 		}
 	}
+}
+
+// undoneBy counts what g had left out.
+func undoneBy(g *judge, r *Result) int {
+	n := 0
+	for _, b := range r.RolledBack {
+		if b.Judge == g.name {
+			n++
+		}
+	}
+	return n
 }
 
 // prepare runs the original.
@@ -275,16 +288,20 @@ func (j *job) finish(ctx context.Context, r *Result, a *attempt) error {
 	}
 	r.Output = FileInfo{Path: j.dst, SHA256: digest, Bytes: size + a.staged.Written.ExternalBytes, Nodes: countNodes(a.model)}
 	r.Log, r.Checked = a.log, a.checked
-	if j.o.SaveOptimized == nil {
-		return a.staged.Commit()
+	var second *onnxfile.Staged
+	if j.o.SaveOptimized != nil {
+		second, r.Optimized, err = j.stageOptimized(ctx, a)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.Optimized = &Optimized{FileInfo: FileInfo{Path: j.o.SaveOptimized.Path}, Refused: err.Error()}
+		}
 	}
-	second, info, err := j.stageOptimized(ctx, a)
-	if err != nil {
-		return err
+	if second != nil {
+		defer second.Abort()
 	}
-	defer second.Abort()
-	r.Optimized = info
-	if err := a.staged.Commit(); err != nil {
+	if err := a.staged.Commit(); err != nil || second == nil {
 		return err
 	}
 	return second.Commit()

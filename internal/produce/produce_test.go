@@ -279,7 +279,9 @@ main (float[N,3] x) => (float[N,3] c9) {
 	stubbornly := func(ctx context.Context, m *onnx.Model, o rewrite.Options) (*rewrite.Log, error) {
 		return rewrite.Run(ctx, m, []rewrite.Pass{stubborn{}}, nil, o)
 	}
-	broken := func(context.Context, *onnx.Model, rewrite.Options) (*rewrite.Log, error) { return nil, errors.New("broken") }
+	broken := func(context.Context, *onnx.Model, rewrite.Options) (*rewrite.Log, error) {
+		return nil, errors.New("broken")
+	}
 	for name, tc := range map[string]struct {
 		model string
 		f     produce.Transform
