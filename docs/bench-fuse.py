@@ -179,7 +179,7 @@ def one(a, name, path, turn, log):
     """All tools on one model, as rows of the table."""
     rows, work = [], os.path.join(a.work, "out")
     before = nodes(path)
-    list_ = list(tools(a).items())
+    list_ = [(t, c) for t, c in tools(a).items() if a.tools in t]
     k = turn % len(list_)
     for tool, command in list_[k:] + list_[:k]:
         shutil.rmtree(work, ignore_errors=True)
@@ -197,8 +197,7 @@ def one(a, name, path, turn, log):
         rows.append(row)
         print(name, tool, row["became"], "%.2f s" % seconds, row.get("right"), row.get("ratio"), row.get("error", ""), flush=True)
     shutil.rmtree(work, ignore_errors=True)
-    order = [t for t, _ in list_]
-    return sorted(rows, key=lambda r: order.index(r["tool"]))
+    return rows
 
 
 def table(rows):
@@ -259,12 +258,17 @@ def main():
     p.add_argument("--work", default=".bench")
     p.add_argument("--zoo", default=os.environ.get("LAPIDARY_ZOO", "../shared/zoo"))
     p.add_argument("--out", default="docs/benchmarks-fuse.md")
-    p.add_argument("models", nargs="*", help="only these")
+    p.add_argument("--tools", default="", help="only tools whose name contains this")
+    p.add_argument("models", nargs="*", help="only these; rows of others stay as they were measured last")
     a = p.parse_args()
     if a.evaluate:
         evaluate(*a.evaluate, a.pairs)
         return
-    a.load, rows = os.getloadavg()[0], []
+    a.load, store = os.getloadavg()[0], os.path.join(a.work, "bench-fuse.json")
+    rows = {}
+    if os.path.exists(store) and (a.models or a.tools):
+        with open(store) as f:
+            rows = {(r["model"], r["tool"]): r for r in json.load(f)}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
     all_ = [(n, os.path.join(a.zoo, "models", n + ".onnx")) for n in ZOO] + [(n, os.path.join(a.work, "models", n + ".onnx")) for n in NETS]
     with open(os.path.join(a.work, "bench-fuse.log"), "w") as log:
@@ -274,8 +278,11 @@ def main():
             if not os.path.exists(path):
                 print(f"{name}: no {path}, left out", flush=True)
                 continue
-            rows += one(a, name, path, turn, log)
-            write(a, rows, commit)
+            rows.update({(name, r["tool"]): r for r in one(a, name, path, turn, log)})
+            order = [rows[n, t] for n, _ in all_ for t in tools(a) if (n, t) in rows]
+            write(a, order, commit)
+            with open(store, "w") as f:
+                json.dump(order, f)
     print("wrote", a.out)
 
 
