@@ -93,6 +93,9 @@ func (f *folder) stripNode(n *onnx.Node) (*onnx.Value, affine, error) {
 	if endsNorm(x) {
 		return nil, a, rewrite.Decline("%v may scale or shift a normalization, which engines fuse with it", n)
 	}
+	if endsGelu(x) {
+		return nil, a, rewrite.Decline("%v halves a GELU, which engines look for as a whole", n)
+	}
 	return x, a, nil
 }
 
@@ -138,6 +141,24 @@ func endsNorm(v *onnx.Value) bool {
 			next = n.Input(1)
 		}
 		v = next
+	}
+	return false
+}
+
+// endsGelu reports whether v is x·(1 + erf(…)) or x·(1 + tanh(…)): a GELU but for its half.
+func endsGelu(v *onnx.Value) bool {
+	n := v.Producer()
+	if n == nil || !n.Is("Mul") {
+		return false
+	}
+	for _, in := range n.Inputs() {
+		if add := in.Producer(); add != nil && add.Is("Add") {
+			for _, e := range add.Inputs() {
+				if p := e.Producer(); p != nil && (p.Is("Erf") || p.Is("Tanh")) {
+					return true
+				}
+			}
+		}
 	}
 	return false
 }
