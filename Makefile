@@ -59,8 +59,7 @@ bench-peers:
 bench-fuse: runtime
 	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
 	@mkdir -p .bench/models
-	$(GO) run ./internal/nets/netgen -o .bench/models bert gpt2 llama vit whisper-encoder resnet50 mobilenetv2 mobilenetv3 \
-	  efficientnet-b0 densenet121 yolov8n unet gru gtcrn chain
+	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
 	$(GO) run ./internal/nets/netgen -o .bench/models -external wide
 	.bench/peers/bin/python docs/bench-fuse.py $(MODELS)
 
