@@ -13,7 +13,7 @@ from importlib import metadata
 SIZES = {"batch": 1, "seq": 128, "past": 32, "N": 1, "T": 32, "unk__0": 1}
 ZOO = ["mnist-8", "squeezenet1.1", "ultraface-rfb-320", "ultraface-slim-320", "stories260K", "tf-bert-qa-tiny", "magika-fast"]
 NETS = ["resnet50", "mobilenetv3", "yolov8n", "gtcrn", "llama", "whisper-encoder", "unet", "vit", "gpt2", "bert", "chain", "wide"]
-TRANSFORMER = {"bert": "bert", "tf-bert-qa-tiny": "bert_tf", "gpt2": "gpt2", "vit": "vit", "unet": "unet", "whisper-encoder": "bart"}
+TRANSFORMER = {"bert": "bert", "tf-bert-qa-tiny": "bert_keras", "gpt2": "gpt2", "vit": "vit", "unet": "unet", "whisper-encoder": "bart"}
 
 
 def tools(a):
@@ -83,8 +83,8 @@ def call(command, limit, log):
     return became, seconds, max(peak, usage.ru_maxrss * 1024)
 
 
-def inputs(session, numpy):
-    """The same inputs for every model of one signature."""
+def inputs(session, numpy, most):
+    """The same inputs for every model of one signature, integers below most."""
     r, out = numpy.random.default_rng(1), {}
     types = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool"}
     for i in session.get_inputs():
@@ -97,7 +97,7 @@ def inputs(session, numpy):
         elif "type_ids" in i.name or "token_type" in i.name:
             x = numpy.zeros(shape)
         elif "int" in t:
-            x = r.integers(0, 90, shape)
+            x = r.integers(0, most, shape)
         else:
             x = r.standard_normal(shape)
         out[i.name] = numpy.ascontiguousarray(x).astype(t)
@@ -144,9 +144,13 @@ def evaluate(original, result, pairs_seconds):
     off, all_ = ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     report = {"nodes": nodes(result)}
     s = open_(original, off)
-    x = inputs(s, numpy)
     names = [o.name for o in s.get_outputs()]
-    want = s.run(names, x)
+    try:
+        x = inputs(s, numpy, 90)
+        want = s.run(names, x)
+    except Exception:  # its vocabulary is smaller
+        x = inputs(s, numpy, 2)
+        want = s.run(names, x)
     del s
     try:
         s = open_(result, off)
