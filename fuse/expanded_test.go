@@ -36,11 +36,11 @@ func TestExpanded(t *testing.T) {
 		}
 		f := family(base)
 		total[f]++
-		switch got := operators(after); {
-		case maps.Equal(got, operators(want)), sum(got) <= 1:
+		switch got := opCounts(after); {
+		case maps.Equal(got, opCounts(want)), sum(got) <= 1:
 			collapsed[f]++
 		default:
-			left = append(left, fmt.Sprintf("%s: %v, the operator is %v", dir, got, operators(want)))
+			left = append(left, fmt.Sprintf("%s: %v, the operator is %v", dir, got, opCounts(want)))
 		}
 	}
 	n := 0

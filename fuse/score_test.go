@@ -44,8 +44,8 @@ func table(t *testing.T, b []byte) []map[string]string {
 	return out
 }
 
-// operators counts the operators of all graphs.
-func operators(m *onnx.Model) map[string]int {
+// opCounts counts the operators of all graphs.
+func opCounts(m *onnx.Model) map[string]int {
 	out := map[string]int{}
 	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
@@ -197,8 +197,8 @@ func TestProbes(t *testing.T) {
 					t.Logf("%s does not run", name)
 				}
 				if strings.Contains(name, "MUST_NOT") {
-					if !maps.Equal(operators(before), operators(after)) {
-						t.Errorf("%s: the trap became %v", name, operators(after))
+					if !maps.Equal(opCounts(before), opCounts(after)) {
+						t.Errorf("%s: the trap became %v", name, opCounts(after))
 					}
 					continue
 				}
@@ -295,13 +295,13 @@ func TestExpected(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		compared++
-		switch ours := sum(operators(after)); {
+		switch ours := sum(opCounts(after)); {
 		case ours < best:
 			fewer++
 		case ours == best:
 			equal++
 		default:
-			worse = append(worse, excess{name: name, ours: ours, peer: best, left: operators(after)})
+			worse = append(worse, excess{name: name, ours: ours, peer: best, left: opCounts(after)})
 		}
 	}
 	t.Logf("%d graphs compared: fewer nodes than the best peer in %d, as many in %d, more in %d", compared, fewer, equal, len(worse))
@@ -358,7 +358,7 @@ func TestTransforms(t *testing.T) {
 			if err != nil {
 				break
 			}
-			left = operators(after)
+			left = opCounts(after)
 			best, known := counts(row["ort1.30_extended"])
 			held = held || known && sum(left) <= best || slices.ContainsFunc(asserted, func(want map[string]int) bool { return counted(left, want) })
 		}
