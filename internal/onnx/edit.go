@@ -207,6 +207,24 @@ func takeOutput(old, v *Value) error {
 	case v.graph != old.graph:
 		return fmt.Errorf("output %q cannot be %q of another graph", old.name, v.name)
 	}
+	relist(old, v)
+	name := old.name
+	if m := old.graph.model; m != nil {
+		old.name = m.Fresh(name)
+	} else {
+		old.name = name + "_replaced"
+	}
+	v.rename(name)
+	v.Doc, v.Meta = old.Doc, old.Meta
+	if old.Type != nil && v.Const == nil && !v.Type.Contradicts(old.Type) {
+		v.Type = old.Type // what the model promises its callers
+	}
+	return nil
+}
+
+// relist puts v in old's place wherever graphs list old as an output: its own,
+// or subgraphs.
+func relist(old, v *Value) {
 	for work := []*Graph{old.graph}; len(work) > 0 && old.outputs > 0; {
 		g := work[len(work)-1]
 		work = work[:len(work)-1]
@@ -224,18 +242,6 @@ func takeOutput(old, v *Value) error {
 			work = append(work, n.Subgraphs()...)
 		}
 	}
-	name := old.name
-	if m := old.graph.model; m != nil {
-		old.name = m.Fresh(name)
-	} else {
-		old.name = name + "_replaced"
-	}
-	v.rename(name)
-	v.Doc, v.Meta = old.Doc, old.Meta
-	if old.Type != nil && v.Const == nil && !v.Type.Contradicts(old.Type) {
-		v.Type = old.Type // what the model promises its callers
-	}
-	return nil
 }
 
 func (v *Value) rename(name string) {

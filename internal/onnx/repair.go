@@ -3,28 +3,32 @@ package onnx
 import "fmt"
 
 // runtimeDomains are operator domains that runtimes register by themselves, so
-// that models without their import load all the same.
-var runtimeDomains = map[string]int64{"com.microsoft": 1, "ai.onnx.ml": 3, "com.microsoft.nchwc": 1}
+// that models without their import load all the same. Of the standard operators
+// it is the latest version that is also in other hands.
+var runtimeDomains = map[string]int64{"": 23, "com.microsoft": 1, "ai.onnx.ml": 3, "com.microsoft.nchwc": 1}
 
 // Repair mends what runtimes tolerate but [Model.Check] refuses: nodes out of
-// order, missing imports of well-known operator domains, and constants given
-// twice with the same content. It returns a notice for each kind of repair, and
+// order, missing or repeated imports of well-known operator domains, and
+// constants defined twice. It returns a notice for each kind of repair, and
 // fails only where the nodes form a cycle.
 func (m *Model) Repair() ([]string, error) {
 	var notices []string
+	for _, g := range m.Graphs() {
+		if n := g.unifyConstants(); n > 0 {
+			notices = append(notices, fmt.Sprintf("graph %q defined %d constants again under the same name; kept the last of each, as the runtime does", g.Name, n))
+		}
+	}
 	if moved, err := m.Sort(); err != nil {
 		return nil, err
 	} else if moved {
 		notices = append(notices, "nodes were not in execution order; sorted them")
 	}
+	if m.mergeImports() {
+		notices = append(notices, "an operator domain was imported several times; kept the highest version")
+	}
 	for _, d := range m.missingDomains() {
 		m.ImportOpset(d, runtimeDomains[d])
 		notices = append(notices, fmt.Sprintf("operator domain %q was not imported; imported version %d", d, runtimeDomains[d]))
-	}
-	for _, g := range m.Graphs() {
-		if n := g.dropTwins(); n > 0 {
-			notices = append(notices, fmt.Sprintf("graph %q defined %d constants twice; kept the first of each", g.Name, n))
-		}
 	}
 	return notices, nil
 }
@@ -48,36 +52,73 @@ func (m *Model) missingDomains() []string {
 	return out
 }
 
-// dropTwins removes constants of a name that an earlier constant of the same
-// content has, and which therefore nothing reads.
-func (g *Graph) dropTwins() int {
-	first := map[string]*Value{}
-	kept := g.inits[:0:0]
-	for _, v := range g.inits {
-		f := first[v.name]
-		if f == nil {
-			first[v.name] = v
-		}
-		if f != nil && v.Dead() && !v.input && sameContent(f.Const, v.Const) {
+// mergeImports leaves one import of each operator domain, that of the highest version.
+func (m *Model) mergeImports() bool {
+	var kept []Opset
+	at := map[string]int{}
+	for _, o := range m.Opsets {
+		d := NormalDomain(o.Domain)
+		if i, seen := at[d]; seen {
+			kept[i].Version = max(kept[i].Version, o.Version)
 			continue
 		}
-		kept = append(kept, v)
+		at[d] = len(kept)
+		kept = append(kept, o)
 	}
-	dropped := len(g.inits) - len(kept)
-	g.inits = kept
-	return dropped
+	merged := len(kept) < len(m.Opsets)
+	m.Opsets = kept
+	return merged
 }
 
-func sameContent(a, b *Tensor) bool {
-	if a.DType != b.DType || a.DType == String || len(a.Shape) != len(b.Shape) {
-		return false
+// unifyConstants makes one of the constants of g, initializers or Constant
+// nodes, that have the same name: the last of them, Constant nodes counting
+// after initializers, which is the one that ONNX Runtime uses. It returns how
+// many it dropped.
+func (g *Graph) unifyConstants() int {
+	last := map[string]*Value{}
+	var dropped []*Value
+	note := func(v *Value) {
+		if old := last[v.name]; old != nil && !old.input {
+			dropped = append(dropped, old)
+		}
+		last[v.name] = v
 	}
-	for i := range a.Shape {
-		if a.Shape[i] != b.Shape[i] {
-			return false
+	for _, v := range g.inits {
+		note(v)
+	}
+	for n := g.first; n != nil; n = n.next {
+		if n.Is("Constant") && len(n.outputs) == 1 && n.outputs[0] != nil {
+			note(n.outputs[0])
 		}
 	}
-	x, err1 := a.Bytes()
-	y, err2 := b.Bytes()
-	return err1 == nil && err2 == nil && string(x) == string(y)
+	gone := map[*Value]bool{}
+	for _, v := range dropped {
+		gone[v] = true
+		v.yield(last[v.name])
+	}
+	if len(gone) == 0 {
+		return 0
+	}
+	var kept []*Value
+	for _, v := range g.inits {
+		if !gone[v] {
+			kept = append(kept, v)
+		}
+	}
+	g.inits = kept
+	return len(gone)
+}
+
+// yield lets everything that reads v, graph outputs included, read w, and takes
+// the node that makes v out of its graph.
+func (v *Value) yield(w *Value) {
+	relist(v, w)
+	for _, u := range v.uses {
+		u.Node.inputs[u.Index] = w
+		w.uses = append(w.uses, u)
+	}
+	v.uses = nil
+	if v.producer != nil {
+		v.graph.remove(v.producer)
+	}
 }
