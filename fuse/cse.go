@@ -82,7 +82,7 @@ func merge(e *rewrite.Env, g *onnx.Graph, first, n *onnx.Node) error {
 func signature(n *onnx.Node) (string, bool) {
 	version := n.OpsetVersion(n.Domain)
 	row := opset.Lookup(n.Domain, n.Op, version)
-	if row == nil || !row.Deterministic() || row.SideEffect() || len(n.Subgraphs()) > 0 || n.Is("Constant") {
+	if row == nil || opset.Varies(n) || row.SideEffect() || len(n.Subgraphs()) > 0 || n.Is("Constant") {
 		return "", false
 	}
 	ids := make([]string, len(n.Inputs()))

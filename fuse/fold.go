@@ -125,13 +125,21 @@ func constantInputs(n *onnx.Node) ([]*onnx.Tensor, bool) {
 // place: a constant behind DequantizeLinear is a quantized weight.
 var neverFolded = map[string]bool{"QuantizeLinear": true, "DequantizeLinear": true, "DynamicQuantizeLinear": true}
 
+// spreading are operators that repeat little content many times, which costs
+// less at run time than storing the result; what broadcasts needs no such
+// result at all (expand-broadcast).
+var spreading = map[string]bool{"ConstantOfShape": true, "Expand": true, "Tile": true}
+
+// spreadLimit is the growth, in bytes, up to which they are folded all the same.
+const spreadLimit = 64 << 10
+
 // refuse returns why n must not be folded, "" if it may.
 func (f fold) refuse(n *onnx.Node, facts *opset.Facts, inputs []*onnx.Tensor) string {
 	row := opset.Lookup(n.Domain, n.Op, n.OpsetVersion(n.Domain))
 	switch {
 	case row == nil:
 		return "the operator is not known"
-	case !row.Deterministic() || row.SideEffect():
+	case opset.Varies(n) || row.SideEffect():
 		return "the operator is not a function of its inputs"
 	case neverFolded[n.Op]:
 		return "the quantized form of the constant is kept"
@@ -154,7 +162,11 @@ func (f fold) refuse(n *onnx.Node, facts *opset.Facts, inputs []*onnx.Tensor) st
 		size, _ := facts.DType(v).ByteSize(count)
 		grown += size
 	}
-	if grown-freed > f.limit {
+	limit := f.limit
+	if spreading[n.Op] {
+		limit = min(limit, spreadLimit)
+	}
+	if grown-freed > limit {
 		return "the result would grow the model beyond the limit for folding"
 	}
 	return ""

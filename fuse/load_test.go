@@ -26,6 +26,8 @@ var withData = []string{"onnx-node", "onnx-backend", "onnx-expanded"}
 var rolledBack = map[string]string{
 	"gemm_transpose_2outputs_from_transpose.onnx":           "at level all the runtime loses an output of the result, by its own fusion of Gemm and Transpose",
 	"gemm_transpose_2outputs_from_transpose_to_2gemms.onnx": "as above",
+	"layout_transform_reshape.onnx":                         "terms that cancel each other round otherwise",
+	"needs_constraints.onnx":                                "as above: it adds and takes away large numbers",
 	"fuse_sibling_casts_float_float16.onnx":                 "the runtime computes float16 in float32, and rounds only what is stored as float16",
 }
 

@@ -80,7 +80,7 @@ func boolInt(b bool) int64 {
 // imageMean: the mean over height and width of what a convolution made is
 // GlobalAveragePool, which engines compute in the layout of the convolution.
 var imageMean = rewrite.Rule{
-	Name: "image-mean", Doc: "turns ReduceMean over height and width into GlobalAveragePool where a convolution comes before it, whose blocked layout it can read",
+	Name: "image-mean", Doc: "turns ReduceMean over height and width into GlobalAveragePool where only it reads what a convolution made, whose blocked layout it takes",
 	Pattern: "r=ReduceMean(x, ?axes)",
 	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 		x := m.Value("x")
@@ -97,6 +97,9 @@ var imageMean = rewrite.Rule{
 		}
 		if !slices.Equal(axes, []int64{2, 3}) {
 			return rewrite.Decline("the axes are %v", axes)
+		}
+		if x.IsOutput() || len(x.Uses()) != 1 {
+			return rewrite.Decline("%q is read elsewhere too, in the plain layout", x.Name())
 		}
 		if !convBefore(x) {
 			return rewrite.Decline("no convolution comes before it, so that the layout stays the same")

@@ -21,3 +21,29 @@ func inferRandom(c *call) {
 func inferMultinomial(c *call) {
 	c.set(0, dtypeOf(c.int("dtype")), onnx.Shape{c.dim(0, 0), c.asDim(constant(c.int("sample_size")))})
 }
+
+// Varies reports whether two runs of n on equal inputs may differ: the operator
+// draws random numbers, or is a Dropout that may be training.
+func Varies(n *onnx.Node) bool {
+	version := n.OpsetVersion(n.Domain)
+	row := Lookup(n.Domain, n.Op, version)
+	switch {
+	case row == nil:
+		return false
+	case !row.Deterministic():
+		return true
+	case n.Is("Dropout") && version < 12:
+		return version < 7 && n.Int("is_test", 0) == 0
+	}
+	for i, v := range n.Inputs() {
+		if slot := row.Input(i); v != nil && slot != nil && slot.Name == "training_mode" {
+			t := v.Constant()
+			if t == nil {
+				return true
+			}
+			on, err := t.Ints()
+			return err != nil || len(on) != 1 || on[0] != 0
+		}
+	}
+	return false
+}

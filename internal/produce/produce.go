@@ -12,6 +12,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
@@ -225,6 +226,18 @@ func undoneBy(g *judge, r *Result) int {
 	return n
 }
 
+// varies reports whether m may compute something else in each run.
+func varies(m *onnx.Model) bool {
+	for _, g := range m.Graphs() {
+		for n := range g.Nodes() {
+			if opset.Varies(n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // prepare runs the original.
 func (j *job) prepare(ctx context.Context) error {
 	if j.o.Verify == nil {
@@ -232,7 +245,7 @@ func (j *job) prepare(ctx context.Context) error {
 	}
 	j.progress("running the original")
 	var err error
-	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.src, &j.original)); err != nil {
+	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.src, &j.original), varies(j.m)); err != nil {
 		return fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)
 	}
 	if j.original == nil && j.o.Guard != nil {

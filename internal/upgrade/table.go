@@ -53,6 +53,7 @@ var changes = map[string]map[int64]change{
 // it differs in the types it takes, in attributes and inputs whose default is
 // the old behaviour, in negative axes, or in what it allows.
 var unchanged = map[int64][]string{
+	7:  strings.Fields("AveragePool GRU LSTM RNN"),
 	8:  strings.Fields("Max MaxPool Mean Min Sum"),
 	9:  strings.Fields("Cast Constant Flatten Gemm Greater Less MatMul PRelu"),
 	10: strings.Fields("AveragePool MaxPool"),
@@ -68,6 +69,7 @@ var unchanged = map[int64][]string{
 	14: strings.Fields("Add CumSum Div GRU Identity LSTM Mul RNN Relu Reshape Sub"),
 	15: strings.Fields("BatchNormalization Pow Shape"),
 	16: strings.Fields("GreaterOrEqual Identity If LeakyRelu LessOrEqual Loop PRelu Scan ScatterElements ScatterND Where"),
+	17: strings.Fields("LayerNormalization"), // the runtime has had it before
 	18: strings.Fields("LpPool OptionalGetElement OptionalHasElement Pad Resize ScatterElements ScatterND"),
 	19: strings.Fields("Cast CastLike Constant DequantizeLinear Equal Identity If Loop Pad QuantizeLinear Reshape Resize Scan Shape Size"),
 	20: strings.Fields("ConstantOfShape IsInf IsNaN ReduceMax ReduceMin"),
