@@ -49,6 +49,9 @@ func (f fold) node(ctx context.Context, n *onnx.Node, e *rewrite.Env) error {
 	}
 	out := fromFacts(n, e.Facts)
 	if out == nil {
+		out = f.unit(ctx, n)
+	}
+	if out == nil {
 		inputs, ok := constantInputs(n)
 		if !ok {
 			return nil
@@ -141,7 +144,7 @@ func (f fold) refuse(n *onnx.Node, facts *opset.Facts, inputs []*onnx.Tensor) st
 		return "the operator is not known"
 	case opset.Varies(n) || row.SideEffect():
 		return "the operator is not a function of its inputs"
-	case neverFolded[n.Op]:
+	case neverFolded[n.Op] && !storesQuantized(n):
 		return "the quantized form of the constant is kept"
 	}
 	var grown, freed int64

@@ -7,13 +7,19 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
-// swapped returns what v is the transpose of, where v is a matrix that Transpose made.
+// swapped returns what the matrix v is the transpose of, nil if it is not one.
 func swapped(v *onnx.Value) *onnx.Value {
 	n := producerOf(v, "Transpose")
-	if n == nil || !slices.Equal(n.Ints("perm", nil), []int64{1, 0}) {
+	if n == nil || !swapsMatrix(n) {
 		return nil
 	}
 	return n.Input(0)
+}
+
+// swapsMatrix reports whether Transpose n, of a matrix, exchanges its axes.
+func swapsMatrix(n *onnx.Node) bool {
+	perm := n.Attr("perm")
+	return perm == nil || perm.Ref == "" && slices.Equal(perm.Ints, []int64{1, 0})
 }
 
 // gemmTranspose: Gemm transposes its factors itself.
@@ -53,12 +59,8 @@ var transposeGemm = rewrite.Rule{
 		if err := soleUse(gemm); err != nil {
 			return err
 		}
-		perm, err := permOf(m, m.Root)
-		if err != nil {
-			return err
-		}
-		if !slices.Equal(perm, []int64{1, 0}) {
-			return rewrite.Decline("the order of axes is %v", perm)
+		if !swapsMatrix(m.Root) {
+			return rewrite.Decline("the order of axes is %v", m.Root.Ints("perm", nil))
 		}
 		if m.Opset() < 7 {
 			return rewrite.Decline("the bias is of fixed shape at opset %d", m.Opset())
@@ -117,9 +119,11 @@ var matmulTransposes = rewrite.Rule{
 				return rewrite.Decline("%v has the order of axes %v", n, perm)
 			}
 		}
-		perm := m.Node("ta").Ints("perm", nil)
-		other := m.Node("tb").Ints("perm", nil)
-		if len(perm) < 2 || len(perm) != len(other) {
+		perm, err := permOf(m, m.Node("ta"))
+		if err != nil {
+			return err
+		}
+		if other := m.Facts.Shape(m.Value("b")); len(perm) != len(other) {
 			return rewrite.Decline("the factors have unequal ranks")
 		}
 		y := p.Add("MatMul", []*onnx.Value{m.Value("b"), m.Value("a")})

@@ -101,6 +101,7 @@ func simplify(t *Target) []rewrite.Rule {
 		reshapeConstant,
 		transposeToSame,
 		transposeChain,
+		transposeDequantize,
 		expandToSame,
 		expandConstant,
 		expandBroadcast,

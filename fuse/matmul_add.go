@@ -5,9 +5,10 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
-// matmulAdd: a product of matrices plus a constant is one Gemm.
+// matmulAdd: a product of matrices plus something of its shape, or that
+// broadcasts to it, is one Gemm.
 var matmulAdd = rewrite.Rule{
-	Name: "matmul-add", Doc: "turns MatMul of two matrices and the addition or subtraction of a constant into Gemm",
+	Name: "matmul-add", Doc: "turns MatMul of two matrices and an addition, or the subtraction of a constant, into Gemm",
 	Pattern: "Add|Sub(mm=MatMul(a, b), c)",
 	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 		if err := soleUse(m.Node("mm")); err != nil {
@@ -17,16 +18,18 @@ var matmulAdd = rewrite.Rule{
 		if err := gemmFactors(m, a, b); err != nil {
 			return err
 		}
-		c, err := m.Const("c")
-		if err != nil {
+		if err := broadcastsTo(m.Facts.Shape(m.Value("c")), m.Facts.Shape(mm)); err != nil {
 			return err
 		}
-		if err := broadcastsTo(onnx.ShapeOf(c.Shape...), m.Facts.Shape(mm)); err != nil {
-			return err
-		}
-		bias, err := addend(m, p, c)
-		if err != nil {
-			return err
+		bias := m.Value("c")
+		if m.Root.Is("Sub") {
+			c, err := m.Const("c")
+			if err != nil {
+				return err
+			}
+			if bias, err = addend(m, p, c); err != nil {
+				return err
+			}
 		}
 		p.Swap(m.Root.Output(0), p.Add("Gemm", []*onnx.Value{a, b, bias}))
 		return nil
