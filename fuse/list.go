@@ -110,6 +110,9 @@ func simplify(t *Target) []rewrite.Rule {
 		sliceConcat,
 		sliceShape,
 		padNothing,
+		tileOnce,
+		resizeToSame,
+		concatEmpty,
 		castChain,
 		splitConcat, // before concat-chain: it takes the parts of one Split together
 		concatChain,

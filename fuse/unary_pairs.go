@@ -36,8 +36,8 @@ var again = rewrite.Rule{
 		}
 		settled := n.Op == m.Root.Op
 		switch m.Root.Op {
-		case "Abs", "Relu":
-			settled = slices.Contains(notNegative, n.Op)
+		case "Abs", "Relu": // the least integer has no positive counterpart
+			settled = slices.Contains(notNegative, n.Op) && (isFloat(m.Facts.DType(x)) || n.Is("Relu"))
 		case "Ceil", "Floor", "Round":
 			settled = slices.Contains([]string{"Ceil", "Floor", "Round"}, n.Op)
 		}
