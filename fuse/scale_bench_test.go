@@ -18,6 +18,7 @@ func BenchmarkScale(b *testing.B) {
 	}{
 		{"chain", chainModel}, {"residual", residualModel}, {"wide", wideModel}, {"outputs", outputsModel},
 		{"reshapes", reshapesModel}, {"inputs", inputsModel}, {"branches", branchesModel}, {"calls", callsModel},
+		{"transposes", transposesModel},
 	}
 	for _, s := range shapes {
 		for _, n := range []int{1000, 5000, 20000} {
@@ -218,5 +219,25 @@ func callsModel(n int) *onnx.Model {
 		s.v.Producer().Domain = "local"
 	}
 	s.m.ImportOpset("local", 1)
+	return s.done()
+}
+
+// transposesModel is blocks in one order of axes inside a network in another;
+// every fourth block does not go back.
+func transposesModel(n int) *onnx.Model {
+	s := newSketch(1, 2, 4, 4)
+	for k := 0; s.m.Graph.Len() < n; k++ {
+		s.node("Transpose", s.v)
+		s.attr(onnx.IntsAttr("perm", 0, 2, 3, 1))
+		s.node("Add", s.v, s.floats(float32(k), 1))
+		s.node("Relu", s.v)
+		if k%4 == 0 {
+			s.node("Tanh", s.v)
+			continue
+		}
+		s.node("Transpose", s.v)
+		s.attr(onnx.IntsAttr("perm", 0, 3, 1, 2))
+		s.node("Sigmoid", s.v)
+	}
 	return s.done()
 }

@@ -55,14 +55,17 @@ func pushFrom(n *onnx.Node, pos map[*onnx.Node]int, e *rewrite.Env) error {
 	if perm == nil || n.Output(0).Dead() {
 		return nil
 	}
-	r := &region{e: e, g: n.Graph(), pos: pos, order: map[*onnx.Value][]int64{}, member: map[*onnx.Node]*moved{}}
+	r := &region{e: e, g: n.Graph(), pos: pos, order: map[*onnx.Value][]int64{}, member: map[*onnx.Node]*moved{}, seen: map[*onnx.Node]bool{}}
 	r.start(n, perm)
 	r.grow()
-	for r.shrink() {
+	gain := -1
+	if r.promising() {
+		for r.shrink() {
+		}
+		gain = r.gain()
 	}
-	gain := r.gain()
 	if gain <= 0 {
-		e.Decline("transposes", n, "moving it would leave %d more", -gain)
+		e.Decline("transposes", n, "moving it would leave as many or more")
 		return nil
 	}
 	if !e.Allow("transposes", n) {
@@ -95,6 +98,8 @@ type region struct {
 	order  map[*onnx.Value][]int64
 	member map[*onnx.Node]*moved
 	nodes  []*onnx.Node // members in the order they came in
+	front  []*onnx.Node // readers of members that are to be tried
+	seen   map[*onnx.Node]bool
 }
 
 // moved is how a node works on values in another order.
@@ -135,6 +140,7 @@ func (r *region) add(n *onnx.Node, mv *moved) {
 	for i, v := range n.Outputs() {
 		if v != nil && i < len(mv.out) {
 			r.order[v] = mv.out[i]
+			r.look(v)
 		}
 	}
 }
@@ -142,27 +148,34 @@ func (r *region) add(n *onnx.Node, mv *moved) {
 // grow adds readers of the region's values while they can be moved, in
 // execution order, so that what else a reader reads is settled before it.
 func (r *region) grow() {
-	tried := map[*onnx.Node]bool{}
 	for len(r.nodes) < mostMoved {
-		var next *onnx.Node
-		for _, n := range r.nodes {
-			for _, v := range n.Outputs() {
-				if v == nil || r.order[v] == nil || inOrder(r.order[v]) {
-					continue
-				}
-				for _, u := range v.Uses() {
-					c := u.Node
-					if c.Graph() == r.g && r.member[c] == nil && !tried[c] && (next == nil || r.pos[c] < r.pos[next]) {
-						next = c
-					}
-				}
+		next := -1
+		for i, n := range r.front {
+			if next < 0 || r.pos[n] < r.pos[r.front[next]] {
+				next = i
 			}
 		}
-		if next == nil {
+		if next < 0 {
 			return
 		}
-		tried[next] = true
-		r.join(next)
+		n := r.front[next]
+		r.front = slices.Delete(r.front, next, next+1)
+		if r.member[n] == nil {
+			r.join(n)
+		}
+	}
+}
+
+// look puts the readers of v in front of the region, each once.
+func (r *region) look(v *onnx.Value) {
+	if inOrder(r.order[v]) {
+		return
+	}
+	for _, u := range v.Uses() {
+		if n := u.Node; n.Graph() == r.g && !r.seen[n] {
+			r.seen[n] = true
+			r.front = append(r.front, n)
+		}
 	}
 }
 
@@ -199,6 +212,17 @@ func (r *region) drop(n *onnx.Node) {
 	for _, v := range n.Outputs() {
 		delete(r.order, v)
 	}
+}
+
+// promising reports whether the region has another Transpose than the first, or
+// ends somewhere in a value that needs none: without either nothing is gained.
+func (r *region) promising() bool {
+	for _, n := range r.nodes[1:] {
+		if r.member[n].none || slices.ContainsFunc(n.Outputs(), func(v *onnx.Value) bool { return v != nil && r.order[v] != nil && inOrder(r.order[v]) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // gain counts the Transposes that go, less those that come.
