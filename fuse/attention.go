@@ -2,7 +2,6 @@ package fuse
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -137,9 +136,7 @@ func (b *attnBlock) attrs() []*onnx.Attr {
 	if b.mask.causal {
 		out = append(out, onnx.IntAttr("is_causal", 1))
 	}
-	if width := b.q.shape(b.facts)[3]; !width.Known() || !closeTo(b.scale, 1/math.Sqrt(float64(width.Value)), b.elem) {
-		out = append(out, onnx.FloatAttr("scale", float32(b.scale)))
-	}
+	out = append(out, b.scaleAttr()...)
 	if b.softcap != 0 {
 		out = append(out, onnx.FloatAttr("softcap", float32(b.softcap)))
 	}
@@ -207,4 +204,4 @@ func isAttentionRule(name string) bool { return slices.Contains(attentionRules, 
 
 // attentionRules are the rules about blocks of attention: the first one's
 // refusals stand for a block that none of them fuses.
-var attentionRules = []string{"attention"}
+var attentionRules = []string{"attention", "multi-head-attention", "group-query-attention"}

@@ -48,6 +48,42 @@ func TestTransformers(t *testing.T) {
 	}
 }
 
+// TestTransformersOwn fuses the same networks for ONNX Runtime's own operators,
+// which its CPU kernels compute too.
+func TestTransformersOwn(t *testing.T) {
+	want := map[string]string{"bert": "multi-head-attention", "vit": "multi-head-attention", "whisper-encoder": "multi-head-attention",
+		"gpt2": "group-query-attention", "gpt2-past": "group-query-attention", "llama": "group-query-attention"}
+	for _, name := range transformers {
+		for _, s := range nets.StylesOf(name) {
+			if s == nets.JAX {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%s", name, s), func(t *testing.T) {
+				o := nets.Options{Style: s}
+				m, err := nets.Build(name, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				truth, err := nets.Truth(name, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				log := fuseAndCompare(t, m, fuse.Options{InlineFunctions: true, Target: fuse.Target{Name: "ort-cuda"}})
+				found := 0
+				for _, rule := range []string{"attention", "multi-head-attention", "group-query-attention"} {
+					found += firings(log, rule)
+				}
+				if found != truth[nets.Attention] {
+					t.Errorf("%d of %d blocks of attention found; refusals: %s; %s", found, truth[nets.Attention], refusals(log, want[name]), refusals(log, "multi-head-attention"))
+				}
+				if n := firings(log, "rotary-embedding"); n != truth[nets.Rotary] {
+					t.Errorf("%d of %d rotary embeddings found", n, truth[nets.Rotary])
+				}
+			})
+		}
+	}
+}
+
 // fuseAndCompare fuses m, and runs original and result on the inputs that the network wants.
 func fuseAndCompare(t *testing.T, m *onnx.Model, o fuse.Options) *rewrite.Log {
 	t.Helper()

@@ -54,6 +54,8 @@ func reroll(t *Target) []rewrite.Rule {
 		reduceSumSquare,
 		reduceL1,
 		rotaryEmbedding(t),
+		groupQueryAttention(t), // before the others: what they have no groups, cache or causality for
+		multiHeadAttention(t),
 		attention(t),
 	}
 }

@@ -49,8 +49,8 @@ func (r *turning) emit(p *rewrite.Patch, l headLayout, domain string) error {
 		return err
 	}
 	if domain == microsoft && places == nil {
-		if cos, sin, places = fromZero(p, r.facts, cos, sin); places == nil {
-			return rewrite.Decline("every batch has its own cosines")
+		if cos, sin, places, err = r.numbered(p, cos, sin, l); err != nil {
+			return err
 		}
 	} else if places == nil {
 		cos, sin = r.perBatch(p, cos), r.perBatch(p, sin)
@@ -261,7 +261,7 @@ func (r *turning) withoutHeads(p *rewrite.Patch, v *onnx.Value, l headLayout) *o
 	if len(s) < original || axis < 0 {
 		return v // the axis of heads was added, and peeled off
 	}
-	return p.Add("Squeeze", []*onnx.Value{v, p.Const(onnx.FromInts("axes", []int64{1}, []int64{int64(axis)}))})
+	return withoutAxis(p, r.version, v, int64(axis))
 }
 
 // perBatch proposes v [length, width/2] or [1, length, width/2] for every batch.
@@ -276,24 +276,38 @@ func (r *turning) perBatch(p *rewrite.Patch, v *onnx.Value) *onnx.Value {
 	if batch.Known() {
 		return p.Add("Expand", []*onnx.Value{v, p.Const(onnx.FromInts("shape", []int64{3}, []int64{batch.Value, 1, 1}))})
 	}
-	n := p.Add("Shape", []*onnx.Value{r.x}, onnx.IntAttr("start", 0), onnx.IntAttr("end", 1))
+	n := axisSize(p, r.version, r.x, 0)
 	ones := p.Const(onnx.FromInts("ones", []int64{2}, []int64{1, 1}))
 	return p.Add("Expand", []*onnx.Value{v, p.Add("Concat", []*onnx.Value{n, ones}, onnx.IntAttr("axis", 0))})
 }
 
-// fromZero makes tables of cosines and sines that are the same for all batches,
-// with the position that the first row is of; nil where they are not.
-func fromZero(p *rewrite.Patch, facts *opset.Facts, cos, sin *onnx.Value) (c, s, places *onnx.Value) {
-	for _, v := range []**onnx.Value{&cos, &sin} {
-		if n := (*v).Producer(); n != nil && n.Graph() == nil {
-			inferProposed(facts, n)
+// numbered makes tables of cosines and sines, one row for each position, or for
+// each position of each batch, and the numbers of the rows to look up. It
+// declines where the batches of cosines are not those of x.
+func (r *turning) numbered(p *rewrite.Patch, cos, sin *onnx.Value, l headLayout) (c, s, places *onnx.Value, err error) {
+	each := false
+	tables := []*onnx.Value{cos, sin}
+	for i, v := range tables {
+		if n := v.Producer(); n != nil && n.Graph() == nil {
+			inferProposed(r.facts, n)
 		}
-		shape := facts.Shape(*v)
-		if len(shape) == 3 && shape[0].Known() && shape[0].Value == 1 {
-			*v = p.Add("Squeeze", []*onnx.Value{*v, p.Const(onnx.FromInts("axes", []int64{1}, []int64{0}))})
-		} else if len(shape) != 2 {
-			return nil, nil, nil
+		switch shape := r.facts.Shape(v); {
+		case len(shape) == 3 && shape[0].Known() && shape[0].Value == 1:
+			tables[i] = withoutAxis(p, r.version, v, 0)
+		case len(shape) == 3 && shape[0].Same(r.facts.Shape(r.x)[0]) && lastDim(r.facts, v) > 0:
+			each = true
+			rows := p.Const(onnx.FromInts("rows", []int64{2}, []int64{-1, lastDim(r.facts, v)}))
+			tables[i] = p.Add("Reshape", []*onnx.Value{v, rows})
+		case len(shape) != 2 || each:
+			return nil, nil, nil, rewrite.Decline("the cosines have shape %v", shape)
 		}
 	}
-	return cos, sin, p.Const(onnx.FromInts("positions", []int64{1}, []int64{0}))
+	if !each {
+		return tables[0], tables[1], p.Const(onnx.FromInts("positions", []int64{1}, []int64{0})), nil
+	}
+	number := func(x int64) *onnx.Value { return p.Const(onnx.FromInts("number", []int64{}, []int64{x})) }
+	count := withoutAxis(p, r.version, axisSize(p, r.version, tables[0], 0), 0)
+	all := p.Add("Range", []*onnx.Value{number(0), count, number(1)})
+	shape := p.Add("Concat", []*onnx.Value{axisSize(p, r.version, r.x, 0), axisSize(p, r.version, r.x, l[2])}, onnx.IntAttr("axis", 0))
+	return tables[0], tables[1], p.Add("Reshape", []*onnx.Value{all, shape}), nil
 }

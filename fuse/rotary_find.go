@@ -9,6 +9,7 @@ import (
 // turning is a rotation of pairs of elements by angles, as rotary embeddings do.
 type turning struct {
 	facts    *opset.Facts
+	version  int64       // of the standard operators
 	x        *onnx.Value // what is turned, of width d along the last axis
 	out      *onnx.Value
 	cos, sin *onnx.Value // as x is multiplied by them: of width d/2, or of d with doubled
@@ -20,7 +21,7 @@ type turning struct {
 // findTurning reads the rotation that ends at n, an Add or a Concat. It fails
 // with [rewrite.ErrNotHere] where there is none.
 func findTurning(facts *opset.Facts, n *onnx.Node) (*turning, error) {
-	r := &turning{facts: facts}
+	r := &turning{facts: facts, version: n.OpsetVersion("")}
 	var ok bool
 	if n.Is("Add") {
 		ok = r.byRotatedHalf(n)
