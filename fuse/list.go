@@ -57,6 +57,22 @@ func reroll(t *Target) []rewrite.Rule {
 		groupQueryAttention(t), // before the others: what they have no groups, cache or causality for
 		multiHeadAttention(t),
 		attention(t),
+		embedLayerNorm(t), // before skip-layer-norm: the sum is of embeddings
+		skipLayerNorm(t),
+		skipRMSNorm(t),
+		biasGelu(t),
+		quickGelu(t),
+	}
+}
+
+// runtimeOwn are the rules that put neighbours into one operator of the runtime's
+// own, for targets that have those. They come last: nothing else knows the result.
+func runtimeOwn(t *Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		fusedMatMul(t),
+		fusedMatMulScale(t),
+		fusedConv(t),
+		fusedGemm(t),
 	}
 }
 
@@ -168,6 +184,7 @@ var groups = []struct {
 	{"reroll", reroll},
 	{"fold-weights", foldWeights},
 	{"simplify", simplify},
+	{"runtime-own", runtimeOwn},
 }
 
 // order documents what must come before what.
@@ -181,6 +198,7 @@ var order = []rewrite.Constraint{
 	{Before: "inline-functions", After: "opset", Reason: "functions have opset imports of their own"},
 	{Before: "opset", After: "reroll", Reason: "later opsets have more operators"},
 	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
+	{Before: "simplify", After: "runtime-own", Reason: "no other rule knows the runtime's own operators"},
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
@@ -204,6 +222,9 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		p, err := rewrite.Rules(g.name, g.rules(&t))
 		if err != nil {
 			return nil, err
+		}
+		if g.name == "runtime-own" {
+			p = &late{Pass: p}
 		}
 		list = append(list, p)
 	}
