@@ -114,7 +114,10 @@ func (f *fusedProduct) emit(t *Target, m *rewrite.Match, p *rewrite.Patch, in []
 	if err := t.offer(m, microsoft, "FusedMatMul", elem); err != nil {
 		return err
 	}
-	attrs := []*onnx.Attr{onnx.FloatAttr("alpha", float32(f.alpha))}
+	var attrs []*onnx.Attr
+	if f.alpha != 1 {
+		attrs = append(attrs, onnx.FloatAttr("alpha", float32(f.alpha)))
+	}
 	for i, name := range []string{"A", "B"} {
 		if f.trans[i] {
 			attrs = append(attrs, onnx.IntAttr("trans"+name, 1))
