@@ -63,6 +63,7 @@ func (b *attnBlock) emit(p *rewrite.Patch) {
 	}
 	p.Swap(out, n.Output(0))
 	b.swapOthers(p, n)
+	b.swapShapes(p)
 }
 
 // fresh is what of h does not come from a cache.

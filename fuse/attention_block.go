@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
@@ -29,8 +30,9 @@ type attnBlock struct {
 	terms      []maskTerm
 	mask       attnMask
 
-	asked *onnx.Value // the one value in between that is read elsewhere, nil if none
-	mode  int64       // which one it is, as qk_matmul_output_mode
+	shapes []*onnx.Node // which ask for the shape of scores
+	asked  *onnx.Value  // the one value in between that is read elsewhere, nil if none
+	mode   int64        // which one it is, as qk_matmul_output_mode
 }
 
 // passedScore is a value between the products and how far the scores are there.
@@ -69,6 +71,7 @@ func findBlock(facts *opset.Facts, n *onnx.Node) (*attnBlock, error) {
 		b.guards,
 		b.readElsewhere,
 		b.masks,
+		b.checkCache,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -460,6 +463,51 @@ func throughCasts(v *onnx.Value) *onnx.Value {
 	return v
 }
 
+// checkCache leaves the cache to others where the mask is computed from what it
+// grows to, which the operator would give only after it has read the mask.
+func (b *attnBlock) checkCache() error {
+	if b.k.past == nil {
+		return nil
+	}
+	goal := map[*onnx.Value]bool{b.k.x: true, b.v.x: true}
+	for _, v := range b.mask.inputs() {
+		if computedFrom(v, goal, 4096) {
+			if b.mask.causal {
+				return rewrite.Decline("the mask is computed from keys and values of past and present")
+			}
+			b.k.past, b.v.past = nil, nil
+			return nil
+		}
+	}
+	return nil
+}
+
+// computedFrom reports whether v may be computed from one of goal, looking at so
+// many nodes at most.
+func computedFrom(v *onnx.Value, goal map[*onnx.Value]bool, most int) bool {
+	seen := map[*onnx.Node]bool{}
+	for open := []*onnx.Value{v}; len(open) > 0; {
+		v := open[len(open)-1]
+		open = open[:len(open)-1]
+		if goal[v] {
+			return true
+		}
+		n := v.Producer()
+		if n == nil || seen[n] {
+			continue
+		}
+		if seen[n] = true; len(seen) > most {
+			return true
+		}
+		for _, in := range append(n.Captures(), n.Inputs()...) {
+			if in != nil {
+				open = append(open, in)
+			}
+		}
+	}
+	return false
+}
+
 // readElsewhere finds the value in between that others read: the operator can
 // give one of them, if it is one that it has.
 func (b *attnBlock) readElsewhere() error {
@@ -485,11 +533,36 @@ func (b *attnBlock) leaks(v *onnx.Value) bool {
 		return true
 	}
 	for _, u := range v.Uses() {
-		if !b.inner[u.Node] && !b.readsType(u) {
+		if !b.inner[u.Node] && !b.readsType(u) && !b.readsShape(u.Node) {
 			return true
 		}
 	}
 	return false
+}
+
+// readsShape reports whether n asks for the shape of scores only, and notes it:
+// the sizes are known without them.
+func (b *attnBlock) readsShape(n *onnx.Node) bool {
+	if !n.Is("Shape") || len(n.Attrs) > 0 || len(b.facts.Shape(n.Input(0))) != 4 || n.Output(0).IsOutput() {
+		return false
+	}
+	if !slices.Contains(b.shapes, n) {
+		b.shapes = append(b.shapes, n)
+	}
+	return true
+}
+
+// swapShapes lets the sizes of scores come from query and keys.
+func (b *attnBlock) swapShapes(p *rewrite.Patch) {
+	for _, n := range b.shapes {
+		size := func(h headsAt, axis int) *onnx.Value { return axisSize(p, b.version, h.x, h.how[axis]) }
+		cols := size(b.k.fresh(), 2)
+		if b.k.past != nil {
+			cols = p.Add("Add", []*onnx.Value{size(*b.k.past, 2), cols})
+		}
+		parts := []*onnx.Value{size(b.q.headsAt, 0), size(b.q.headsAt, 1), size(b.q.headsAt, 2), cols}
+		p.Swap(n.Output(0), p.Add("Concat", parts, onnx.IntAttr("axis", 0)))
+	}
 }
 
 // readsType reports whether u takes only the type of a value, for the block.

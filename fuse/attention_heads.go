@@ -216,13 +216,21 @@ func repeatedHeads(facts *opset.Facts, n *onnx.Node) (x *onnx.Value, axis, r int
 		return nil, 0, 0
 	}
 	src := facts.Shape(u.Input(0))
-	if len(src) != 4 || !src.Equal(slices.Delete(slices.Clone(thin), at, at+1)) {
+	if len(src) != 4 || u.Is("Reshape") && !src.Equal(slices.Delete(slices.Clone(thin), at, at+1)) {
 		return nil, 0, 0
 	}
+	unknown := 0 // one size may be unknown: elements are as many, so it is the same
 	for i := range out {
-		if i != at-1 && !out[i].Same(src[i]) {
+		switch {
+		case i == at-1 || out[i].Same(src[i]):
+		case out[i].Known() && src[i].Known():
 			return nil, 0, 0
+		default:
+			unknown++
 		}
+	}
+	if unknown > 1 {
+		return nil, 0, 0
 	}
 	if a, b := src[at-1], out[at-1]; !a.Known() || !b.Known() || b.Value != a.Value*wide[at].Value {
 		return nil, 0, 0

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
@@ -150,7 +151,7 @@ func (b *attnBlock) read(t maskTerm, alone bool) error {
 // readAdded takes a mask that is added: by its condition where that is Bool and
 // hides by −∞, else as it is.
 func (b *attnBlock) readAdded(t maskTerm) error {
-	if n := throughCasts(t.added).Producer(); n != nil && n.Is("Where") {
+	if n := b.unpadded(throughCasts(t.added)).Producer(); n != nil && n.Is("Where") {
 		if x, ok := filledWith(b.facts, n.Input(1)); ok && x == 0 {
 			if y, ok := filledWith(b.facts, n.Input(2)); ok && math.IsInf(y, -1) {
 				b.mask.keep = append(b.mask.keep, n.Input(0))
@@ -303,6 +304,15 @@ func sizeOf(d onnx.Dim, k int64) indexForm {
 		return indexForm{fixed: k * d.Value}
 	}
 	return indexForm{sizes: map[string]int64{d.Param: k}}
+}
+
+// inputs returns the values that the operator's mask is made of.
+func (k *attnMask) inputs() []*onnx.Value {
+	out := slices.Concat(k.keep, k.hide, k.add)
+	for _, t := range k.fill {
+		out = append(out, t.cond)
+	}
+	return out
 }
 
 // maskValue proposes the operator's mask over all rows and columns, which the

@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -34,7 +35,13 @@ func embedLayerNorm(t *Target) rewrite.Rule {
 
 // embedding is rows of a table, by number.
 type embedding struct {
-	table, rows *onnx.Value // [count, width], and integers [batch or 1, length]
+	table *onnx.Value // [count, width]; with no rows the rows themselves, [1, length, width]
+	rows  *onnx.Value // integers [batch or 1, length]
+}
+
+// fixed reports whether e is the same for all batches.
+func (e embedding) fixed(m *rewrite.Match) bool {
+	return e.rows == nil || isOne(m.Facts.Shape(e.rows)[0])
 }
 
 // embeddings returns the embeddings whose sum the matched Add is, nil if it is of
@@ -47,6 +54,8 @@ func embeddings(m *rewrite.Match) []embedding {
 		open = open[1:]
 		n := v.Producer()
 		switch {
+		case oneForAll(v.Constant()):
+			out = append(out, embedding{v, nil})
 		case n == nil:
 			return nil
 		case n.Is("Add") && soleReader(v) != nil:
@@ -64,10 +73,43 @@ func embeddings(m *rewrite.Match) []embedding {
 	return out
 }
 
+// oneForAll reports whether t is rows [batch, length, width] that are the same for
+// each batch.
+func oneForAll(t *onnx.Tensor) bool {
+	if t == nil || len(t.Shape) != 3 || t.Shape[0] < 1 {
+		return false
+	}
+	b, err := t.Bytes()
+	if err != nil {
+		return false
+	}
+	n := len(b) / int(t.Shape[0])
+	for i := n; i < len(b); i += n {
+		if !bytes.Equal(b[:n], b[i:i+n]) {
+			return false
+		}
+	}
+	return true
+}
+
+// tableOf proposes rows that are the same for all batches as a table.
+func tableOf(p *rewrite.Patch, v *onnx.Value) *onnx.Value {
+	t := v.Constant()
+	b, err := t.Bytes()
+	if err != nil {
+		return v
+	}
+	c, err := onnx.NewTensor(t.Name, t.DType, t.Shape[1:], b[:len(b)/int(t.Shape[0])])
+	if err != nil {
+		return v
+	}
+	return p.Const(c)
+}
+
 // emitEmbeddings proposes the operator. Any of the embeddings may take any of its
 // places, but only that of positions may be the same for all batches.
 func emitEmbeddings(m *rewrite.Match, p *rewrite.Patch, parts []embedding) error {
-	last := slices.IndexFunc(parts, func(e embedding) bool { return isOne(m.Facts.Shape(e.rows)[0]) })
+	last := slices.IndexFunc(parts, func(e embedding) bool { return e.fixed(m) })
 	if last < 0 {
 		last = 0
 		for i, e := range parts { // the longest table is that of words
@@ -82,14 +124,24 @@ func emitEmbeddings(m *rewrite.Match, p *rewrite.Patch, parts []embedding) error
 	place := parts[last]
 	others := slices.Delete(slices.Clone(parts), last, last+1)
 	slices.SortStableFunc(others, func(a, b embedding) int { return int(b.table.Constant().Shape[0] - a.table.Constant().Shape[0]) })
+	if others[0].rows == nil {
+		return rewrite.Decline("two of the embeddings are constant")
+	}
 	shape := m.Facts.Shape(others[0].rows)
 	for _, e := range others {
+		if e.rows == nil {
+			return rewrite.Decline("two of the embeddings are constant")
+		}
 		s := m.Facts.Shape(e.rows)
 		if isOne(s[0]) && !isOne(shape[0]) || !s[0].Same(shape[0]) || !s[1].Same(shape[1]) {
 			return rewrite.Decline("the rows have shapes %v and %v", shape, s)
 		}
 	}
-	if s := m.Facts.Shape(place.rows); !isOne(s[0]) && !s[0].Same(shape[0]) || mayGrow(shape[1], s[1]) || isOne(s[1]) && !isOne(shape[1]) {
+	if place.rows == nil {
+		if t := place.table.Constant(); !onnx.Fixed(t.Shape[1]).Same(shape[1]) || t.Shape[0] != 1 && !onnx.Fixed(t.Shape[0]).Same(shape[0]) {
+			return rewrite.Decline("the positions have shape %s and the words %v", dims(t.Shape), shape)
+		}
+	} else if s := m.Facts.Shape(place.rows); !isOne(s[0]) && !s[0].Same(shape[0]) || mayGrow(shape[1], s[1]) || isOne(s[1]) && !isOne(shape[1]) {
 		return rewrite.Decline("the positions have shape %v and the words %v", s, shape)
 	}
 	in := make([]*onnx.Value, 9)
@@ -97,7 +149,11 @@ func emitEmbeddings(m *rewrite.Match, p *rewrite.Patch, parts []embedding) error
 	if len(others) == 2 {
 		in[1], in[4] = number32(m, p, others[1].rows), others[1].table
 	}
-	in[3], in[8] = place.table, number32(m, p, place.rows)
+	if in[3] = place.table; place.rows == nil {
+		in[3] = tableOf(p, place.table)
+	} else {
+		in[8] = number32(m, p, place.rows)
+	}
 	in[5], in[6] = m.Value("g"), m.Value("beta")
 	sum, outputs := m.Node("sum").Output(0), 2 // the runtime wants its mask index to be there
 	if len(sum.Uses()) > 1 || sum.IsOutput() {

@@ -77,6 +77,9 @@ func (f *fusedProduct) absorb(m *rewrite.Match, in []*onnx.Value) int {
 				break
 			}
 			v, k, ok := scaledByNumber(m.Facts, n)
+			if ok && k == 0.5 && v.Producer() != nil && v.Producer().Is("Mul") {
+				break // it may be the half of a Gelu, which engines look for
+			}
 			if !ok || int64(len(m.Facts.Shape(v))) != int64(len(m.Facts.Shape(in[i]))) {
 				break
 			}

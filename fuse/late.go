@@ -7,22 +7,32 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
-// late is a pass that waits until all others have nothing left to do.
+// late is a pass of rules that waits until all others have nothing left to do:
+// it runs in a round in which nothing fired before it.
 type late struct {
 	rewrite.Pass
-	fired int // firings of all passes when it was last asked
+	fired int // firings at the end of the last round
 }
 
-// Run leaves the model alone where something fired since it was last asked.
+// Run leaves the model alone where something fired in this round.
 func (l *late) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
-	if n := len(e.Log.Fired); n != l.fired {
-		l.fired = n
+	if len(e.Log.Fired) != l.fired {
 		return nil
 	}
-	err := l.Pass.Run(ctx, m, e)
-	l.fired = len(e.Log.Fired)
-	return err
+	return l.Pass.Run(ctx, m, e)
 }
 
 // Names returns the names of the rules in the pass.
 func (l *late) Names() []string { return l.Pass.(interface{ Names() []string }).Names() }
+
+// roundEnd is the last pass of a round: it tells late how many firings there were.
+type roundEnd struct{ *late }
+
+// Name returns a name that no rule or other pass has.
+func (r roundEnd) Name() string { return "round-end" }
+
+// Run notes the number of firings.
+func (r roundEnd) Run(_ context.Context, _ *onnx.Model, e *rewrite.Env) error {
+	r.fired = len(e.Log.Fired)
+	return nil
+}

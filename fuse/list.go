@@ -218,17 +218,19 @@ func passes(o Options) ([]rewrite.Pass, error) {
 	}
 	t := o.Target
 	t.maxGrowth, t.enabled = o.foldLimit(), slices.Concat(o.Enable, o.Rewrite.Only)
+	var last *late
 	for _, g := range groups {
 		p, err := rewrite.Rules(g.name, g.rules(&t))
 		if err != nil {
 			return nil, err
 		}
 		if g.name == "runtime-own" {
-			p = &late{Pass: p}
+			last = &late{Pass: p}
+			p = last
 		}
 		list = append(list, p)
 	}
-	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}), nil
+	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}, roundEnd{last}), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.

@@ -198,4 +198,5 @@ func (b *attnBlock) emitRows(p *rewrite.Patch, n *onnx.Node) {
 		p.Swap(b.result, p.Add("Transpose", []*onnx.Value{y}, onnx.IntsAttr("perm", byToken[:]...)))
 	}
 	b.swapOthers(p, n)
+	b.swapShapes(p)
 }

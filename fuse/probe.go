@@ -125,7 +125,11 @@ func specimen(domain, op string, version int64, d onnx.DType) (*onnx.Model, erro
 		}
 		in = append(in, m.Graph.AddInput("in"+strconv.Itoa(i), onnx.TensorType(slotType(s.Name, d), nil)))
 	}
-	n := onnx.NewNode(op, in, "out")
+	outputs := []string{"out"}
+	if op == "EmbedLayerNormalization" {
+		outputs = append(outputs, "index") // its type inference wants it, optional or not
+	}
+	n := onnx.NewNode(op, in, outputs...)
 	n.TrimInputs()
 	n.Domain = domain
 	for _, a := range row.Attrs {

@@ -55,6 +55,12 @@ func skipNorm(t *Target, m *rewrite.Match, p *rewrite.Patch, op string) error {
 	if op == "SkipLayerNormalization" {
 		in = append(in, m.Value("b"))
 	}
+	for i := range 2 {
+		if y, bias := unbiased(m, in[i]); bias != nil {
+			in[i], in = y, append(in, bias)
+			break
+		}
+	}
 	outputs := 1
 	if len(sum.Uses()) > 1 || sum.IsOutput() {
 		outputs = 4
@@ -66,6 +72,22 @@ func skipNorm(t *Target, m *rewrite.Match, p *rewrite.Patch, op string) error {
 		p.Swap(sum, n.Output(3))
 	}
 	return nil
+}
+
+// unbiased returns what v adds a constant vector to, for nobody else, and the
+// vector; nil where it does not.
+func unbiased(m *rewrite.Match, v *onnx.Value) (x, bias *onnx.Value) {
+	n := v.Producer()
+	if n == nil || !n.Is("Add") || soleReader(v) == nil {
+		return nil, nil
+	}
+	for i := range 2 {
+		x, bias := n.Input(i), n.Input(1-i)
+		if t := bias.Constant(); t != nil && len(t.Shape) == 1 && t.Shape[0] == lastDim(m.Facts, x) && len(m.Facts.Shape(x)) == len(m.Facts.Shape(v)) {
+			return x, bias
+		}
+	}
+	return nil, nil
 }
 
 // dropProposed leaves out outputs of a proposed node, which nothing reads yet.
