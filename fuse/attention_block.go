@@ -364,7 +364,7 @@ func (b *attnBlock) fills() error {
 			return rewrite.Decline("the shape of the mask %q is not known", v.Name())
 		}
 		for i, want := range q[:3] {
-			if k := len(s) - 4 + i; k >= 0 && mayGrow(want, s[k]) || len(s) > 4 {
+			if k := len(s) - 4 + i; k >= 0 && mayGrow(want, s[k]) && !(i == 2 && oneRow(b.facts, v)) || len(s) > 4 {
 				return rewrite.Decline("the mask has shape %v, and the scores [%v,%v,%v,…]", s, q[0], q[1], q[2])
 			}
 		}
@@ -373,6 +373,38 @@ func (b *attnBlock) fills() error {
 		}
 	}
 	return nil
+}
+
+// oneRow reports whether v is computed, element by element, from one row that is
+// cut out of a matrix.
+func oneRow(facts *opset.Facts, v *onnx.Value) bool {
+	for n := v.Producer(); n != nil; n = v.Producer() {
+		switch {
+		case n.Is("Cast"), n.Is("Identity"), n.Is("Not"):
+		case n.Is("Where"):
+			_, ok1 := numberOf(facts, n.Input(1))
+			_, ok2 := numberOf(facts, n.Input(2))
+			if !ok1 || !ok2 {
+				return false
+			}
+		case n.Is("Slice") && len(n.Inputs()) >= 4:
+			axes, ok := facts.Ints(n.Input(3))
+			if !ok || len(axes) != 1 {
+				return false
+			}
+			rank := int64(len(facts.Shape(v)))
+			if a := axes[0]; a.Known && (a.Value == rank-2 || a.Value == -2) {
+				lo, ok1 := sizeForm(facts, n.Input(1))
+				hi, ok2 := sizeForm(facts, n.Input(2))
+				d, ok := hi.plus(lo, -1)
+				return ok1 && ok2 && ok && d.fixed == 1 && len(d.sizes) == 0
+			}
+		default:
+			return false
+		}
+		v = n.Input(0)
+	}
+	return false
 }
 
 // mayGrow reports whether scores of size want may broadcast to a mask of size d:

@@ -26,8 +26,8 @@ func groupQueryAttention(t *Target) rewrite.Rule {
 
 func (b *attnBlock) emitGroups(p *rewrite.Patch) error {
 	q, k, v := b.q.shape(b.facts), b.k.shape(b.facts), b.v.shape(b.facts)
-	switch {
-	case !b.mask.causal || len(b.mask.keep)+len(b.mask.hide)+len(b.mask.add)+len(b.mask.fill) > 0:
+	switch { // one row, the last, is causal without a mask
+	case !b.mask.causal && !isOne(q[2]) || len(b.mask.keep)+len(b.mask.hide)+len(b.mask.add)+len(b.mask.fill) > 0:
 		return rewrite.Decline("GroupQueryAttention is causal, and has no other mask")
 	case !q[1].Known() || !k[1].Known() || !q[3].Known() || !v[3].Same(q[3]):
 		return rewrite.Decline("the heads are %v and %v of width %v and %v", q[1], k[1], q[3], v[3])

@@ -112,7 +112,9 @@ func finiteValue(facts *opset.Facts, v *onnx.Value, depth int) bool {
 		from, to := facts.DType(n.Input(0)), facts.DType(v)
 		return from == onnx.Bool || from.IsInt() && (to == onnx.Float || to == onnx.Double)
 	case "Where":
-		return finiteValue(facts, n.Input(1), depth-1) && finiteValue(facts, n.Input(2), depth-1)
+		c := n.Input(0).Producer()
+		zero := c != nil && c.Is("Cast") && c.Input(0) == n.Input(2) // taken where it is 0
+		return finiteValue(facts, n.Input(1), depth-1) && (zero || finiteValue(facts, n.Input(2), depth-1))
 	case "Unsqueeze", "Squeeze", "Reshape", "Expand", "Slice", "Gather", "Transpose", "Identity":
 		return finiteValue(facts, n.Input(0), depth-1)
 	case "Sub", "Add":
