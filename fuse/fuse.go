@@ -27,6 +27,10 @@ type Options struct {
 	Target          Target          // what the result is to run on
 	Enable          []string        // rules to run that are off unless asked for, here or in Rewrite.Only
 
+	// Moves that change what the model computes, off unless asked for.
+	TrimTail            []Tail // operators to cut off the outputs
+	DropConstantOutputs bool   // remove outputs that do not depend on any input
+
 	Step     report.Step     // what to record in the model
 	Verify   *produce.Verify // how to check the result; nil: not at all
 	Guard    *produce.Guard  // what the result must not lose; nil: nothing is compared
@@ -67,7 +71,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 		o.Rewrite = ro
 		return Model(ctx, m, o)
 	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: o.Verify, Guard: o.Guard, InPlace: o.InPlace, External: o.External,
-		SaveOptimized: o.SaveOptimized, Progress: o.Progress})
+		SaveOptimized: o.SaveOptimized, Cut: o.cut(), Progress: o.Progress})
 }
 
 // asked returns the passes that run because somebody asked for them.
@@ -109,6 +113,7 @@ func Model(ctx context.Context, m *onnx.Model, o Options) (*rewrite.Log, error) 
 	}
 	if err == nil {
 		attentionNotice(log)
+		noteConstantOutputs(m, log)
 	}
 	return log, err
 }

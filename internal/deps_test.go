@@ -29,7 +29,7 @@ var rows = [][]string{
 	},
 	{"internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
 	{"internal/rewrite/rewritetest", "internal/produce", "internal/zootest", "internal/nets/netgen"},
-	{"fuse", "prune", "quantize", "profile", "internal/validate"},
+	{"fuse", "prune", "quantize", "profile", "internal/validate", "internal/bisect"},
 	{"cmd/lapidary"},
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -26,6 +27,7 @@ type difference struct {
 	Opsets    []textChange   `json:"opsets,omitempty"`
 	Bytes     [2]int64       `json:"weight_bytes"`
 	Nodes     [2]int         `json:"nodes"`
+	Matched   *matching      `json:"matched"` // nodes by the name of their first output
 }
 
 type countChange struct {
@@ -53,7 +55,8 @@ func (a *app) diffCommand() *cobra.Command {
 		Use:   "diff A B",
 		Short: "Show what differs between two models",
 		Long: `diff compares operators, inputs, outputs and weights of two models by name and
-content. --text prints the difference of their text forms, node by node.`,
+content. Nodes are matched by the name of their first output: those that compute
+it by another operator or with other attributes are listed, -v lists all. --text prints the difference of their text forms, node by node.`,
 		Example: "  lapidary diff model.onnx fused.onnx",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -110,6 +113,7 @@ func compareModels(a, b *onnx.Model) (*difference, error) {
 			d.Operators = append(d.Operators, countChange{op, opsA[op], opsB[op]})
 		}
 	}
+	d.Matched = matchNodes(a, b)
 	d.Inputs = changes(types(a.Graph.Inputs()), types(b.Graph.Inputs()))
 	d.Outputs = changes(types(a.Graph.Outputs()), types(b.Graph.Outputs()))
 	d.Opsets = changes(opsets(a), opsets(b))
@@ -127,7 +131,7 @@ func compareModels(a, b *onnx.Model) (*difference, error) {
 		tb, _, _ := strings.Cut(c.B, " #")
 		d.Weights = append(d.Weights, weightChange{c.Name, ta, tb, ta == tb})
 	}
-	d.Equal = len(d.Operators)+len(d.Inputs)+len(d.Outputs)+len(d.Weights)+len(d.Opsets) == 0
+	d.Equal = len(d.Operators)+len(d.Inputs)+len(d.Outputs)+len(d.Weights)+len(d.Opsets)+d.Matched.differ() == 0
 	if d.Equal { // the same parts may still be connected in another way
 		d.Equal, err = sameGraph(a, b)
 	}
@@ -250,14 +254,29 @@ func (a *app) printDifference(d *difference) {
 			fmt.Fprintf(w, "  %s %s: %s → %s\n", s.what, c.Name, orNone(c.A), orNone(c.B))
 		}
 	}
-	content := 0
+	d.Matched.print(w, a.verbose)
+	d.printWeights(w, a.verbose)
+}
+
+// printWeights prints how the constants differ; all of them where asked.
+func (d *difference) printWeights(w io.Writer, all bool) {
+	var onlyA, onlyB, content, typ int
 	for _, c := range d.Weights {
-		if c.Same {
+		switch {
+		case c.B == "":
+			onlyA++
+		case c.A == "":
+			onlyB++
+		case c.Same:
 			content++
+		default:
+			typ++
 		}
 	}
-	fmt.Fprintf(w, "  constants: %d differ, %d of them in content only\n", len(d.Weights), content)
-	if a.verbose {
+	if len(d.Weights) > 0 {
+		fmt.Fprintf(w, "  constants: %d only in A, %d only in B, %d of other content, %d of another type\n", onlyA, onlyB, content, typ)
+	}
+	if all {
 		for _, c := range d.Weights {
 			fmt.Fprintf(w, "    %s: %s → %s\n", c.Name, orNone(c.A), orNone(c.B))
 		}

@@ -1,18 +1,66 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/lapidary-ml/lapidary/prune"
 	"github.com/spf13/cobra"
 )
 
+// pruneFlags are the flags that say what prune does to a model.
+type pruneFlags struct {
+	o              prune.Options
+	rf             rewriteFlags
+	ef             engineFlags
+	df             dataFlags
+	pattern, scope string
+}
+
+func (f *pruneFlags) register(c *cobra.Command) {
+	f.rf.register(c)
+	f.ef.register(c)
+	f.df.register(c, "inputs for the check of the result")
+	p, o := c.Flags(), &f.o
+	p.Float64Var(&o.Sparsity, "sparsity", 0.5, "share of the weights to be zero")
+	p.StringVar(&f.pattern, "pattern", "unstructured", "what goes together: unstructured (single weights)")
+	p.StringVar(&f.scope, "scope", string(prune.Global), "rank weights over the whole model (global) or within each tensor (layer)")
+	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to prune, no others; * and ? match")
+	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
+}
+
+func (f *pruneFlags) validate() error {
+	if f.pattern != "unstructured" {
+		return usagef("--pattern %q is not known; want unstructured", f.pattern)
+	}
+	if f.o.Sparsity < 0 || f.o.Sparsity >= 1 {
+		return usagef("--sparsity %v is not a share from 0 to below 1", f.o.Sparsity)
+	}
+	if f.scope != string(prune.Global) && f.scope != string(prune.Layer) {
+		return usagef("--scope %q is unknown; want global or layer", f.scope)
+	}
+	f.o.Scope = prune.Scope(f.scope)
+	return nil
+}
+
+// transformation prepares prune for bisecting.
+func (f *pruneFlags) transformation(ctx context.Context, a *app, model string) (*transformation, error) {
+	if err := f.validate(); err != nil {
+		return nil, err
+	}
+	verify, done, err := a.verification(ctx, &f.rf, f.ef, &f.df, model)
+	if err != nil {
+		return nil, err
+	}
+	o := f.o
+	o.Verify = verify
+	t := &transformation{done: done}
+	t.apply, t.verify, err = prune.Transform(o)
+	return t, err
+}
+
 func (a *app) pruneCommand() *cobra.Command {
-	var o prune.Options
-	var rf rewriteFlags
-	var ef engineFlags
-	var df dataFlags
-	var pattern, scope string
+	var f pruneFlags
 	c := &cobra.Command{
 		Use:   "prune MODEL -o OUT --sparsity 0.5",
 		Short: "Set the weights that matter least to zero",
@@ -23,28 +71,13 @@ is for lapidary validate to say.`,
 		Example: "  lapidary prune model.onnx -o pruned.onnx --sparsity 0.5\n  lapidary prune model.onnx -o pruned.onnx --sparsity 0.7 --scope layer --exclude Gemm",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if pattern != "unstructured" {
-				return usagef("--pattern %q is not known; want unstructured", pattern)
+			if err := f.validate(); err != nil {
+				return err
 			}
-			if o.Sparsity < 0 || o.Sparsity >= 1 {
-				return usagef("--sparsity %v is not a share from 0 to below 1", o.Sparsity)
-			}
-			if scope != string(prune.Global) && scope != string(prune.Layer) {
-				return usagef("--scope %q is unknown; want global or layer", scope)
-			}
-			o.Scope = prune.Scope(scope)
-			return a.prune(c, args[0], o, &rf, ef, &df)
+			return a.prune(c, args[0], f.o, &f.rf, f.ef, &f.df)
 		},
 	}
-	rf.register(c)
-	ef.register(c)
-	df.register(c, "inputs for the check of the result")
-	p := c.Flags()
-	p.Float64Var(&o.Sparsity, "sparsity", 0.5, "share of the weights to be zero")
-	p.StringVar(&pattern, "pattern", "unstructured", "what goes together: unstructured (single weights)")
-	p.StringVar(&scope, "scope", string(prune.Global), "rank weights over the whole model (global) or within each tensor (layer)")
-	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to prune, no others; * and ? match")
-	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
+	f.register(c)
 	return c
 }
 
@@ -73,7 +106,7 @@ func (a *app) prune(c *cobra.Command, model string, o prune.Options, rf *rewrite
 		return err
 	}
 	fmt.Fprintf(a.env.stdout, "  zeros %.1f %% → %.1f %% of the weights of %d tensors\n", 100*r.Before, 100*r.After, len(r.Weights))
-	if a.verbose || rf.explain {
+	if a.verbose || rf.explained() {
 		for _, w := range r.Weights {
 			fmt.Fprintf(a.env.stdout, "    %-32s %-10s %9d weights, zeros %5.1f %% → %5.1f %%\n",
 				w.Name, w.Op, w.Elements, share(w.Before, w.Elements), share(w.After, w.Elements))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -8,12 +9,82 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// quantizeFlags are the flags that say what quantize does to a model.
+type quantizeFlags struct {
+	o  quantize.Options
+	rf rewriteFlags
+	ef engineFlags
+	df dataFlags
+	to string
+}
+
+func (f *quantizeFlags) register(c *cobra.Command) {
+	f.rf.register(c)
+	f.ef.register(c)
+	f.df.register(c, "calibration data, and inputs for the check of the result")
+	p, o := c.Flags(), &f.o
+	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8 or fp16")
+	p.BoolVar(&o.Dynamic, "dynamic", false, "int8: measure the ranges of activations while the model runs")
+	p.BoolVar(&o.PerTensor, "per-tensor", false, "int8: one scale per weight tensor instead of one per output channel")
+	p.BoolVar(&o.ReduceRange, "reduce-range", false, "int8: weights in 7 bits, for x86 processors without VNNI")
+	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
+	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
+}
+
+func (f *quantizeFlags) validate() error {
+	f.o.To = quantize.Target(f.to)
+	if f.o.To != quantize.Int8 && f.o.To != quantize.Float16 {
+		return usagef("--to %q is unknown; want int8 or fp16", f.to)
+	}
+	if f.o.To == quantize.Float16 && (f.o.Dynamic || f.o.PerTensor || f.o.ReduceRange) {
+		return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for fp16")
+	}
+	return nil
+}
+
+// options turns the flags into quantize's options for a model; done releases what they hold.
+func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o quantize.Options, done func(), err error) {
+	if err := f.validate(); err != nil {
+		return o, nil, err
+	}
+	o = f.o
+	verify, release, err := a.verification(ctx, &f.rf, f.ef, &f.df, model)
+	if err != nil {
+		return o, nil, err
+	}
+	done = release
+	o.Verify = verify
+	if o.Calibration, err = f.df.open(model); err != nil {
+		release()
+		return o, nil, err
+	}
+	if o.Calibration == nil {
+		return o, done, nil
+	}
+	done = func() { o.Calibration.Close(); release() }
+	o.Synthetic, o.Batch = o.Calibration.Synthetic(), f.df.batch
+	e, err := a.engine(ctx, f.ef)
+	if err != nil {
+		done()
+		return o, nil, err
+	}
+	o.Open, o.Session = e.open, e.options
+	return o, done, nil
+}
+
+// transformation prepares quantize for bisecting.
+func (f *quantizeFlags) transformation(ctx context.Context, a *app, model string) (*transformation, error) {
+	o, done, err := f.options(ctx, a, model)
+	if err != nil {
+		return nil, err
+	}
+	t := &transformation{done: done}
+	t.apply, t.verify, err = quantize.Transform(o)
+	return t, err
+}
+
 func (a *app) quantizeCommand() *cobra.Command {
-	var o quantize.Options
-	var rf rewriteFlags
-	var ef engineFlags
-	var df dataFlags
-	var to string
+	var f quantizeFlags
 	c := &cobra.Command{
 		Use:   "quantize MODEL -o OUT --to int8|fp16",
 		Short: "Store and compute weights and activations in fewer bits",
@@ -25,69 +96,43 @@ normalizations into the weights.`,
 		Example: "  lapidary quantize model.onnx -o model.int8.onnx --to int8 --data calibration.npz\n" +
 			"  lapidary quantize model.onnx -o model.fp16.onnx --to fp16",
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			o.To = quantize.Target(to)
-			if o.To != quantize.Int8 && o.To != quantize.Float16 {
-				return usagef("--to %q is unknown; want int8 or fp16", to)
-			}
-			if o.To == quantize.Float16 && (o.Dynamic || o.PerTensor || o.ReduceRange) {
-				return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for fp16")
-			}
-			return a.quantize(c, args[0], o, &rf, ef, &df)
-		},
+		RunE: func(c *cobra.Command, args []string) error { return a.quantize(c, args[0], &f) },
 	}
-	rf.register(c)
-	ef.register(c)
-	df.register(c, "calibration data, and inputs for the check of the result")
-	p := c.Flags()
-	p.StringVar(&to, "to", "int8", "what to quantize to: int8 or fp16")
-	p.BoolVar(&o.Dynamic, "dynamic", false, "int8: measure the ranges of activations while the model runs")
-	p.BoolVar(&o.PerTensor, "per-tensor", false, "int8: one scale per weight tensor instead of one per output channel")
-	p.BoolVar(&o.ReduceRange, "reduce-range", false, "int8: weights in 7 bits, for x86 processors without VNNI")
-	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
-	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
+	f.register(c)
 	return c
 }
 
-func (a *app) quantize(c *cobra.Command, model string, o quantize.Options, rf *rewriteFlags, ef engineFlags, df *dataFlags) error {
+func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	ctx := c.Context()
-	dst, err := rf.target(model)
+	if err := f.validate(); err != nil {
+		return err
+	}
+	dst, err := f.rf.target(model)
 	if err != nil {
 		return err
 	}
-	if o.External, err = rf.externalMode(); err != nil {
+	external, err := f.rf.externalMode()
+	if err != nil {
 		return err
 	}
-	verify, done, err := a.verification(ctx, rf, ef, df, model)
+	o, done, err := f.options(ctx, a, model)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if o.Calibration, err = df.open(model); err != nil {
-		return err
-	}
-	if o.Calibration != nil {
-		defer o.Calibration.Close()
-		o.Synthetic, o.Batch = o.Calibration.Synthetic(), df.batch
-		e, err := a.engine(ctx, ef)
-		if err != nil {
-			return err
-		}
-		o.Open, o.Session = e.open, e.options
-	}
 	s := a.spin()
 	defer s.finish()
-	o.Verify, o.Step, o.InPlace, o.Progress = verify, step(c), rf.inPlace, s.stage
+	o.External, o.Step, o.InPlace, o.Progress = external, step(c), f.rf.inPlace, s.stage
 	o.Calibrated = func(done, total int64) { s.stage(fmt.Sprintf("calibrating %d/%d", done, total)) }
 	r, err := quantize.File(ctx, dst, model, o)
 	s.finish()
 	if err != nil {
 		return err
 	}
-	if err := a.printRewritten("quantize", r.Result, rf, r); err != nil || a.json() {
+	if err := a.printRewritten("quantize", r.Result, &f.rf, r); err != nil || a.json() {
 		return err
 	}
-	a.printQuantized(r, rf.explain || a.verbose)
+	a.printQuantized(r, f.rf.explained() || a.verbose)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +24,8 @@ type rewriteFlags struct {
 	inPlace  bool
 	noVerify bool
 	external string
-	explain  bool
+	explain  string // "": no, explainAll: everything, else a part of a rule's or node's name
+	log      string
 	limit    int
 	only     []string
 	disable  []string
@@ -38,7 +38,9 @@ func (f *rewriteFlags) register(c *cobra.Command) {
 	p.BoolVar(&f.inPlace, "in-place", false, "allow the output to be the input")
 	p.BoolVar(&f.noVerify, "no-verify", false, "do not run original and result against each other; recorded in the model")
 	p.StringVar(&f.external, "external-data", "auto", "where weights are stored: auto (as the input, or beside the model above 2 GiB), never, always or keep")
-	p.BoolVar(&f.explain, "explain", false, "print what was rewritten where, and why the rest was not")
+	p.StringVar(&f.explain, "explain", "", "print what was rewritten where, and why the rest was not; =`WORD` prints only rules and nodes with WORD in their name")
+	p.Lookup("explain").NoOptDefVal = explainAll
+	p.StringVar(&f.log, "log", "", "`FILE` for every rewrite and every refusal, as JSON lines")
 }
 
 // registerRules adds the flags that select and bisect rules.
@@ -109,7 +111,7 @@ func dumper(dir string) func(rewrite.Firing, *onnx.Model) error {
 // were set, but not where files are.
 func step(c *cobra.Command, leaveOut ...string) report.Step {
 	s := report.Step{Command: c.Name(), Tool: "lapidary " + version()}
-	skip := append([]string{"output", "in-place", "progress", "quiet", "verbose", "format", "config", "ort-lib", "explain", "dump",
+	skip := append([]string{"output", "in-place", "progress", "quiet", "verbose", "format", "config", "ort-lib", "explain", "log", "dump",
 		"external-data", "threads", "data", "calibrate-data", "measure", "save-optimized"}, leaveOut...)
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if !slices.Contains(skip, f.Name) && f.Value.String() != f.DefValue {
@@ -152,11 +154,15 @@ type rewritten struct {
 	Schema  string `json:"schema"`
 	Command string `json:"command"`
 	*produce.Result
-	Details any `json:"details,omitempty"` // what the command adds
+	Summary []rewrite.RuleSummary `json:"summary"`           // the log by rule
+	Details any                   `json:"details,omitempty"` // what the command adds
 }
 
 // printRewritten prints the outcome of a rewriting command.
 func (a *app) printRewritten(command string, r *produce.Result, f *rewriteFlags, details any) error {
+	if err := writeLog(f.log, command, r); err != nil {
+		return err
+	}
 	for _, n := range r.Log.Notices {
 		a.note("%s", n)
 	}
@@ -164,12 +170,15 @@ func (a *app) printRewritten(command string, r *produce.Result, f *rewriteFlags,
 		a.warn("left out %s (%s): %s", b.What(), b.Judge, b.Reason)
 	}
 	if a.json() {
-		return writeJSON(a.env.stdout, rewritten{schemaURI("rewrite-v1"), command, r, details})
+		return writeJSON(a.env.stdout, rewritten{schemaURI("rewrite-v1"), command, r, r.Log.Summary(), details})
 	}
 	w := a.env.stdout
 	fmt.Fprintf(w, "%s → %s\n", r.Input.Path, r.Output.Path)
 	fmt.Fprintf(w, "  %-12s %14s → %-14s %s\n", "size", bytesText(r.Input.Bytes), bytesText(r.Output.Bytes), change(r.Input.Bytes, r.Output.Bytes))
 	fmt.Fprintf(w, "  %-12s %14d → %-14d %s\n", "nodes", r.Input.Nodes, r.Output.Nodes, change(int64(r.Input.Nodes), int64(r.Output.Nodes)))
+	for _, text := range r.Cut {
+		fmt.Fprintf(w, "  %s\n", text)
+	}
 	printRules(w, r.Log)
 	if r.Checked != nil {
 		fmt.Fprintf(w, "  verified on %s\n", r.Checked)
@@ -178,36 +187,10 @@ func (a *app) printRewritten(command string, r *produce.Result, f *rewriteFlags,
 	}
 	printGuarded(w, r)
 	printOptimized(w, r.Optimized)
-	if f.explain {
-		printExplained(w, r.Log)
+	if f.explained() {
+		printExplained(w, r.Log, f.explain)
 	}
 	return nil
-}
-
-func printRules(w io.Writer, l *rewrite.Log) {
-	count := map[string]int{}
-	var names []string
-	for _, f := range l.Fired {
-		if count[f.Rule]++; count[f.Rule] == 1 {
-			names = append(names, f.Rule)
-		}
-	}
-	for _, n := range names {
-		fmt.Fprintf(w, "  %-24s %6d ×\n", n, count[n])
-	}
-}
-
-func printExplained(w io.Writer, l *rewrite.Log) {
-	for _, f := range l.Fired {
-		fmt.Fprintf(w, "  %s at %s: −%d +%d nodes", f.Rule, f.Node, f.Gone, f.New)
-		if f.Note != "" {
-			fmt.Fprintf(w, ", %s", f.Note)
-		}
-		fmt.Fprintln(w)
-	}
-	for _, d := range l.Declined {
-		fmt.Fprintf(w, "  %s at %s: declined: %s\n", d.Rule, d.Node, d.Reason)
-	}
 }
 
 // bytesText writes a size for people.

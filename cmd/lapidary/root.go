@@ -105,6 +105,7 @@ func (a *app) commands() []*cobra.Command {
 		a.verifyCommand(),
 		a.keygenCommand(),
 		a.diffCommand(),
+		a.bisectCommand(),
 		a.runtimeCommand(),
 		a.doctorCommand(),
 		a.docsCommand(),

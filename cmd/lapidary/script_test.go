@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/report/schematest"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -42,7 +44,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DATA", data)
 			return nil
 		},
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode, "schema": schema},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode, "schema": schema, "model": model},
 		Condition: func(cond string) (bool, error) { return cond == "ort" && lib != "", nil },
 	})
 }
@@ -65,6 +67,17 @@ func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// model writes the model that a text file spells out: model OUT.onnx TEXT
+func model(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: model OUT.onnx TEXT")
+	}
+	m, err := onnxtext.Parse(args[1], []byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	_, err = onnxfile.Write(ts.MkAbs(args[0]), m, onnxfile.WriteOptions{})
+	ts.Check(err)
 }
 
 // schema checks the JSON that the last command printed against the schema that

@@ -8,7 +8,6 @@ import (
 
 	"github.com/lapidary-ml/lapidary/fuse"
 	"github.com/lapidary-ml/lapidary/internal/session"
-	"github.com/spf13/cobra"
 )
 
 // autoTargets says what --target auto means on a device.
@@ -16,10 +15,9 @@ var autoTargets = map[string]string{"cpu": "ort-cpu", "cuda": "ort-cuda", "tenso
 
 // fuseTarget resolves --target. What the runtime's own operators need is asked
 // of the engine, when a rule wants to use one; the portable target asks nothing.
-// The flag is set to what it came to, for the model's history.
-func (a *app) fuseTarget(ctx context.Context, c *cobra.Command, ef engineFlags) (fuse.Target, error) {
-	flag := c.Flags().Lookup("target")
-	name := flag.Value.String()
+// The flag's value is set to what it came to, for the model's history.
+func (a *app) fuseTarget(ctx context.Context, flag *string, ef engineFlags) (fuse.Target, error) {
+	name := *flag
 	if name != "auto" && !slices.Contains(fuse.TargetNames, name) {
 		return fuse.Target{}, usagef("--target %q is unknown; want %s or auto", name, strings.Join(fuse.TargetNames, ", "))
 	}
@@ -35,9 +33,7 @@ func (a *app) fuseTarget(ctx context.Context, c *cobra.Command, ef engineFlags) 
 		if name = autoTargets[device]; name == "" || e.info.Name != "onnxruntime" {
 			name = fuse.TargetNames[0]
 		}
-		if err := flag.Value.Set(name); err != nil {
-			return fuse.Target{}, err
-		}
+		*flag = name
 		a.note("target %s (device %s)", name, e.options.Device)
 	}
 	t := fuse.Target{Name: name}

@@ -119,13 +119,13 @@ func (j *job) sameSpeed(ctx context.Context, a *attempt) error {
 	}
 	budget, precision := j.guard.Full, fullPrecision
 	if budget == 0 {
-		suspect, err := j.race(j.src, a).quick(ctx, [2]session.Session{j.original.session, a.loaded.session}, j.guard.Quick)
+		suspect, err := j.race(j.base, a).quick(ctx, [2]session.Session{j.original.session, a.loaded.session}, j.guard.Quick)
 		if a.timed(suspect, err); err != nil || suspect.Interval.Low <= 1+j.guard.Slower {
 			return nil
 		}
 		budget, precision = j.guard.Confirm, quickPrecision
 	}
-	d, err := j.race(j.src, a).full(ctx, budget, precision)
+	d, err := j.race(j.base, a).full(ctx, budget, precision)
 	if a.timed(d, err); err != nil || d.Interval.Low <= 1+j.guard.Slower {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (j *job) mostOfLoss(ctx context.Context, a *attempt, found error) error {
 	if !errors.As(found, &whole) {
 		return found
 	}
-	d, err := j.race(j.src, a).full(ctx, j.guard.Confirm, quickPrecision)
+	d, err := j.race(j.base, a).full(ctx, j.guard.Confirm, quickPrecision)
 	if err != nil {
 		return err
 	}

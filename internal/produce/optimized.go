@@ -99,7 +99,7 @@ func (j *job) tryOptimized(ctx context.Context, staged *onnxfile.Staged, info *O
 	if err := j.o.Verify.compare(ctx, s, level, j.ref, map[string]*CheckedOutput{}); err != nil {
 		return err
 	}
-	plain, err := j.o.Verify.open(ctx, j.src, session.LevelAll)
+	plain, err := j.o.Verify.open(ctx, j.base, session.LevelAll)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	Guard    *Guard          // what the result must not lose; nil: nothing is compared
 	InPlace  bool            // the target may be the input file
 	External onnxfile.External
+	// Cut changes on purpose what the model computes, such as its outputs, and
+	// says how; the result is held against the model after it. It may be nil.
+	Cut func(ctx context.Context, m *onnx.Model) ([]string, error)
 	// SaveOptimized asks for a second file; nil: there is none.
 	SaveOptimized *SaveOptimized
 	// Progress is told what is being done, such as "verifying"; may be nil.
@@ -42,6 +45,7 @@ type Result struct {
 	Log        *rewrite.Log `json:"log"`
 	Checked    *Checked     `json:"checked,omitempty"`     // absent with verification off
 	RolledBack []RolledBack `json:"rolled_back,omitempty"` // rewrites that made a difference and were left out
+	Cut        []string     `json:"cut,omitempty"`         // what was changed about the outputs because it was asked for
 	Guarded    *Guarded     `json:"guarded,omitempty"`     // absent where nothing was compared
 	Optimized  *Optimized   `json:"optimized,omitempty"`   // the engine's own graph, where asked for
 }
@@ -128,6 +132,7 @@ type job struct {
 	o        Options
 	guard    Guard
 	m        *onnx.Model // the original, repaired
+	base     string      // the file that results are held against: src, or what Cut made of it
 	digest   string
 	ref      *reference
 	original *loaded // nil without a guard
@@ -166,6 +171,11 @@ func (j *job) run(ctx context.Context) (*Result, error) {
 	j.digest = digest
 	r := &Result{Input: FileInfo{Path: j.src, SHA256: digest, Bytes: size + externalBytes(j.m), Nodes: countNodes(j.m)}}
 	defer func() { j.original.close() }()
+	done, err := j.cut(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if err := j.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -245,11 +255,11 @@ func (j *job) prepare(ctx context.Context) error {
 	}
 	j.progress("running the original")
 	var err error
-	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.src, &j.original), varies(j.m)); err != nil {
+	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.base, &j.original), varies(j.m)); err != nil {
 		return fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)
 	}
 	if j.original == nil && j.o.Guard != nil {
-		if j.original, err = j.load(ctx, j.src); err != nil {
+		if j.original, err = j.load(ctx, j.base); err != nil {
 			return fmt.Errorf("%s does not load: %w", j.src, err)
 		}
 	}

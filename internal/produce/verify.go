@@ -165,6 +165,9 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 		if v.Data.Synthetic() {
 			ref.source = "synthetic"
 		}
+		if v.Data.BatchSize() > 1 {
+			return takeBatches(ctx, v.Data, count, &ref.samples)
+		}
 		return take(ctx, v.Data, count, &ref.samples)
 	}
 	ref.source = "synthetic"
@@ -277,7 +280,7 @@ func (v *Verify) check(ctx context.Context, open access, ref *reference) (*Check
 	for _, level := range v.levels() {
 		s, release, err := open(ctx, level)
 		if err != nil {
-			return nil, fmt.Errorf("the result does not load: %w", err)
+			return nil, &Failure{Stage: StageLoad, Level: level, Err: err}
 		}
 		err = v.compare(ctx, s, level, ref, worst)
 		release()
@@ -301,7 +304,7 @@ func (v *Verify) check(ctx context.Context, open access, ref *reference) (*Check
 func (v *Verify) compare(ctx context.Context, s session.Session, level session.Level, ref *reference, worst map[string]*CheckedOutput) error {
 	got, err := runAll(ctx, s, ref.samples)
 	if err != nil {
-		return fmt.Errorf("running the result with the engine's optimizations %s: %w", levelName(level), err)
+		return &Failure{Stage: StageRun, Level: level, Err: err}
 	}
 	for i, want := range ref.outputs[level] {
 		for name, w := range want {

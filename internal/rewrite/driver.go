@@ -195,7 +195,12 @@ func (e *Env) At(rule string, n *onnx.Node, what ...string) Site {
 
 // Fired records that rule changed the model at s.
 func (e *Env) Fired(rule string, s Site, removed, added int, note string) error {
-	f := Firing{Rule: rule, Node: s.text, Graph: s.graph, Key: s.key, Gone: removed, New: added, Note: note}
+	return e.record(Firing{Rule: rule, Gone: removed, New: added, Note: note}, s)
+}
+
+// record adds f, which happened at s, to the log.
+func (e *Env) record(f Firing, s Site) error {
+	f.Node, f.Graph, f.Key = s.text, s.graph, s.key
 	e.Log.fired(f, s.node, s.match)
 	if e.opts.Debug {
 		if _, err := e.model.Sort(); err != nil {

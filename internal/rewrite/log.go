@@ -15,6 +15,18 @@ type Firing struct {
 	Gone  int    `json:"removed"`        // nodes that nobody reads any more
 	New   int    `json:"added"`          // nodes added
 	Note  string `json:"note,omitempty"` // what a pass wants to say about it
+
+	// What a rule took away and put in its place; absent for passes, which tell in Note.
+	Took   []string `json:"removed_nodes,omitempty"` // as messages name nodes
+	Gave   []string `json:"added_nodes,omitempty"`
+	Before *Work    `json:"before,omitempty"` // of the nodes taken away; absent where a size is not known
+	After  *Work    `json:"after,omitempty"`  // of the nodes added
+}
+
+// Work is what nodes cost in one run.
+type Work struct {
+	FLOPs int64 `json:"flops"`
+	Bytes int64 `json:"bytes"` // read and written, constants included
 }
 
 // Refusal is a place where a rule matched and did not fire.

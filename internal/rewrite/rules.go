@@ -238,10 +238,10 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 			return err
 		}
 	}
-	removed := 0
+	var removed []*onnx.Node
 	for _, n := range append(p.replaced(), b.all...) {
 		for _, gone := range p.graph.SweepFrom(n) {
-			removed++
+			removed = append(removed, gone)
 			q.pushProducers(gone)
 		}
 	}
@@ -257,7 +257,7 @@ func (r *rules) apply(rule *compiled, root *onnx.Node, b *bindings, p *Patch, q 
 			}
 		}
 	}
-	return e.Fired(rule.Name, site, removed, len(p.nodes), "")
+	return e.record(account(rule.Name, removed, p.nodes, e.Facts), site)
 }
 
 // replaced returns the nodes whose outputs the patch swaps: a rule may replace

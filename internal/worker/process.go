@@ -53,13 +53,14 @@ const (
 // start starts a worker.
 func start(w Options) (p *process, err error) {
 	p = &process{answers: make(chan answer, 1), log: &tail{}, exited: make(chan struct{}), tempDir: w.TempDir}
+	started := p         // the error returns set p to nil
 	var files []*os.File // for the worker
 	defer func() {
 		for _, f := range files {
 			f.Close()
 		}
 		if err != nil {
-			p.release()
+			started.release()
 		}
 	}()
 	theirRequests, ours, err := os.Pipe()
@@ -265,8 +266,11 @@ func (p *process) release() {
 	if p.requests != nil {
 		p.requests.Close()
 	}
-	p.toWorker.close()
-	p.fromWorker.close()
+	for _, m := range []*memory{p.toWorker, p.fromWorker} {
+		if m != nil {
+			m.close()
+		}
+	}
 	if p.dir != nil {
 		p.dir.Remove()
 	}
