@@ -59,7 +59,7 @@ def tree(pid):
 
 
 def call(command, limit, log):
-    """Runs a command; returns what became of it, its seconds and its peak bytes."""
+    """Runs a command; returns what became of it, its seconds by the clock and of the processor, and its peak bytes."""
     start, peak, done = time.monotonic(), 0, False
     p = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
@@ -80,7 +80,7 @@ def call(command, limit, log):
     w.join()
     p.returncode = os.waitstatus_to_exitcode(status)
     became = "ok" if p.returncode == 0 else "too slow" if seconds >= limit else "failed"
-    return became, seconds, max(peak, usage.ru_maxrss * 1024)
+    return became, seconds, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss * 1024)
 
 
 def inputs(session, numpy, most):
@@ -168,9 +168,9 @@ def evaluate(original, result, pairs_seconds):
         t = [0, 0]
         for k in ((0, 1) if len(ratios) % 2 else (1, 0)):
             s, f = ((a, x), (b, feed))[k]
-            start = time.perf_counter()
+            start = time.process_time()
             s.run(names, f)
-            t[k] = time.perf_counter() - start
+            t[k] = time.process_time() - start
         ratios.append(t[1] / t[0])
     ratios.sort()
     n, half = len(ratios), 0.98 * len(ratios) ** 0.5  # the order statistics around the median that hold it 19 times of 20
@@ -190,8 +190,8 @@ def one(a, name, path, turn, log):
         out = os.path.join(work, "model.onnx")
         print(f"== {name}: {tool}", file=log, flush=True)
         limit = a.limit * (2 if name in ("chain", "wide") else 1)
-        became, seconds, peak = call(command(path, out, name), limit, log)
-        row = {"model": name, "tool": tool, "before": before, "became": became, "seconds": seconds, "peak": peak}
+        became, seconds, cpu, peak = call(command(path, out, name), limit, log)
+        row = {"model": name, "tool": tool, "before": before, "became": became, "seconds": seconds, "cpu": cpu, "peak": peak}
         if became == "ok" and not os.path.exists(out):
             row["became"] = "failed"
         elif became == "ok" and "--no-verify" not in tool:
@@ -205,26 +205,26 @@ def one(a, name, path, turn, log):
 
 
 def table(rows):
-    yield "| model | tool | nodes | latency | wall time | peak memory | result |"
-    yield "|---|---|--:|--:|--:|--:|---|"
+    yield "| model | tool | nodes | latency | wall time | processor time | peak memory | result |"
+    yield "|---|---|--:|--:|--:|--:|--:|---|"
     for r in rows:
         after = r.get("nodes", "–")
         latency = "%.2f (%.2f–%.2f)" % tuple(r["ratio"]) if "ratio" in r else "–"
         result = r["became"] if r["became"] != "ok" else "as above" if "--no-verify" in r["tool"] else "does not load" if "error" in r else "equal" if r["right"] else "**wrong**"
-        yield f"| {r['model']} | {r['tool']} | {r['before']} → {after} | {latency} | {r['seconds']:.2f} s | {r['peak'] / 2**20:.0f} MiB | {result} |"
+        yield f"| {r['model']} | {r['tool']} | {r['before']} → {after} | {latency} | {r['seconds']:.2f} s | {r['cpu']:.2f} s | {r['peak'] / 2**20:.0f} MiB | {result} |"
 
 
 def summary(rows):
     rows = [r for r in rows if "--no-verify" not in r["tool"]]
-    yield "| tool | equal | wrong | does not load | failed or too slow | median latency | median wall time |"
-    yield "|---|--:|--:|--:|--:|--:|--:|"
+    yield "| tool | equal | wrong | does not load | failed or too slow | median latency | median wall time | median processor time |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
     for tool in dict.fromkeys(r["tool"] for r in rows):
         mine = [r for r in rows if r["tool"] == tool]
         median = lambda v: "%.2f" % sorted(v)[len(v) // 2] if v else "–"
-        yield "| %s | %d | %d | %d | %d | %s | %s s |" % (
+        yield "| %s | %d | %d | %d | %d | %s | %s s | %s s |" % (
             tool, sum(r.get("right", False) and "error" not in r for r in mine), sum(r.get("right") is False for r in mine),
             sum("error" in r for r in mine), sum(r["became"] != "ok" for r in mine),
-            median([r["ratio"][0] for r in mine if "ratio" in r]), median([r["seconds"] for r in mine]))
+            median([r["ratio"][0] for r in mine if "ratio" in r]), median([r["seconds"] for r in mine]), median([r["cpu"] for r in mine]))
 
 
 def machine():
@@ -243,9 +243,9 @@ Machine: {machine()}. Load when it began: {a.load:.1f}.
 Versions: {versions}, Python {platform.python_version()}; onnxruntime.transformers is onnxruntime's,
 with a stand-in for PyTorch, of which it reads one version number.
 
-*Latency* is the result's time over the original's in ONNX Runtime with all its optimizations, on one thread: the median of
-alternating pairs and the interval that holds it 19 times of 20; below 1 is faster. *Wall time* and *peak memory* are of the tool's whole
-process with all below it; `lapidary fuse` runs original and result in that time and compares them, the others write unchecked.
+*Latency* is the result's processor time over the original's in ONNX Runtime with all its optimizations, on one thread: the median of
+alternating pairs and the interval that holds it 19 times of 20; below 1 is faster. Processor time, since other work may run on the
+machine. *Wall time*, *processor time* and *peak memory* are of the tool's whole process with all below it; `lapidary fuse` runs original and result in that time and compares them, the others write unchecked.
 *Result* says whether the outputs equal the original's in ONNX Runtime without its optimizations. A tool that took more than
 {a.limit:.0f} s, {2 * a.limit:.0f} s for the last two models, was stopped.
 Weights of the networks are random (`internal/nets`); `chain` has 20,000 nodes, `wide` 2 GiB of external data.
@@ -278,9 +278,8 @@ def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
     all_ = [(n, os.path.join(a.zoo, "models", n + ".onnx")) for n in ZOO] + [(n, os.path.join(a.work, "models", n + ".onnx")) for n in NETS]
     with open(os.path.join(a.work, "bench-fuse.log"), "w") as log:
-        for turn, (name, path) in enumerate(all_):
-            if a.models and name not in a.models:
-                continue
+        chosen = [(n, p) for m in a.models for n, p in all_ if n == m] or all_
+        for turn, (name, path) in enumerate(chosen):
             if not os.path.exists(path):
                 print(f"{name}: no {path}, left out", flush=True)
                 continue
