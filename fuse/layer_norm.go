@@ -85,6 +85,9 @@ func rmsNorm(t *Target) rewrite.Rule {
 // version since on; ONNX Runtime has it at every opset.
 func offerNorm(t *Target, m *rewrite.Match, op string, since int64) error {
 	d := m.Facts.DType(m.Root.Output(0))
+	if (op == "SimplifiedLayerNormalization" || m.Opset() < since) && m.Root.Graph().InFunction() {
+		return rewrite.Decline("ONNX Runtime has %s in graphs only, not in local functions", op)
+	}
 	if m.Opset() >= since && (op != "SimplifiedLayerNormalization" || t.Own()) {
 		return t.offer(m, "", op, d)
 	}
