@@ -12,7 +12,8 @@ import (
 
 var (
 	errTired = errors.New("too many results were tried")
-	errAsked = errors.New("what was asked for is the reason")
+	errAsked = errors.New("what was asked for has a cost")
+	errOther = errors.New("no rewrite is the reason for this")
 )
 
 // probe rewrites anew under o and asks g whether the result has the fault that
@@ -125,6 +126,12 @@ func (j *job) culprit(ctx context.Context, g *judge, bad *attempt, found error) 
 		}
 	}
 	k, reason, err := search(len(names), found, func(k int) (error, error) { return without(names[k:]...) })
+	if err == nil && k == 1 && len(names) == len(fired) {
+		// It may be the file's new form that the engine makes more of.
+		if fault, bad := without(names...); bad != nil || fault != nil {
+			err = cmp.Or(bad, errOther)
+		}
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -170,7 +177,7 @@ func (j *job) best(ctx context.Context, why error) (*attempt, string, error) {
 			return nil, "", err
 		}
 		_, fault, err := j.judge(ctx, a)
-		if err == nil && fault == nil {
+		if err == nil && fault == nil && len(a.log.Fired) > 0 {
 			return a, fmt.Sprintf("with all rewrites, %v; the output has only the rules known to do no harm", why), nil
 		}
 		a.drop()

@@ -42,23 +42,28 @@ const (
 	nchwc   = "com.microsoft.nchwc."
 )
 
-// costs are the nodes that weigh other than 1. A constant costs nothing when the
-// model runs. What only copies a whole tensor into another layout or to another
-// device does no work of the model's own and weighs more than the small operator
-// that it may have replaced.
+// costs are the nodes that weigh other than usual, which is 2. A constant costs
+// nothing when the model runs, and a view of a tensor little. What only copies a
+// whole tensor into another layout or to another device does no work of the
+// model's own, and weighs more than the small operator that it may have replaced.
 var costs = map[string]int{
 	"Constant":              0,
-	nchwc + "ReorderInput":  2,
-	nchwc + "ReorderOutput": 2,
-	"MemcpyToHost":          2,
-	"MemcpyFromHost":        2,
+	"Identity":              1,
+	"Reshape":               1,
+	"Squeeze":               1,
+	"Unsqueeze":             1,
+	"Flatten":               1,
+	nchwc + "ReorderInput":  4,
+	nchwc + "ReorderOutput": 4,
+	"MemcpyToHost":          4,
+	"MemcpyFromHost":        4,
 }
 
 func costOf(op string) int {
 	if w, ok := costs[op]; ok {
 		return w
 	}
-	return 1
+	return 2
 }
 
 // part is a set of operators any of which can be one part of a fused operator.

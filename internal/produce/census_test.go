@@ -34,10 +34,11 @@ func TestLost(t *testing.T) {
 			"the engine no longer fuses 1 of 2 com.microsoft.Attention"},
 		{"quantized apart", ops{contrib + "QLinearAdd": 1, "Cast": 9}, ops{"DequantizeLinear": 2, "Add": 1, "QuantizeLinear": 1},
 			"the engine no longer fuses 1 of 1 com.microsoft.QLinearAdd"},
-		{"more nodes", ops{"Add": 3}, ops{"Add": 4}, "the engine is left with 4 nodes instead of 3 (by weight 4 instead of 3)"},
+		{"more nodes", ops{"Add": 3}, ops{"Add": 4}, "the engine is left with 4 nodes instead of 3 (by weight 8 instead of 6)"},
 		{"constants weigh nothing", ops{"Add": 3}, ops{"Add": 3, "Constant": 5}, ""},
 		{"copies weigh more", ops{"Add": 1, nchwc + "Conv": 2}, ops{nchwc + "ReorderInput": 1, nchwc + "Conv": 2},
-			"the engine is left with 3 nodes instead of 3 (by weight 4 instead of 3)"},
+			"the engine is left with 3 nodes instead of 3 (by weight 8 instead of 6)"},
+		{"views weigh less", ops{"Gather": 2}, ops{"Split": 1, "Squeeze": 2}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := Lost(census(c.before), census(c.after)); got != c.want {

@@ -161,6 +161,24 @@ func TestAsked(t *testing.T) {
 	}
 }
 
+// TestNoRule has a result that is slower whatever is rewritten: nothing is left
+// out for it.
+func TestNoRule(t *testing.T) {
+	slow := func(path string, _ *onnx.Model) float64 {
+		if filepath.Base(path) != "drill.onnx" {
+			return 1.3
+		}
+		return 1
+	}
+	r := fuseBy(t, newFake(1, slow), &Guard{}, 1, harmless, costly)
+	if len(r.RolledBack) > 0 || countOp(t, r.Output.Path, "Tanh") != 3 {
+		t.Errorf("left out %v", undone(r))
+	}
+	if n := r.Guarded.Notes; len(n) != 1 || !strings.Contains(n[0], "no rewrite is the reason for this: it takes 1.3") {
+		t.Errorf("notes %q", n)
+	}
+}
+
 // TestMuteEngine has an engine that writes no graphs.
 func TestMuteEngine(t *testing.T) {
 	f := newFake(1, nil)

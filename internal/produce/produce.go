@@ -207,9 +207,9 @@ func (j *job) settle(ctx context.Context, r *Result) (*attempt, string, error) {
 			return nil, "", err
 		}
 		undone, err := g.find(j, ctx, g, a, why)
-		if errors.Is(err, errAsked) {
+		if errors.Is(err, errAsked) || errors.Is(err, errOther) {
 			j.waived[g] = true
-			j.notes = append(j.notes, fmt.Sprintf("what was asked for has a cost: %v", why))
+			j.notes = append(j.notes, fmt.Sprintf("%v: %v", err, why))
 			continue
 		}
 		if errors.Is(err, errTired) {
