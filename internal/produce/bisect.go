@@ -127,8 +127,10 @@ func (j *job) culprit(ctx context.Context, g *judge, bad *attempt, found error) 
 	}
 	k, reason, err := search(len(names), found, func(k int) (error, error) { return without(names[k:]...) })
 	if err == nil && k == 1 && len(names) == len(fired) {
-		// It may be the file's new form that the engine makes more of.
-		if fault, bad := without(names...); bad != nil || fault != nil {
+		// It may be the file's new form that the engine makes less of.
+		o := j.options()
+		o.Limit = -1
+		if fault, bad := j.probe(ctx, o, g, found); bad != nil || fault != nil {
 			err = cmp.Or(bad, errOther)
 		}
 	}

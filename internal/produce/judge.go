@@ -47,17 +47,18 @@ func (j *job) judges() []*judge {
 	return []*judge{values, operators, latency}
 }
 
-// judge returns the first judge that rejects a, with the reason.
+// judge returns the first judge that rejects a, with the reason. Where nothing
+// was rewritten only the values are looked at.
 func (j *job) judge(ctx context.Context, a *attempt) (*judge, error, error) {
 	for _, g := range j.judges() {
-		why := g.look(j, ctx, a)
-		if j.waived[g] {
-			why = nil
+		if g != values && len(a.log.Fired) == 0 {
+			continue
 		}
+		why := g.look(j, ctx, a)
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
-		if why != nil {
+		if why != nil && !j.waived[g] {
 			return g, why, nil
 		}
 	}
@@ -74,7 +75,7 @@ func (j *job) sameValues(ctx context.Context, a *attempt) error {
 
 // sameOperators compares the graphs that the engine makes.
 func (j *job) sameOperators(ctx context.Context, a *attempt) error {
-	if len(a.log.Fired) == 0 || j.original == nil || j.original.census == nil {
+	if j.original == nil || j.original.census == nil {
 		return nil
 	}
 	if err := j.ensure(ctx, a); err != nil || a.loaded.census == nil {
@@ -110,9 +111,6 @@ func (s *Slower) Error() string {
 // sameSpeed times a against the original: quickly, in the workers that are open,
 // and where that raises a suspicion again in fresh ones.
 func (j *job) sameSpeed(ctx context.Context, a *attempt) error {
-	if len(a.log.Fired) == 0 {
-		return nil
-	}
 	j.progress("timing")
 	if err := j.ensure(ctx, a); err != nil {
 		return err
