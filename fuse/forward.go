@@ -30,36 +30,121 @@ func foldForward(t *Target, into func(f *folder, x *onnx.Value, a affine) (*onnx
 }
 
 // strip returns x and a such that v is a of x, taking one affine node away. It
-// goes through Transpose.
+// goes through operators that a commutes with.
 func (f *folder) strip(v *onnx.Value) (*onnx.Value, affine, error) {
 	n := v.Producer()
-	if n == nil || n.Graph() != f.m.Root.Graph() {
-		return nil, affine{}, rewrite.Decline("%q is made in an enclosing graph", v.Name())
+	if f.steps++; n == nil || n.Graph() != f.m.Root.Graph() || onnx.NormalDomain(n.Domain) != "" || f.steps > maxSteps {
+		return nil, affine{}, rewrite.ErrNotHere
 	}
-	if !n.Is("Transpose") {
+	switch n.Op {
+	case "Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization":
 		return f.stripNode(n)
-	}
-	if err := soleUse(n); err != nil {
-		return nil, affine{}, err
-	}
-	inner := n.Input(0).Producer()
-	if inner == nil || inner.Is("Transpose") {
-		return nil, affine{}, rewrite.Decline("there is no arithmetic before %v", n)
+	case "Concat":
+		return f.stripConcat(n)
+	case "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "GlobalAveragePool", "AveragePool", "MaxPool":
+	default:
+		return nil, affine{}, rewrite.ErrNotHere
 	}
 	x, a, err := f.strip(n.Input(0))
 	if err != nil {
 		return nil, a, err
 	}
-	if !a.uniform() {
-		perm := n.Ints("perm", nil)
-		rank := rankOf(x, f.m.Facts)
-		if perm == nil || len(perm) != rank {
-			return nil, a, rewrite.Decline("%v reverses the axes, or their number is not known", n)
-		}
-		axis := slices.Index(perm, int64(rank-1-a.after))
-		a.after = rank - 1 - axis
+	if err := soleUse(n); err != nil {
+		return nil, a, err
 	}
-	return f.p.Add("Transpose", []*onnx.Value{x}, n.Attrs...), a, nil
+	if a, err = f.after(n, a); err != nil {
+		return nil, a, err
+	}
+	in := append([]*onnx.Value(nil), n.Inputs()...)
+	in[0] = x
+	return f.p.Add(n.Op, in, n.Attrs...), a, nil
+}
+
+// after returns what a of the first input of n is of its result.
+func (f *folder) after(n *onnx.Node, a affine) (affine, error) {
+	switch {
+	case n.Op == "MaxPool" || n.Op == "AveragePool" || n.Op == "GlobalAveragePool":
+		return a, f.commutesWithPool(n, a)
+	case a.uniform():
+		return a, nil
+	case n.Op == "Transpose":
+		perm, rank := n.Ints("perm", nil), rankOf(n.Input(0), f.m.Facts)
+		if perm == nil || len(perm) != rank {
+			return a, rewrite.Decline("%v reverses the axes, or their number is not known", n)
+		}
+		a.after = rank - 1 - slices.Index(perm, int64(rank-1-a.after))
+		return a, nil
+	}
+	return f.afterReshape(n, a)
+}
+
+// afterReshape finds the axis of the result of a reshape that the channels
+// become: one of the same size, or the last, of which each channel makes a run.
+func (f *folder) afterReshape(n *onnx.Node, a affine) (affine, error) {
+	in, out := f.m.Facts.Shape(n.Input(0)), f.m.Facts.Shape(n.Output(0))
+	if len(in) <= a.after || len(out) == 0 {
+		return a, rewrite.Decline("%v goes from %v to %v", n, in, out)
+	}
+	tail, channels := in[len(in)-a.after:], int64(len(a.scale))
+	for axis := len(out) - 1; axis >= 0; axis-- {
+		if out[axis].Known() && out[axis].Value == channels && sameCount(out[axis+1:], tail) {
+			a.after = len(out) - 1 - axis
+			return a, nil
+		}
+	}
+	run, ok := tail.Static()
+	last := out[len(out)-1]
+	if !ok || !last.Known() || last.Value != channels*int64(product(run)) || last.Value > maxChannels {
+		return a, rewrite.Decline("%v from %v to %v does not keep the axis of the channels", n, in, out)
+	}
+	return affine{scale: runs(a.scale, product(run)), shift: runs(a.shift, product(run))}, nil
+}
+
+// runs returns each element of v n times.
+func runs(v []float64, n int) []float64 {
+	var out []float64
+	for _, x := range v {
+		out = append(out, slices.Repeat([]float64{x}, n)...)
+	}
+	return out
+}
+
+// stripConcat takes the affine nodes away that make some inputs of Concat.
+func (f *folder) stripConcat(n *onnx.Node) (*onnx.Value, affine, error) {
+	shape := f.m.Facts.Shape(n.Output(0))
+	axis := int(n.Int("axis", 1))
+	if axis < 0 {
+		axis += len(shape)
+	}
+	if axis < 0 || axis >= len(shape) {
+		return nil, affine{}, rewrite.Decline("the rank of %v is not known", n)
+	}
+	if err := soleUse(n); err != nil {
+		return nil, affine{}, err
+	}
+	all, found := affine{after: len(shape) - 1 - axis}, 0
+	in := append([]*onnx.Value(nil), n.Inputs()...)
+	for i, v := range in {
+		d := f.m.Facts.Shape(v)
+		if len(d) != len(shape) || !d[axis].Known() || d[axis].Value > maxChannels {
+			return nil, all, rewrite.Decline("the channels of input %d of %v are not known", i, n)
+		}
+		one := affine{scale: []float64{1}, shift: []float64{0}}
+		x, a, err := f.strip(v)
+		if err == nil {
+			a, err = a.along(all.after, d[axis].Value)
+		}
+		if err == nil {
+			in[i], one, found = x, a, found+1
+		} else if one, err = one.along(all.after, d[axis].Value); err != nil {
+			return nil, all, err
+		}
+		all.scale, all.shift = append(all.scale, one.scale...), append(all.shift, one.shift...)
+	}
+	if found == 0 {
+		return nil, all, rewrite.ErrNotHere
+	}
+	return f.p.Add("Concat", in, n.Attrs...), all, nil
 }
 
 // maxReaders bounds the readers of one value that are looked at together, so
@@ -99,17 +184,17 @@ func (f *folder) stripNode(n *onnx.Node) (*onnx.Value, affine, error) {
 	return x, a, nil
 }
 
-// hasWeights reports whether input i of n meets constant weights, or goes to
-// such a node through Transpose.
+// hasWeights reports whether input i of n meets constant weights, or goes on to
+// such a node alone.
 func hasWeights(n *onnx.Node, i int) bool {
 	switch {
 	case n.Is("Conv"), n.Is("ConvTranspose"), n.Is("Gemm"):
 		return i == 0 && n.Input(1).Constant() != nil
 	case n.Is("MatMul"):
 		return n.Input(1-i).Constant() != nil
-	case n.Is("Transpose"):
+	case n.Is("Concat"), i == 0 && slices.Contains([]string{"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "GlobalAveragePool", "AveragePool", "MaxPool"}, n.Op):
 		uses := n.Output(0).Uses()
-		return len(uses) == 1 && !n.Output(0).IsOutput() && !uses[0].Node.Is("Transpose") && hasWeights(uses[0].Node, uses[0].Index)
+		return len(uses) == 1 && !n.Output(0).IsOutput() && hasWeights(uses[0].Node, uses[0].Index)
 	}
 	return false
 }
