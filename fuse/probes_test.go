@@ -66,7 +66,7 @@ func TestWeightProbes(t *testing.T) {
 		if _, err := fuse.Model(t.Context(), m, fuse.Options{}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if got := operators(m); got != want {
+		if got := betweenEnds(m); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 		again, err := eval.Graph(t.Context(), m, in, eval.Options{Wide: true})
@@ -82,8 +82,8 @@ func TestWeightProbes(t *testing.T) {
 	}
 }
 
-// operators counts the operators of m but for those that probes begin and end with.
-func operators(m *onnx.Model) string {
+// betweenEnds counts the operators of m but for those that probes begin and end with.
+func betweenEnds(m *onnx.Model) string {
 	count := map[string]int{}
 	for n := range m.Graph.Nodes() {
 		if !strings.HasPrefix(n.Name, "head") && !strings.HasPrefix(n.Name, "tail") {
