@@ -11,12 +11,18 @@ import (
 
 // array is a tensor being computed. Exactly one of raw, str and wide holds its
 // content, row-major. Arrays are never modified once they are made.
+//
+// It may also be a sequence of arrays, or an optional value without an element;
+// [call.input] gives neither to operators on tensors.
 type array struct {
 	dt    onnx.DType
 	shape []int64
 	raw   []byte    // little-endian elements; types below 8 bits take a byte each
 	str   [][]byte  // content of String arrays
 	wide  []float64 // content of floats under Options.Wide
+
+	seq    []*array // elements of a sequence; nil: it is none
+	absent bool     // an optional value without an element
 }
 
 // bytes returns the memory that a takes.
@@ -24,6 +30,9 @@ func (a *array) bytes() int64 {
 	n := int64(len(a.raw)) + 8*int64(len(a.wide))
 	for _, s := range a.str {
 		n += int64(len(s)) + 24
+	}
+	for _, e := range a.seq {
+		n += e.bytes()
 	}
 	return n
 }
@@ -90,6 +99,9 @@ func unpack(b []byte, bits int, signed bool, n int) []byte {
 
 // tensor returns a's content as a tensor called name.
 func (a *array) tensor(name string) (*onnx.Tensor, error) {
+	if a.seq != nil || a.absent {
+		return nil, &UnsupportedError{"a result", "it is a sequence or an optional value"}
+	}
 	if a.dt == onnx.String {
 		return &onnx.Tensor{Name: name, DType: a.dt, Shape: a.shape, Str: a.str}, nil
 	}

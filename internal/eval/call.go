@@ -16,12 +16,15 @@ func (c *call) input(i int) *array {
 	return a
 }
 
-// opt returns input i, nil where it is omitted.
+// opt returns input i, nil where it is omitted; it must be a tensor.
 func (c *call) opt(i int) *array {
-	if i < len(c.in) {
-		return c.in[i]
+	if i >= len(c.in) || c.in[i] == nil {
+		return nil
 	}
-	return nil
+	if a := c.in[i]; a.seq != nil || a.absent {
+		c.unsupported("input %d is a sequence or an optional value", i)
+	}
+	return c.in[i]
 }
 
 // attr returns the attribute called name with its reference resolved, nil if

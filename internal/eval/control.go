@@ -77,6 +77,9 @@ func (c *call) stack(list []*array, axis int64, declared *onnx.Value) *array {
 		return c.blank(&array{dt: declared.DType(), wide: c.wideZeros(declared.DType())}, slices.Concat([]int64{0}, shape))
 	}
 	first := list[0]
+	if first.seq != nil || first.absent {
+		c.unsupported("scan outputs that are sequences or optional values")
+	}
 	at := c.axis(axis, first.rank()+1)
 	for _, a := range list {
 		if a.dt != first.dt || !slices.Equal(a.shape, first.shape) {

@@ -25,7 +25,13 @@ func shapeOperators() []operator {
 	}
 }
 
-func identity(c *call) []*array { return one(c.input(0)) }
+// identity passes on a value of any kind.
+func identity(c *call) []*array {
+	if len(c.in) == 0 || c.in[0] == nil {
+		c.fail("input 0 is missing")
+	}
+	return one(c.in[0])
+}
 
 // dropout lets everything through: training is not computed.
 func dropout(c *call) []*array {

@@ -51,6 +51,6 @@ func fillTable() {
 		relationOperators(), fillOperators(), reduceOperators(), productOperators(), castOperators(), controlOperators(),
 		convOperators(), poolOperators(), normOperators(), channelNormOperators(), softmaxOperators(), numericOperators(),
 		arrangeOperators(), indexOperators(), padOperators(), einsumOperators(), resizeOperators(), orderOperators(), attentionOperators(),
-		quantOperators(), quantProductOperators(), recurrentOperators(), lossOperators())
+		quantOperators(), quantProductOperators(), recurrentOperators(), lossOperators(), sequenceOperators())
 	add("com.microsoft.", contribOperators(), contribAttentionOperators(), contribQuantOperators())
 }
