@@ -97,8 +97,12 @@ var meanVariance = formula{
 func deviationAxes(p algebra.Poly) []int64 {
 	for _, m := range p {
 		for _, f := range m.F {
-			if f.P == 0.5 && f.Atom.Value == nil && f.Atom.Func == "" {
+			switch {
+			case f.P != 0.5 || f.Atom.Value != nil:
+			case f.Atom.Func == "":
 				return meanAxes(f.Atom.Args[0])
+			default:
+				return meanAxes(algebra.Poly{{C: 1, F: []algebra.Factor{f}}})
 			}
 		}
 	}

@@ -16,10 +16,9 @@ var hardSigmoid = formula{
 		if !ok {
 			return nil, false
 		}
-		lo, _ := a.Args[1].Const()
-		hi, _ := a.Args[2].Const()
+		lo, hi := a.Bounds()
 		slope, offset, ok := line(a.Args[0], x)
-		bounded := a.Attr == "false false" && lo == 0 && math.Abs(c*hi-1) <= tol
+		bounded := lo == 0 && math.Abs(c*hi-1) <= tol
 		if !ok || !bounded || slope == 1 && offset == 0 && c == 1 {
 			return nil, false
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
@@ -201,13 +202,26 @@ func compare(name string, i, j int) function {
 func Clip(x Poly, lo, hi float64) Poly {
 	if len(x) == 1 && x[0].C == 1 && len(x[0].F) == 1 && x[0].F[0].P == 1 {
 		if a := x[0].F[0].Atom; a.Func == "clip" {
-			l, _ := a.Args[1].Const()
-			h, _ := a.Args[2].Const()
+			l, h := a.Bounds()
 			in := func(b float64) float64 { return min(max(b, lo), hi) }
 			x, lo, hi = a.Args[0], in(l), in(h)
 		}
 	}
 	return Call("clip", fmt.Sprint(math.IsInf(lo, -1), math.IsInf(hi, 1)), x, finite(lo), finite(hi))
+}
+
+// Bounds returns the bounds of a clip.
+func (a *Atom) Bounds() (lo, hi float64) {
+	lo, _ = a.Args[1].Const()
+	hi, _ = a.Args[2].Const()
+	below, above, _ := strings.Cut(a.Attr, " ")
+	if below == "true" {
+		lo = math.Inf(-1)
+	}
+	if above == "true" {
+		hi = math.Inf(1)
+	}
+	return lo, hi
 }
 
 // finite returns a bound, or 0 where it is infinite, as the attribute tells.
