@@ -21,7 +21,7 @@ func instanceNorm(t *Target) rewrite.Rule {
 			}
 			region := upstream(m.Root)
 			if !hasMean(region) {
-				return rewrite.Decline("there is no mean in it")
+				return rewrite.ErrNotHere
 			}
 			f, err := normOf(m, root, region)
 			if err != nil {

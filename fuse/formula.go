@@ -34,7 +34,7 @@ func (f formula) rule(t *Target) rewrite.Rule {
 			}
 			region := upstream(m.Root)
 			if !slices.ContainsFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(f.inner, n.Is) }) {
-				return rewrite.Decline("there is no %s in it", f.inner[0])
+				return rewrite.ErrNotHere
 			}
 			for _, x := range slices.Backward(variables(region)) { // the farthest, of which most is read
 				r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}

@@ -113,7 +113,7 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 	}
 	region := upstream(body.Producer())
 	if !hasMean(region) {
-		return nil, nil, 0, rewrite.Decline("there is no mean in it")
+		return nil, nil, 0, rewrite.ErrNotHere
 	}
 	if f, err = normOf(m, body, region); err != nil {
 		return nil, nil, 0, err

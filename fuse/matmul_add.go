@@ -39,8 +39,8 @@ var matmulAdd = rewrite.Rule{
 // gemmFactors declines unless the product of a and b may be written as Gemm:
 // matrices of floats, and no quantized ones, whose MatMul engines recognise.
 func gemmFactors(m *rewrite.Match, a, b *onnx.Value) error {
-	if m.Opset() < 11 {
-		return rewrite.Decline("the model's opset %d is below 11", m.Opset())
+	if m.Opset() < 7 {
+		return rewrite.Decline("Gemm of opset %d broadcasts by an attribute", m.Opset())
 	}
 	if left, right := m.Facts.Shape(a), m.Facts.Shape(b); len(left) != 2 || len(right) != 2 {
 		return rewrite.Decline("the factors have shapes %v and %v, not two axes each", left, right)
