@@ -77,7 +77,7 @@ func (j *job) byFiring(ctx context.Context, g *judge, bad *attempt, found error)
 
 // firingsPerRule is how many firings of one rule are left out one by one before
 // the whole rule is.
-const firingsPerRule = 6
+const firingsPerRule = 4
 
 // byRule leaves out a firing of a rule that has the fault, or the whole rule where
 // it fired only once or where several of its firings had it.

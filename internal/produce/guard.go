@@ -19,7 +19,7 @@ type Guard struct {
 	Full   time.Duration
 	Slower float64 // relative slow-down that must be exceeded by the whole interval; 0: 0.05
 	// Attempts is the most results that are timed while looking for what to leave
-	// out; four times as many are loaded for their operators. 0: 24.
+	// out; twice as many are loaded for their operators. 0: 24.
 	Attempts int
 	// Asked are rules and passes that somebody asked for: what they cost is said,
 	// and they stay.

@@ -26,7 +26,7 @@ type judge struct {
 
 var (
 	values    = &judge{"values", 0, (*job).sameValues, again((*job).sameValues), (*job).byFiring}
-	operators = &judge{"operators", 4, (*job).sameOperators, again((*job).sameOperators), (*job).byRule}
+	operators = &judge{"operators", 2, (*job).sameOperators, again((*job).sameOperators), (*job).byRule}
 	latency   = &judge{"latency", 1, (*job).sameSpeed, (*job).mostOfLoss, (*job).byRule}
 )
 
