@@ -95,7 +95,11 @@ func printGuarded(w io.Writer, r *produce.Result) {
 		if x.Latency != nil {
 			text = latencyText(x.Latency)
 		}
-		fmt.Fprintf(w, "    %-22s %6d × %s\n", x.Rule, x.Firings, text)
+		count := ""
+		if x.Firings > 0 {
+			count = fmt.Sprintf("%d ×", x.Firings)
+		}
+		fmt.Fprintf(w, "    %-22s %8s %s\n", x.Rule, count, text)
 	}
 	for _, n := range g.Notes {
 		fmt.Fprintf(w, "  %s\n", n)

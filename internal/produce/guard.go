@@ -24,6 +24,9 @@ type Guard struct {
 	// Asked are rules and passes that somebody asked for: what they cost is said,
 	// and they stay.
 	Asked []string
+	// Unlogged are passes whose changes are not in the log; their gain is measured
+	// where they make a difference.
+	Unlogged []string
 }
 
 func (g Guard) filled() Guard {
@@ -120,7 +123,7 @@ const minGain = 2 * time.Second
 // gains times a against itself without each of its rules, one rule left out at a
 // time: what a rule does that another one would do in its place is no gain of it.
 func (j *job) gains(ctx context.Context, a *attempt) ([]Gain, error) {
-	names := rulesOf(a.log)
+	names := append(rulesOf(a.log), j.guard.Unlogged...)
 	budget := max(min(minGain, j.guard.Full), j.guard.Full/time.Duration(max(1, len(names))))
 	var out []Gain
 	for _, name := range names {
@@ -130,25 +133,42 @@ func (j *job) gains(ctx context.Context, a *attempt) ([]Gain, error) {
 				gain.Firings++
 			}
 		}
-		o := j.options()
-		o.Disable = append(o.Disable, name)
-		o.Fired = nil
-		without, err := j.attempt(ctx, o)
-		if err != nil {
-			return nil, err
-		}
 		j.progress("timing " + name)
-		d, err := j.race(without.staged.Path(), a).full(ctx, budget, fullPrecision)
-		without.drop()
+		d, err := j.gain(ctx, a, name, budget)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil:
 			gain.Note = err.Error()
+		case d == nil && gain.Firings == 0:
+			continue
+		case d == nil:
+			gain.Note = "without it, other rules make the same model"
 		default:
 			gain.Latency = newLatency(d)
 		}
 		out = append(out, gain)
 	}
 	return out, nil
+}
+
+// gain times a against what it is without the rule of that name; nil where that
+// is the same.
+func (j *job) gain(ctx context.Context, a *attempt, name string, budget time.Duration) (*measure.Difference, error) {
+	o := j.options()
+	o.Disable = append(o.Disable, name)
+	o.Fired = nil
+	without, err := j.attempt(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer without.drop()
+	x, _, err := fileDigest(ctx, a.staged.Path())
+	if err != nil {
+		return nil, err
+	}
+	if y, _, err := fileDigest(ctx, without.staged.Path()); err != nil || x == y {
+		return nil, err
+	}
+	return j.race(without.staged.Path(), a).full(ctx, budget, fullPrecision)
 }
