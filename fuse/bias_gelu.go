@@ -19,15 +19,12 @@ func biasGelu(t *Target) rewrite.Rule {
 				return err
 			}
 			x, bias := m.Value("x"), m.Value("c")
-			if bias.Constant() == nil {
+			if len(m.Facts.Shape(x)) < len(m.Facts.Shape(bias)) {
 				x, bias = bias, x
 			}
-			c := bias.Constant()
-			if c == nil {
-				return rewrite.Decline("neither addend is constant")
-			}
-			if width := lastDim(m.Facts, x); len(c.Shape) != 1 || width != c.Shape[0] {
-				return rewrite.Decline("the bias of shape %s is no vector over the last axis of %v", dims(c.Shape), m.Facts.Shape(x))
+			s, c := m.Facts.Shape(x), m.Facts.Shape(bias)
+			if len(c) != 1 || len(s) < 2 || !c[0].Same(s[len(s)-1]) {
+				return rewrite.Decline("the bias of shape %v is no vector over the last axis of %v", c, s)
 			}
 			op := "BiasGelu"
 			if m.Root.Op == "FastGelu" || m.Root.Str("approximate", "none") == "tanh" {

@@ -151,7 +151,7 @@ func emitEmbeddings(m *rewrite.Match, p *rewrite.Patch, parts []embedding) error
 	}
 	if in[3] = place.table; place.rows == nil {
 		in[3] = tableOf(p, place.table)
-	} else {
+	} else if !countsUp(m, place.rows) { // which is what the operator does without
 		in[8] = number32(m, p, place.rows)
 	}
 	in[5], in[6] = m.Value("g"), m.Value("beta")
@@ -165,6 +165,12 @@ func emitEmbeddings(m *rewrite.Match, p *rewrite.Patch, parts []embedding) error
 		p.Swap(sum, n.Output(2))
 	}
 	return nil
+}
+
+// countsUp reports whether v is 0, 1, 2, … along the last axis.
+func countsUp(m *rewrite.Match, v *onnx.Value) bool {
+	f, ok := formOf(m.Facts, v)
+	return ok && f.per == nil && f.fixed == 0 && len(f.sizes) == 0 && len(f.index) == 1 && f.index[0] == 1
 }
 
 // secondLongest returns the index of the table of middle length.

@@ -49,6 +49,31 @@ func fusedMatMulScale(t *Target) rewrite.Rule {
 	}
 }
 
+// fusedMatMulTranspose: the transpose of a product is the product of the
+// transposes, the other way round.
+func fusedMatMulTranspose(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: "fused-matmul-transpose", Doc: "takes a Transpose behind a product of matrices into com.microsoft.FusedMatMul",
+		Pattern: "Transpose(mm=MatMul|com.microsoft.FusedMatMul(a, b))",
+		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+			if !t.Own() {
+				return rewrite.ErrNotHere
+			}
+			mm, rank := m.Node("mm"), int64(len(m.Facts.Shape(m.Root.Output(0))))
+			if rank < 2 || !swapsLast(m.Root.Ints("perm", nil), rank) {
+				return rewrite.ErrNotHere
+			}
+			if err := soleUse(mm); err != nil {
+				return err
+			}
+			f := newFused(m, mm)
+			f.trans = [2]bool{!f.trans[1], !f.trans[0]}
+			f.batch[0], f.batch[1] = f.batch[1], f.batch[0]
+			return f.emit(t, m, p, []*onnx.Value{m.Value("b"), m.Value("a")})
+		},
+	}
+}
+
 // fusedProduct are the attributes of FusedMatMul.
 type fusedProduct struct {
 	alpha float64
@@ -68,8 +93,16 @@ func (f *fusedProduct) absorb(m *rewrite.Match, in []*onnx.Value) int {
 	for i := range in {
 		for n := in[i].Producer(); n != nil && settledNode(n); n = in[i].Producer() {
 			rank := int64(len(m.Facts.Shape(n.Input(0))))
-			if n.Is("Transpose") && rank >= 2 && f.batch[i] == 0 && swapsLast(n.Ints("perm", nil), rank) {
-				in[i], f.trans[i] = n.Input(0), !f.trans[i]
+			if n.Is("Transpose") && rank >= 2 && f.batch[i] == 0 {
+				perm := n.Ints("perm", nil)
+				batch, swap := frontToBack(perm, rank)
+				if !batch && !swapsLast(perm, rank) {
+					break
+				}
+				if batch {
+					f.batch[i] = 1
+				}
+				in[i], f.trans[i] = n.Input(0), f.trans[i] != (swap || !batch)
 				done++
 				continue
 			}
@@ -89,6 +122,20 @@ func (f *fusedProduct) absorb(m *rewrite.Match, in []*onnx.Value) int {
 		}
 	}
 	return done
+}
+
+// frontToBack reports whether a permutation of more than two axes brings the
+// first axis behind the batch, and whether it ends up last.
+func frontToBack(perm []int64, rank int64) (ok, last bool) {
+	if rank < 3 || int64(len(perm)) != rank {
+		return false, false
+	}
+	for i := range rank - 2 {
+		if perm[i] != i+1 {
+			return false, false
+		}
+	}
+	return perm[rank-2] == 0 || perm[rank-1] == 0, perm[rank-1] == 0
 }
 
 // swapsLast reports whether a permutation exchanges the last two axes only.

@@ -119,6 +119,12 @@ func opForm(facts *opset.Facts, n *onnx.Node, rank, depth int) (indexForm, bool)
 		f, ok := formIn(facts, n.Input(0), depth-1)
 		f.rank = rank
 		return f, ok
+	case "Slice":
+		f, ok := formIn(facts, n.Input(0), depth-1)
+		if !ok {
+			return indexForm{}, false
+		}
+		return f.sliced(facts, n)
 	}
 	return indexForm{}, false
 }
@@ -243,7 +249,11 @@ func conditionFormIn(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, b
 	case "Trilu":
 		return triluCondition(facts, n)
 	case "Slice":
-		return slicedCondition(facts, n, depth)
+		f, ok := conditionFormIn(facts, n.Input(0), depth-1)
+		if !ok {
+			return indexForm{}, false
+		}
+		return f.sliced(facts, n)
 	}
 	return comparison(facts, n, depth)
 }
@@ -307,11 +317,10 @@ func triluForm(facts *opset.Facts, n *onnx.Node) (indexForm, bool) {
 	return d, ok
 }
 
-// slicedCondition reads a Slice of a condition: indices along a sliced axis
-// start later. Axes and steps must be constant, steps 1.
-func slicedCondition(facts *opset.Facts, n *onnx.Node, depth int) (indexForm, bool) {
-	f, ok := conditionFormIn(facts, n.Input(0), depth-1)
-	if !ok || f.per != nil || len(n.Inputs()) < 4 {
+// sliced is f as the Slice n cuts it: indices along a sliced axis start later.
+// Axes and steps must be constant, steps 1.
+func (f indexForm) sliced(facts *opset.Facts, n *onnx.Node) (indexForm, bool) {
+	if f.per != nil || len(n.Inputs()) < 4 {
 		return indexForm{}, false
 	}
 	rank := len(facts.Shape(n.Input(0)))

@@ -71,6 +71,7 @@ func runtimeOwn(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
 		fusedMatMul(t),
 		fusedMatMulScale(t),
+		fusedMatMulTranspose(t),
 		fusedConv(t),
 		fusedGemm(t),
 	}
