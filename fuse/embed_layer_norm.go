@@ -109,7 +109,10 @@ func tableOf(p *rewrite.Patch, v *onnx.Value) *onnx.Value {
 // emitEmbeddings proposes the operator. Any of the embeddings may take any of its
 // places, but only that of positions may be the same for all batches.
 func emitEmbeddings(m *rewrite.Match, p *rewrite.Patch, parts []embedding) error {
-	last := slices.IndexFunc(parts, func(e embedding) bool { return e.fixed(m) })
+	last := slices.IndexFunc(parts, func(e embedding) bool { return e.rows != nil && countsUp(m, e.rows) })
+	if last < 0 {
+		last = slices.IndexFunc(parts, func(e embedding) bool { return e.fixed(m) })
+	}
 	if last < 0 {
 		last = 0
 		for i, e := range parts { // the longest table is that of words

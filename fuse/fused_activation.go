@@ -1,9 +1,11 @@
 package fuse
 
 import (
+	"math"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
@@ -12,7 +14,7 @@ import (
 func fusedConv(t *Target) rewrite.Rule {
 	return rewrite.Rule{
 		Name: "fused-conv", Doc: "takes the activation behind a Conv into com.microsoft.FusedConv",
-		Pattern: "Relu|Sigmoid|Tanh|LeakyRelu|HardSigmoid(conv=Conv(x, w, ?b))",
+		Pattern: "Relu|Sigmoid|Tanh|LeakyRelu|HardSigmoid|Clip(conv=Conv(x, w, ?b), ...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 			if !t.Own() {
 				return rewrite.ErrNotHere
@@ -25,7 +27,11 @@ func fusedConv(t *Target) rewrite.Rule {
 				return err
 			}
 			attrs := append(slices.Clone(conv.Attrs), onnx.StringAttr("activation", m.Root.Op))
-			if params := activationParams(m.Root); params != nil {
+			params, err := activationParams(m.Facts, m.Root)
+			if err != nil {
+				return err
+			}
+			if params != nil {
 				attrs = append(attrs, &onnx.Attr{Name: "activation_params", Type: onnx.AttrFloats, Floats: params})
 			}
 			p.Swap(m.Root.Output(0), p.AddNode(microsoft, "FusedConv", conv.Inputs(), 1, attrs...).Output(0))
@@ -35,14 +41,28 @@ func fusedConv(t *Target) rewrite.Rule {
 }
 
 // activationParams are the numbers that the activation n has, in ONNX Runtime's order.
-func activationParams(n *onnx.Node) []float32 {
+func activationParams(facts *opset.Facts, n *onnx.Node) ([]float32, error) {
 	switch n.Op {
 	case "LeakyRelu":
-		return []float32{n.Float("alpha", 0.01)}
+		return []float32{n.Float("alpha", 0.01)}, nil
 	case "HardSigmoid":
-		return []float32{n.Float("alpha", 0.2), n.Float("beta", 0.5)}
+		return []float32{n.Float("alpha", 0.2), n.Float("beta", 0.5)}, nil
+	case "Clip":
+		lo, hi := n.Float("min", -math.MaxFloat32), n.Float("max", math.MaxFloat32)
+		for i, bound := range []*float32{&lo, &hi} {
+			v := n.Input(1 + i)
+			if v == nil {
+				continue
+			}
+			x, ok := numberOf(facts, v)
+			if !ok {
+				return nil, rewrite.Decline("the bound %q is not constant", v.Name())
+			}
+			*bound = float32(x)
+		}
+		return []float32{lo, hi}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // fusedGemm: the same for Gemm.
