@@ -24,9 +24,6 @@ func TestTransformers(t *testing.T) {
 	open := runtimeOpener(t)
 	for _, name := range transformers {
 		for _, s := range nets.StylesOf(name) {
-			if s == nets.JAX {
-				continue // its softmax is spelled out
-			}
 			for _, spelled := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/%v", name, s, spelled), func(t *testing.T) {
 					o := nets.Options{Style: s, Opset: 23, Spelled: spelled}
@@ -58,9 +55,6 @@ func TestTransformersOwn(t *testing.T) {
 		"gpt2": "group-query-attention", "gpt2-past": "group-query-attention", "llama": "group-query-attention"}
 	for _, name := range transformers {
 		for _, s := range nets.StylesOf(name) {
-			if s == nets.JAX {
-				continue
-			}
 			t.Run(fmt.Sprintf("%s/%s", name, s), func(t *testing.T) {
 				o := nets.Options{Style: s}
 				m, err := nets.Build(name, o)
