@@ -27,10 +27,10 @@ func activationOperators() []operator {
 		alpha("Celu", 12, 1, func(x, a float64) float64 { return max(x, 0) + min(0, a*math.Expm1(x/a)) }),
 		alpha("Swish", 24, 1, func(x, a float64) float64 { return x * sigmoid(a*x) }),
 		alpha("ThresholdedRelu", 10, 1, func(x, a float64) float64 {
-			if x <= a {
-				return 0
+			if x > a {
+				return x
 			}
-			return x
+			return 0 // also of NaN
 		}),
 		{"Relu", 6, latest, "", func(c *call) []*array { return one(c.mapNumbers(c.input(0), relu, reluInt)) }},
 		{"Gelu", 20, latest, "approximate", gelu},
