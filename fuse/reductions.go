@@ -78,5 +78,5 @@ var (
 		"sum=ReduceSum(square=Mul(x, x), ?axes); sum=ReduceSum(square=Pow(x, two), ?axes)")
 	reduceLogSum    = reduction("reduce-log-sum", "ReduceLogSum", "Log(sum=ReduceSum(x, ?axes))")
 	reduceLogSumExp = reduction("reduce-log-sum-exp", "ReduceLogSumExp",
-		"Log(sum=ReduceSum(inner=Exp(x), ?axes)); Cast(outer=Log(sum=ReduceSum(inner=Exp(Cast(x)), ?axes))); ReduceLogSum(inner=Exp(x), ?axes)")
+		"Log(sum=ReduceSum(inner=Exp(x), ?axes)); Cast(outer=Log(sum=ReduceSum(inner=Exp(Cast(x)), ?axes))); sum=ReduceLogSum(inner=Exp(x), ?axes)")
 )
