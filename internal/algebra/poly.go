@@ -1,9 +1,11 @@
 package algebra
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -77,7 +79,7 @@ func call(name, attr string, args []Poly) *Atom {
 
 // String writes the expression with its numbers; equal expressions have equal strings.
 func (p Poly) String() string {
-	return p.text(func(m Mono) string { return fmt.Sprintf("%.7g", m.C) + m.key() })
+	return p.text(func(m Mono) string { return strconv.FormatFloat(m.C, 'g', 7, 64) + m.key() })
 }
 
 // shape writes the expression without its numbers.
@@ -91,18 +93,28 @@ func (p Poly) text(f func(Mono) string) string {
 	return strings.Join(parts, "+")
 }
 
-func (m Mono) key() string {
-	var b strings.Builder
-	for _, f := range m.F {
-		fmt.Fprintf(&b, "·%s^%g", f.Atom.key, f.P)
+// size is about the length of the written form.
+func (p Poly) size() int {
+	n := 0
+	for _, m := range p {
+		for _, f := range m.F {
+			n += len(f.Atom.key) + 4
+		}
 	}
-	return b.String()
+	return n
 }
 
-func (m Mono) shape() string {
+func (m Mono) key() string { return m.text(func(a *Atom) string { return a.key }) }
+
+func (m Mono) shape() string { return m.text(func(a *Atom) string { return a.shape }) }
+
+func (m Mono) text(f func(*Atom) string) string {
 	var b strings.Builder
-	for _, f := range m.F {
-		fmt.Fprintf(&b, "·%s^%g", f.Atom.shape, f.P)
+	for _, x := range m.F {
+		b.WriteString("·")
+		b.WriteString(f(x.Atom))
+		b.WriteByte('^')
+		b.WriteString(strconv.FormatFloat(x.P, 'g', -1, 64))
 	}
 	return b.String()
 }
@@ -152,22 +164,31 @@ func Sub(a, b Poly) Poly { return Add(a, Scale(-1, b)) }
 
 // canonical sorts monomials and joins those that differ in their number only.
 func canonical(p Poly) Poly {
-	slices.SortStableFunc(p, func(a, b Mono) int {
-		if c := strings.Compare(a.shape(), b.shape()); c != 0 {
-			return c
-		}
-		return strings.Compare(a.key(), b.key())
+	type written struct {
+		Mono
+		shape, key string
+	}
+	list := make([]written, len(p))
+	for i, m := range p {
+		list[i] = written{m, m.shape(), m.key()}
+	}
+	slices.SortStableFunc(list, func(a, b written) int {
+		return cmp.Or(strings.Compare(a.shape, b.shape), strings.Compare(a.key, b.key))
 	})
 	var out Poly
-	for _, m := range p {
-		if n := len(out); n > 0 && out[n-1].key() == m.key() {
+	last := ""
+	for _, m := range list {
+		if n := len(out); n > 0 && last == m.key {
 			out[n-1].C += m.C
 			if math.Abs(out[n-1].C) < 1e-12*math.Abs(m.C) {
 				out = out[:n-1]
+				if last = ""; n > 1 {
+					last = out[n-2].key()
+				}
 			}
 			continue
 		}
-		out = append(out, m)
+		out, last = append(out, m.Mono), m.key
 	}
 	return out
 }

@@ -27,6 +27,11 @@ type Reader struct {
 // maxNodes bounds how much of a graph one expression is read from.
 const maxNodes = 48
 
+// maxSize bounds the written form of one expression, in bytes: through a network
+// that reads each value several times it would grow exponentially with depth. The
+// formulas that anyone looks for take a few hundred.
+const maxSize = 2048
+
 // Of returns v as an expression. Values that no arithmetic computes are
 // variables, and so is what lies beyond the reader's limit.
 func (r *Reader) Of(v *onnx.Value) Poly {
@@ -40,6 +45,9 @@ func (r *Reader) Of(v *onnx.Value) Poly {
 		r.known = map[*onnx.Value]Poly{}
 	}
 	p := r.read(v)
+	if p.size() > maxSize {
+		p = Var(v)
+	}
 	r.known[v] = p
 	return p
 }
