@@ -96,8 +96,8 @@ func (f *fusedProduct) absorb(m *rewrite.Match, in []*onnx.Value) int {
 			if n.Is("Transpose") && rank >= 2 && f.batch[i] == 0 {
 				perm := n.Ints("perm", nil)
 				batch, swap := frontToBack(perm, rank)
-				if !batch && !swapsLast(perm, rank) {
-					break
+				if !batch && !swapsLast(perm, rank) || batch && int64(len(m.Facts.Shape(in[1-i]))) != rank {
+					break // the kernel moves batches only between factors of one rank
 				}
 				if batch {
 					f.batch[i] = 1

@@ -17,7 +17,7 @@ type unetSize struct {
 type unetModel struct {
 	*builder
 	c     unetSize
-	steps *onnx.Value   // embedded time steps [batch, 4·widths[0]]
+	steps *onnx.Value   // embedded time steps [batch, 4·widths[0]], behind their activation
 	skips []*onnx.Value // what the way down leaves for the way up
 	wide  []int64       // channels of each skip
 }
@@ -53,7 +53,7 @@ func (b *builder) timeEmbedding(dim int64) *onnx.Value {
 	angle := p.op("Mul", p.unsqueeze(p.cast(step, b.o.DType), 1), p.typed(b.o.DType, []int64{1, dim / 2}, freq...))
 	y := p.concat(-1, p.op("Sin", angle), p.op("Cos", angle))
 	e := b.at("time_embedding")
-	return e.dense("linear_2", e.silu(e.dense("linear_1", y, dim, 4*dim)), 4*dim, 4*dim)
+	return e.silu(e.dense("linear_2", e.silu(e.dense("linear_1", y, dim, 4*dim)), 4*dim, 4*dim))
 }
 
 func (u *unetModel) skip(x *onnx.Value, width int64) {
@@ -109,7 +109,7 @@ func (u *unetModel) up(x *onnx.Value, in int64) (*onnx.Value, int64) {
 func (u *unetModel) residual(b *builder, x *onnx.Value, in, out int64) *onnx.Value {
 	spec := convSpec{in: in, out: out, kernel: 3, stride: 1, pad: 1, bias: true, gain: 1}
 	y := b.conv("conv1", b.at("nonlinearity").silu(b.groupNorm("norm1", x, u.c.groups, in, 1e-6)), spec)
-	t := b.dense("time_emb_proj", b.at("nonlinearity").silu(u.steps), 4*u.c.widths[0], out)
+	t := b.dense("time_emb_proj", u.steps, 4*u.c.widths[0], out)
 	y = b.op("Add", y, b.unsqueeze(b.unsqueeze(t, 2), 3))
 	spec.in = out
 	y = b.conv("conv2", b.at("nonlinearity").silu(b.groupNorm("norm2", y, u.c.groups, out, 1e-6)), spec)
