@@ -21,7 +21,6 @@ var transformers = []string{"bert", "gpt2", "gpt2-past", "llama", "vit", "whispe
 // TestTransformers fuses networks as exporters write them: every block of
 // attention is found, and ONNX Runtime computes the same.
 func TestTransformers(t *testing.T) {
-	open := runtimeOpener(t)
 	for _, name := range transformers {
 		for _, s := range nets.StylesOf(name) {
 			for _, spelled := range []bool{false, true} {
@@ -41,7 +40,6 @@ func TestTransformers(t *testing.T) {
 							t.Errorf("%d of %d found by %s; refusals: %s", n, truth[kind], rule, refusals(log, rule))
 						}
 					}
-					_ = open
 				})
 			}
 		}
