@@ -3,15 +3,19 @@ package fuse
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	lapack "gonum.org/v1/gonum/lapack/gonum"
 	"gonum.org/v1/gonum/mat"
 )
 
 const (
 	minFactored = 4096 // elements below which a weight is not worth factoring
-	maxEigen    = 2048 // largest shorter side whose eigenvectors are computed
+	maxSide     = 8192 // largest shorter side of a weight that is factored
+	exactSide   = 256  // largest shorter side whose eigenvectors are computed
+	powerSteps  = 4    // iterations of a random subspace
 )
 
 // factored is a layer y = x·W + b whose weight W [K, N] is approximated by
@@ -45,8 +49,8 @@ func factor(n *onnx.Node, ratio float64) (*factored, error) {
 		return nil, rewrite.Decline("the weight has %d elements, too few to gain by factoring", k*c)
 	case rank < 1:
 		return nil, rewrite.Decline("a weight of %d×%d has no rank with a share %v of the multiplications", k, c, ratio)
-	case min(k, c) > maxEigen:
-		return nil, rewrite.Decline("a weight of %d×%d is too large to factor: the shorter side is above %d", k, c, maxEigen)
+	case min(k, c) > maxSide:
+		return nil, rewrite.Decline("a weight of %d×%d is too large to factor: the shorter side is above %d", k, c, maxSide)
 	}
 	values, err := w.Float64s()
 	if err != nil {
@@ -100,44 +104,75 @@ func factorWeight(n *onnx.Node) (*onnx.Tensor, bool, error) {
 	return w, n.Op == "Gemm" && n.Int("transB", 0) != 0, nil
 }
 
-// approximate projects m onto the rank strongest directions of its shorter
-// side, the eigenvectors of its Gram matrix.
+// approximate projects m onto the rank strongest directions of its shorter side.
 func (f *factored) approximate(m *mat.Dense) error {
 	rows, cols := m.Dims()
 	wide := rows <= cols
-	gram := mat.NewSymDense(min(rows, cols), nil)
-	if wide {
-		gram.SymOuterK(1, m)
-	} else {
-		gram.SymOuterK(1, m.T())
+	w := m
+	if !wide {
+		w = mat.DenseCopyOf(m.T())
 	}
-	var e mat.EigenSym
-	if !e.Factorize(gram, true) {
-		return rewrite.Decline("the weight's singular values did not converge")
+	top, err := directions(w, f.rank)
+	if err != nil {
+		return err
 	}
-	var vectors mat.Dense
-	e.VectorsTo(&vectors)
-	n := min(rows, cols)
-	top := mat.DenseCopyOf(vectors.Slice(0, n, n-f.rank, n))
-	f.a, f.b = &mat.Dense{}, &mat.Dense{}
-	if wide {
-		f.a = top
-		f.b.Mul(top.T(), m)
-	} else {
-		f.a.Mul(m, top)
-		f.b = mat.DenseCopyOf(top.T())
+	var rest mat.Dense // [rank, the longer side]
+	rest.Mul(top.T(), w)
+	if f.a, f.b = top, &rest; !wide {
+		f.a, f.b = mat.DenseCopyOf(rest.T()), mat.DenseCopyOf(top.T())
 	}
-	var kept, all float64
-	for i, x := range e.Values(nil) {
-		all += math.Max(x, 0)
-		if i >= n-f.rank {
-			kept += math.Max(x, 0)
-		}
-	}
-	if all > 0 {
-		f.lost = math.Max(0, 1-kept/all)
+	if all := mat.Norm(w, 2); all > 0 {
+		kept := mat.Norm(&rest, 2) / all
+		f.lost = math.Max(0, 1-kept*kept)
 	}
 	return nil
+}
+
+// directions returns an orthonormal basis [n, rank] of the strongest directions of
+// the columns of w [n, m], n ≤ m: exact for small n, else by iterating a random
+// subspace (Halko, Martinsson and Tropp, 2011, algorithm 4.4), which costs a few
+// products instead of all eigenvectors. The numbers drawn are the same each time.
+func directions(w *mat.Dense, rank int) (*mat.Dense, error) {
+	n, m := w.Dims()
+	gram := mat.NewSymDense(n, nil)
+	gram.SymOuterK(1, w)
+	if n <= exactSide {
+		var e mat.EigenSym
+		if !e.Factorize(gram, true) {
+			return nil, rewrite.Decline("the weight's singular values did not converge")
+		}
+		var vectors mat.Dense
+		e.VectorsTo(&vectors)
+		return mat.DenseCopyOf(vectors.Slice(0, n, n-rank, n)), nil
+	}
+	random := rand.New(rand.NewPCG(uint64(n), uint64(m)))
+	q := mat.NewDense(n, rank, nil)
+	for i := range n {
+		for k := range rank {
+			q.Set(i, k, random.NormFloat64())
+		}
+	}
+	for range powerSteps {
+		var y mat.Dense
+		y.Mul(gram, q)
+		q = orthonormal(&y)
+	}
+	return q, nil
+}
+
+// orthonormal returns an orthonormal basis of the columns of y, by Householder
+// reflections.
+func orthonormal(y *mat.Dense) *mat.Dense {
+	q := mat.DenseCopyOf(y)
+	a, tau, size := q.RawMatrix(), make([]float64, q.RawMatrix().Cols), make([]float64, 1)
+	var l lapack.Implementation
+	l.Dgeqrf(a.Rows, a.Cols, a.Data, a.Stride, tau, size, -1)
+	work := make([]float64, int(size[0]))
+	l.Dgeqrf(a.Rows, a.Cols, a.Data, a.Stride, tau, work, len(work))
+	l.Dorgqr(a.Rows, a.Cols, a.Cols, a.Data, a.Stride, tau, size, -1)
+	work = make([]float64, int(size[0]))
+	l.Dorgqr(a.Rows, a.Cols, a.Cols, a.Data, a.Stride, tau, work, len(work))
+	return q
 }
 
 // text describes the factors.

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -119,6 +120,25 @@ func evaluate(t *testing.T, m *onnx.Model, x *onnx.Tensor) []float64 {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// TestFactorLarge: a weight whose shorter side is beyond the exact method, too.
+func TestFactorLarge(t *testing.T) {
+	for _, side := range [][2]int{{300, 400}, {400, 300}} {
+		k, n := side[0], side[1]
+		m := lowRankLayer(t, fmt.Sprintf("main (float[2,%d] x) => (float[2,%d] y) <float[1] w = {0}> { y = MatMul (x, w) }", k, n),
+			[]int64{int64(k), int64(n)}, k, n, 9)
+		f, err := factor(m.Graph.First(), 0.06)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.rank != 10 || f.lost > 1e-9 {
+			t.Errorf("%v: rank %d, %g lost", side, f.rank, f.lost)
+		}
+		if f.lost > 0.5 || f.a.RawMatrix().Rows != k || f.b.RawMatrix().Cols != n {
+			t.Errorf("%v: factors of %d and %d", side, f.a.RawMatrix().Rows, f.b.RawMatrix().Cols)
+		}
+	}
 }
 
 // TestFactorDeclines: what cannot be factored, or would not gain.

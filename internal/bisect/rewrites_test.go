@@ -198,3 +198,28 @@ func TestWrongWithoutRewrite(t *testing.T) {
 		t.Error("what no rewrite did was reduced")
 	}
 }
+
+// TestChangedWeight: a rewrite that changes content only shows it before and after.
+func TestChangedWeight(t *testing.T) {
+	twist := func(_ context.Context, m *onnx.Model, o rewrite.Options) (*rewrite.Log, error) {
+		log := rewrite.NewLog()
+		if o.Limit < 0 {
+			return log, nil
+		}
+		for _, v := range m.Graph.Initializers() {
+			if v.Name() == "two" && len(o.Skip) == 0 {
+				v.SetConst(onnx.FromFloats("two", []int64{4}, []float32{2, 2, 2, 3}))
+			}
+		}
+		log.Fired = append(log.Fired, rewrite.Firing{Rule: "twist", Key: "twist"})
+		return log, nil
+	}
+	found, err := bisect.Rewrites(t.Context(), store(t, chain), twist, rewrite.Options{}, options(nil))
+	if err != nil || found.First == nil {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	b, a := found.First.Before, found.First.After
+	if len(b) != 1 || len(a) != 1 || b[0] == a[0] || !strings.HasPrefix(a[0], "constant two float[4]") {
+		t.Errorf("before %q, after %q", b, a)
+	}
+}
