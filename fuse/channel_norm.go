@@ -19,8 +19,8 @@ func instanceNorm(t *Target) rewrite.Rule {
 			if !isFloat(m.Facts.DType(root)) {
 				return rewrite.Decline("the element type is %v", m.Facts.DType(root))
 			}
-			region := upstream(m.Root)
-			if !hasMean(region) {
+			region := upstream(m.Root, mostUpstream)
+			if !hasMean(region) || !rooted(m.Root, 5) {
 				return rewrite.ErrNotHere
 			}
 			f, err := normOf(m, root, region)

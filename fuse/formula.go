@@ -32,11 +32,12 @@ func (f formula) rule(t *Target) rewrite.Rule {
 			if !isFloat(m.Facts.DType(root)) {
 				return rewrite.Decline("the element type is %v", m.Facts.DType(root))
 			}
-			region := upstream(m.Root)
-			if !slices.ContainsFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(f.inner, n.Is) }) {
+			region := upstream(m.Root, mostUpstream)
+			at := slices.IndexFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(f.inner, n.Is) })
+			if at < 0 {
 				return rewrite.ErrNotHere
 			}
-			for _, x := range slices.Backward(variables(region)) { // the farthest, of which most is read
+			for _, x := range slices.Backward(variables(upstream(region[at], mostWithin))) { // the farthest, of which most is read
 				r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
 				attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root)))
 				if !ok {
@@ -88,14 +89,18 @@ func tolerance(d onnx.DType) float64 {
 	return 1e-5
 }
 
-// mostUpstream bounds the nodes among which the variable of a formula is looked for.
-const mostUpstream = 24
+// Bounds of the search: the nodes before the last among which the inner operator
+// is looked for, and the nodes before that among which the variable is.
+const (
+	mostUpstream = 24
+	mostWithin   = 10
+)
 
 // upstream returns root and what computes its inputs, nearest first, through
-// arithmetic and reductions of one graph.
-func upstream(root *onnx.Node) []*onnx.Node {
+// arithmetic and reductions of one graph: about most nodes.
+func upstream(root *onnx.Node, most int) []*onnx.Node {
 	out := []*onnx.Node{root}
-	for i := 0; i < len(out) && len(out) < mostUpstream; i++ {
+	for i := 0; i < len(out) && len(out) < most; i++ {
 		for _, v := range out[i].Inputs() {
 			if v == nil {
 				continue

@@ -111,8 +111,8 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 			return nil, nil, 0, rewrite.Decline("it does not end a normalization")
 		}
 	}
-	region := upstream(body.Producer())
-	if !hasMean(region) {
+	region := upstream(body.Producer(), mostUpstream)
+	if !hasMean(region) || !rooted(body.Producer(), 5) {
 		return nil, nil, 0, rewrite.ErrNotHere
 	}
 	if f, err = normOf(m, body, region); err != nil {
@@ -142,6 +142,23 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 		return nil, nil, 0, rewrite.Decline("the shape goes from %v to %v", shape, m.Facts.Shape(root))
 	}
 	return f, x, axis, f.followed(m)
+}
+
+// rooted reports whether a root, or a power that may be one, is taken at most
+// depth nodes before n.
+func rooted(n *onnx.Node, depth int) bool {
+	if n.Is("Sqrt") || n.Is("Pow") {
+		return true
+	}
+	if depth == 0 || !ofFormulas(n) {
+		return false
+	}
+	for _, v := range n.Inputs() {
+		if v != nil && v.Producer() != nil && rooted(v.Producer(), depth-1) {
+			return true
+		}
+	}
+	return false
 }
 
 func hasMean(region []*onnx.Node) bool {

@@ -25,23 +25,56 @@ type normForm struct {
 	mean, inverse algebra.Poly // the mean, and one over the root
 }
 
-// normOf reads root as a normalization of any value of a region, or declines.
+// normOf reads root as a normalization of any value of a region, or declines. One
+// that takes a mean away is preferred: without it, it is one of the difference.
 func normOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm, error) {
 	tol := tolerance(m.Facts.DType(root))
-	for _, x := range slices.Backward(variables(region)) {
+	var plain *normForm
+	for _, x := range averaged(region) {
 		if m.Facts.Shape(x) == nil || !isFloat(m.Facts.DType(x)) {
 			continue
 		}
 		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
 		e := r.Of(root)
 		for _, k := range inverseRoots(e) {
-			if f := readNorm(e, k, x, tol); f != nil {
-				f.r = r
+			f := readNorm(e, k, x, tol)
+			if f == nil {
+				continue
+			}
+			if f.r = r; f.centred {
 				return f, nil
+			}
+			if plain == nil {
+				plain = f
 			}
 		}
 	}
-	return nil, rewrite.Decline("it computes something else")
+	if plain == nil {
+		return nil, rewrite.Decline("it computes something else")
+	}
+	return plain, nil
+}
+
+// averaged returns the values of which a region takes the mean, or the mean of
+// the square.
+func averaged(region []*onnx.Node) []*onnx.Value {
+	var out []*onnx.Value
+	add := func(v *onnx.Value) {
+		if v != nil && v.Constant() == nil && !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	for _, n := range region {
+		if !n.Is("ReduceMean") {
+			continue
+		}
+		v := n.Input(0)
+		if s := v.Producer(); s != nil && (s.Is("Mul") || s.Is("Pow")) {
+			add(s.Input(0))
+		}
+		add(v)
+	}
+	return out
 }
 
 // inverseRoots returns the factors of e that are one over a root.
