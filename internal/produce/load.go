@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
@@ -36,7 +34,7 @@ func (j *job) load(ctx context.Context, path string) (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &loaded{session: s}, nil
+		return &loaded{session: s, silent: j.silent}, nil
 	}
 	dir, err := atomicfile.TempDir(filepath.Dir(j.dst))
 	if err != nil {
@@ -45,7 +43,7 @@ func (j *job) load(ctx context.Context, path string) (*loaded, error) {
 	defer dir.Remove()
 	l := &loaded{}
 	saved := filepath.Join(dir.Path, "optimized.onnx")
-	if l.session, err = v.openSaving(ctx, path, saved, nowhere); err != nil {
+	if l.session, err = v.openSaving(ctx, path, saved, graphData); err != nil {
 		s, plain := v.open(ctx, path, session.LevelAll) // it may be that it only cannot write its graph
 		if plain != nil {
 			return nil, plain
@@ -94,14 +92,13 @@ func (v *Verify) openSaving(ctx context.Context, path, saved, data string) (sess
 	return v.Open(ctx, path, o)
 }
 
-// nowhere names, from any folder, the file that keeps nothing of what is written
-// to it; where there is no such file, an ordinary one.
-var nowhere = func() string {
-	if os.DevNull != "/dev/null" {
-		return "optimized.data"
-	}
-	return strings.Repeat("../", 64) + "dev/null"
-}()
+// graphData is the file that the engine's graph has its weights in, beside it:
+// nobody reads them.
+const graphData = "optimized.data"
+
+// mostCounted is the largest model whose graph the engine is asked to write: it
+// writes the weights too.
+const mostCounted = 512 << 20
 
 // readCensus counts the operators of the graph at path. Its weights need not be there.
 func readCensus(path string) (*Census, error) {

@@ -170,6 +170,9 @@ func (j *job) run(ctx context.Context) (*Result, error) {
 	}
 	j.digest = digest
 	r := &Result{Input: FileInfo{Path: j.src, SHA256: digest, Bytes: size + externalBytes(j.m), Nodes: countNodes(j.m)}}
+	if r.Input.Bytes > mostCounted {
+		j.silent = fmt.Sprintf("the model has more than %d MiB, which the engine would have to write once more", mostCounted>>20)
+	}
 	defer func() { j.original.close() }()
 	done, err := j.cut(ctx, r)
 	if err != nil {

@@ -122,7 +122,7 @@ func (l limits) rules() ([]landlock.Rule, error) {
 	}
 	paths := append([]string{filepath.Dir(l.model), filepath.Dir(real)}, l.readOnly...)
 	paths = append(paths, systemPaths...)
-	rules := []landlock.Rule{landlock.PathAccess(writeFile|ll.AccessFSTruncate, "/dev/null").IgnoreIfMissing()}
+	rules := []landlock.Rule{landlock.PathAccess(writeFile, "/dev/null").IgnoreIfMissing()}
 	if l.accelerated() {
 		paths = append(paths, devicePaths...)
 		rules = append(rules, landlock.PathAccess(deviceDir, "/dev"))
