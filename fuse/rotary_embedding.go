@@ -56,7 +56,8 @@ func (r *turning) emit(p *rewrite.Patch, l headLayout, domain string) error {
 		cos, sin = r.perBatch(p, cos), r.perBatch(p, sin)
 	}
 	h, out := r.ends(l)
-	in, flat := h.x, h.how == byToken && h.flat(r.facts) != nil
+	flat := h.how == byToken && h.flat(r.facts) != nil
+	var in *onnx.Value
 	var attrs []*onnx.Attr
 	joined := joinedOutput(r.facts, out)
 	if flat && joined != nil {

@@ -230,7 +230,10 @@ func (a *app) fuse(c *cobra.Command, model string, f *fuseFlags, variants []stri
 	if err != nil {
 		return err
 	}
-	return a.printRewritten("fuse", r, &f.rf, nil)
+	if err := a.printRewritten("fuse", r, &f.rf, nil); err != nil {
+		return err
+	}
+	return unsaved(r.Optimized)
 }
 
 // produce writes the fused model, factored where that was asked for.

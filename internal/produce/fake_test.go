@@ -3,6 +3,7 @@ package produce
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -39,6 +40,9 @@ func (f *fakeEngine) open(_ context.Context, path string, o session.Options) (se
 	}
 	defer m.Close()
 	if o.SaveModel != "" {
+		if data := o.Config["session.optimized_model_external_initializers_file_name"]; !filepath.IsLocal(data) {
+			return nil, fmt.Errorf("weights of the graph would go to %q, outside its folder", data)
+		}
 		if f.mute {
 			return nil, errors.New("this engine writes no graphs")
 		}
