@@ -26,7 +26,7 @@ var fuseLatencies = []fuseLatency{
 	{"models/ultraface-slim-320.onnx", nil, []string{"--data=synthetic:4"}},
 	{"models/tf-bert-qa-tiny.onnx", []string{"--dim=batch_size=8", "--opset=20"}, []string{"--data=synthetic:4", "--dim=batch_size=8"}},
 	{"models/tf-bert-qa-tiny.onnx", []string{"--dim=batch_size=8", "--target=ort-cpu"}, []string{"--data=synthetic:4", "--dim=batch_size=8"}},
-	{"ort-transformers.zip:gpt2_past.onnx", []string{"--dim=batch_size=1", "--dim=seq_len=8", "--target=ort-cpu"}, []string{"--data=synthetic:4", "--dim=batch_size=1", "--dim=seq_len=8"}},
+	{"ort-transformers.zip:gpt2_past.onnx", []string{"--dim=batch_size=1", "--dim=seq_len=4", "--target=ort-cpu"}, []string{"--data=synthetic:4", "--dim=batch_size=1", "--dim=seq_len=4"}},
 	{"models/stories260K.onnx", []string{"--target=ort-cpu"}, []string{"--data=stories"}},
 	{"models/magika-fast.onnx", nil, []string{"--data=magika-fast"}},
 	{"models/squeezenet1.1.onnx", nil, []string{"--data=synthetic:4"}},
