@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop mainjob bench bench-peers bench-fuse fuzz golden man clean
+.PHONY: build runtime demo test check interop corpus mainjob fuse-latency bench bench-peers bench-fuse fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -32,6 +32,14 @@ interop:
 	  GOBIN=$(VERIFIERS)/cosign-$(COSIGN) CGO_ENABLED=0 $(GO) install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN)
 	@[ -x $(VERIFIERS)/model-signing/bin/model_signing ] || { python3 -m venv $(VERIFIERS)/model-signing && \
 	  $(VERIFIERS)/model-signing/bin/pip install -q model-signing==1.1.1 pyOpenSSL; }
+
+# The whole test corpus instead of a fixed fifth; needs it beside the checkout, see LAPIDARY_ZOO.
+corpus: runtime
+	LAPIDARY_CORPUS=all $(GO) test ./fuse ./internal/... -run 'Corpus|LoadRate|Expected|Expanded|Transforms|Probes|RuntimeShapes|OperatorTests' -v -count=1 -timeout 30m
+
+# What fusing gains on real models and on misspelled operators; five minutes of a quiet machine.
+fuse-latency: runtime
+	LAPIDARY_FUSE_LATENCY=$(CURDIR)/$(BIN) $(GO) test ./cmd/lapidary -run TestFuseLatency -v -count=1 -timeout 30m
 
 # The main job on the trained models of the corpus, as a table; a quarter of an hour.
 mainjob: runtime

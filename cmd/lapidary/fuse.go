@@ -163,7 +163,8 @@ func (a *app) fuseCommand() *cobra.Command {
 		Use:   "fuse MODEL -o OUT",
 		Short: "Simplify a model without changing what it computes",
 		Long: `fuse folds constants, removes operators that do nothing and results computed
-twice, and folds normalizations and biases into the weights before them.
+twice, moves arithmetic into weights, and recognises activations, normalizations
+and attention in the arithmetic that spells them out.
 
 Inputs that have a default value (weights that a caller could override) become
 constants; --keep-inputs leaves them. The result has standard operators of the
