@@ -47,7 +47,7 @@ func (f *validateFlags) register(c *cobra.Command) {
 	p.IntVar(&f.grid, "explain-grid", 0, "cells along each side of an image that are hidden in turn; 0: 7")
 	p.BoolVar(&f.noLatency, "no-latency", false, "measure no latency")
 	p.BoolVar(&f.noExplain, "no-explain", false, "compare no explanations")
-	p.DurationVar(&f.budget, "latency-budget", 20*time.Second, "most time to spend on latency")
+	p.DurationVar(&f.budget, "latency-budget", 30*time.Second, "most time to spend on latency")
 	p.IntVar(&f.processes, "processes", 0, "most pairs of fresh processes to measure in; 0: as the noise asks for")
 	p.IntVar(&f.explain, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.BoolVar(&f.samples, "include-samples", false, "let attribution maps of single samples into the report")

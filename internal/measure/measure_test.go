@@ -386,7 +386,7 @@ func TestPlan(t *testing.T) {
 	}{
 		{"quiet", PlanOptions{}, 0.010, 0, StopPrecise, [2]int{6, 7}, 1},
 		{"small model", PlanOptions{}, 0.0001, 0, StopPrecise, [2]int{6, 7}, 64},
-		{"varying", PlanOptions{}, 0.010, 0.05, StopProcesses, [2]int{15, 15}, 1},
+		{"varying", PlanOptions{}, 0.010, 0.05, StopProcesses, [2]int{20, 20}, 1},
 		{"short budget", PlanOptions{Budget: 5 * time.Second}, 0.010, 0.05, StopBudget, [2]int{6, 9}, 1},
 		{"slow model", PlanOptions{Budget: 10 * time.Second}, 3, 0.01, StopBudget, [2]int{3, 3}, 1},
 	} {

@@ -12,7 +12,7 @@ type PlanOptions struct {
 	Seed      uint64
 	Order     Order
 	Processes int // least number of fresh pairs of worker processes, the pilot; 0 means 6, at least 2
-	// MaxProcesses ends the extension of a measurement that is not precise enough; 0 means 15.
+	// MaxProcesses ends the extension of a measurement that is not precise enough; 0 means 20.
 	MaxProcesses int
 	Pairs        int           // least number of pairs of blocks per process, if the budget allows; 0 means 10
 	MinBlock     time.Duration // inner runs are batched until a block takes this long; 0 means 5 ms
@@ -49,7 +49,7 @@ func (o PlanOptions) filled() (PlanOptions, error) {
 		o.Processes = 6
 	}
 	if o.MaxProcesses == 0 {
-		o.MaxProcesses = max(15, o.Processes)
+		o.MaxProcesses = max(20, o.Processes)
 	}
 	if o.Pairs == 0 {
 		o.Pairs = 10

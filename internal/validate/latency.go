@@ -13,7 +13,7 @@ import (
 )
 
 // defaultBudget is the wall time of the latency section, starting workers included.
-const defaultBudget = 20 * time.Second
+const defaultBudget = 30 * time.Second
 
 // defaultProcesses is the least number of fresh pairs of processes, unless fewer are allowed.
 const defaultProcesses = 6
