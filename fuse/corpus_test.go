@@ -1,10 +1,7 @@
 package fuse_test
 
 import (
-	"archive/zip"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,33 +14,14 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/ort"
-	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
-// corpus is where the optional test corpus lies, or skips.
-func corpus(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("LAPIDARY_ZOO")
-	if dir == "" {
-		dir = "../../shared/zoo"
-	}
-	if _, err := os.Stat(filepath.Join(dir, "corpus")); err != nil {
-		t.Skipf("no test corpus at %s/corpus (set LAPIDARY_ZOO)", dir)
-	}
-	return filepath.Join(dir, "corpus")
-}
+// corpus is the folder of the optional test corpus, or skips.
+func corpus(t testing.TB) string { return zootest.Path(t, "corpus") }
 
-func runtimeOpener(t testing.TB) session.Opener {
-	t.Helper()
-	cache, _ := os.UserCacheDir()
-	c, err := ortlib.Which(t.Context(), ortlib.Search{Env: ortlib.Env{
-		CacheDir: cache, Library: os.Getenv("LAPIDARY_ORT_LIB"), Vars: os.Environ()}})
-	if err != nil {
-		t.Skipf("no ONNX Runtime library (set LAPIDARY_ORT_LIB): %v", err)
-	}
-	return ort.Opener(c.Path)
-}
+func runtimeOpener(t testing.TB) session.Opener { return ort.Opener(zootest.Library(t)) }
 
 // tally counts models by what happened to them.
 type tally struct{ verified, noLoad, noRun, refused, fired int }
@@ -77,32 +55,13 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// chosen reports whether name is in the fixed fifth.
-func chosen(name string) bool {
-	h := fnv.New32a()
-	io.WriteString(h, name)
-	return h.Sum32()%5 == 0
-}
+// chosen reports whether name is in the part of the corpus that runs.
+func chosen(name string) bool { return zootest.Chosen(name) }
 
+// unzip returns the content of an archive of the corpus.
 func unzip(t *testing.T, file string) map[string][]byte {
 	t.Helper()
-	z, err := zip.OpenReader(file)
-	if err != nil {
-		t.Skipf("no corpus archive: %v", err)
-	}
-	defer z.Close()
-	out := map[string][]byte{}
-	for _, e := range z.File {
-		r, err := e.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out[e.Name], err = io.ReadAll(r); err != nil {
-			t.Fatal(err)
-		}
-		r.Close()
-	}
-	return out
+	return zootest.Archive(t, strings.TrimSuffix(filepath.Base(file), ".zip"))
 }
 
 func oneModel(t *testing.T, open session.Opener, files map[string][]byte, name string, n *tally) error {
