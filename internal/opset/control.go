@@ -434,19 +434,23 @@ func (c *call) function(fn *onnx.Function) {
 			c.out[i] = fact{typ: c.f.Type(v), ints: c.f.ints(v), real: c.f.floats(v)}
 		}
 	}
-	c.f.retire(fn.Body, 0)
+	c.f.retire(fn.Body, map[[2]onnx.Dim]onnx.Dim{}, 0)
 }
 
 // retire moves the facts of a function body's values to those that hold in
-// every call.
-func (f *Facts) retire(g *onnx.Graph, depth int) {
+// every call. Sizes that differ between this call and those before get a fresh
+// symbol for each pair: values of which both sizes are equal in every call stay
+// known to be of one size.
+func (f *Facts) retire(g *onnx.Graph, pairs map[[2]onnx.Dim]onnx.Dim, depth int) {
 	for v := range g.Values() {
 		x, ok := f.facts[v]
 		if !ok {
 			continue
 		}
 		if old, seen := f.bodies[v]; seen {
-			x = f.join(old, x, f.sym.fresh)
+			both := f.join(old, x, f.sym.fresh)
+			both.typ = f.paired(both.typ, old.typ, x.typ, pairs)
+			x = both
 		}
 		f.bodies[v] = x
 		delete(f.facts, v)
@@ -456,7 +460,32 @@ func (f *Facts) retire(g *onnx.Graph, depth int) {
 	}
 	for n := range g.Nodes() {
 		for _, sub := range n.Subgraphs() {
-			f.retire(sub, depth+1)
+			f.retire(sub, pairs, depth+1)
 		}
 	}
+}
+
+// paired names the sizes of t, the join of the tensor types a and b, that differ
+// between these: equal pairs get equal symbols.
+func (f *Facts) paired(t, a, b *onnx.Type, pairs map[[2]onnx.Dim]onnx.Dim) *onnx.Type {
+	if !t.IsTensor() || t.Shape == nil {
+		return t
+	}
+	s := slices.Clone(t.Shape)
+	for i, d := range s {
+		pair := [2]onnx.Dim{a.Shape[i], b.Shape[i]}
+		pair[0].Denotation, pair[1].Denotation = "", ""
+		if !isUnknown(d) || isUnknown(pair[0]) || isUnknown(pair[1]) {
+			continue
+		}
+		if _, ok := pairs[pair]; !ok {
+			least := int64(0)
+			if f.Positive(pair[0]) && f.Positive(pair[1]) {
+				least = 1
+			}
+			pairs[pair] = f.sym.dim(f.sym.unknown(least))
+		}
+		s[i] = pairs[pair]
+	}
+	return t.WithShape(s)
 }

@@ -122,8 +122,32 @@ func TestFunction(t *testing.T) {
 	if got := g.v["p"].Type.String() + " " + g.v["q"].Type.String(); got != "float[2*N,3] float[5,6]" {
 		t.Errorf("types %s", got)
 	}
-	if got := f.Type(n.Output(0)).String(); got != "float[?,?]" {
+	if got := f.Type(n.Output(0)).String(); got != "float[unk2,unk3]" {
 		t.Errorf("type inside the body, over both calls: %s", got)
+	}
+}
+
+// TestFunctionSizes: sizes that differ from call to call are equal within the
+// body where they are in every call, and only there.
+func TestFunctionSizes(t *testing.T) {
+	g := newGraph(t, 17)
+	g.m.ImportOpset("local", 1)
+	body := onnx.NewGraph("body")
+	x, z := body.AddInput("x", nil), body.AddInput("z", nil)
+	n := onnx.NewNode("Relu", []*onnx.Value{x}, "y")
+	body.Append(n)
+	body.AddOutput(n.Output(0))
+	g.m.AddFunction(&onnx.Function{Name: "F", Domain: "local", Opsets: []onnx.Opset{{Version: 17}}, Body: body})
+	g.input("a", onnx.Float, "N", 3)
+	g.input("b", onnx.Float, 5, 3)
+	g.input("c", onnx.Float, "?", 3)
+	for i, in := range [][]string{{"a", "b"}, {"b", "b"}, {"c", "a"}} {
+		g.node("F", in, []string{string(rune('p' + i))}).Domain = "local"
+	}
+	f := g.infer(opset.Options{})
+	in, out, other := f.Shape(x), f.Shape(n.Output(0)), f.Shape(z)
+	if !in[0].Same(out[0]) || in[0].Known() || in[0].Param == "N" || in[0].Same(other[0]) || in[1] != onnx.Fixed(3) {
+		t.Errorf("shapes inside the body, over all calls: %v, %v and %v", in, out, other)
 	}
 }
 
