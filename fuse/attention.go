@@ -41,7 +41,7 @@ func (b *attnBlock) emit(p *rewrite.Patch) {
 	var attrs []*onnx.Attr
 	in := make([]*onnx.Value, 7)
 	out := b.result
-	if flat, merged := b.flat(); merged != nil {
+	if flat, merged := b.flat(p); merged != nil {
 		copy(in, flat[:])
 		out = merged
 		attrs = append(attrs, onnx.IntAttr("q_num_heads", b.q.shape(b.facts)[1].Value), onnx.IntAttr("kv_num_heads", b.k.shape(b.facts)[1].Value))
@@ -76,9 +76,9 @@ func (h attnHeads) fresh() headsAt {
 
 // flat returns query, key and value as [batch, length, heads·width], and the
 // value that puts the heads of the result together; nil if there is no such form.
-func (b *attnBlock) flat() (in [3]*onnx.Value, merged *onnx.Value) {
+func (b *attnBlock) flat(p *rewrite.Patch) (in [3]*onnx.Value, merged *onnx.Value) {
 	for i, h := range []attnHeads{b.q, b.k, b.v} {
-		if in[i] = h.fresh().flat(b.facts); in[i] == nil {
+		if in[i] = b.flatHeads(p, h.fresh()); in[i] == nil {
 			return in, nil
 		}
 	}
@@ -88,6 +88,9 @@ func (b *attnBlock) flat() (in [3]*onnx.Value, merged *onnx.Value) {
 // merged returns the value [batch, length, heads·width] that the result of the
 // block becomes, nil if it does not or is read otherwise.
 func (b *attnBlock) merged() *onnx.Value {
+	if b.folded {
+		return b.result
+	}
 	t := soleReader(b.result)
 	if t == nil || !t.Is("Transpose") || headLayout(permOf4(t.Ints("perm", nil))) != byToken {
 		return nil
@@ -167,7 +170,11 @@ func (b *attnBlock) swapOthers(p *rewrite.Patch, n *onnx.Node) {
 		}
 	}
 	if b.asked != nil {
-		p.Swap(b.asked, n.Output(3))
+		scores := n.Output(3)
+		if b.folded {
+			scores = withoutAxis(p, b.version, scores, 1)
+		}
+		p.Swap(b.asked, scores)
 	}
 }
 

@@ -13,7 +13,7 @@ type attnBlock struct {
 	version int64       // of the standard operators
 	elem    onnx.DType  // of Q, K and V
 	context *onnx.Node  // the product with V
-	result  *onnx.Value // [batch, heads, rows, width]
+	result  *onnx.Value // [batch, heads, rows, width]; folded: [batch·heads, rows, width]
 	product *onnx.Node  // the product of Q and Kᵀ
 	inner   map[*onnx.Node]bool
 	passed  []passedScore // values between the products, from the last to the first
@@ -23,6 +23,7 @@ type attnBlock struct {
 	inputScale float64    // what of that is in the inputs of the product
 	softcap    float64    // 0: none
 	precision  onnx.DType // element type of the softmax
+	folded     bool       // Q, K, V and the result have batches and heads in one axis
 	guarded    bool       // rows without any column have weight 0 instead of NaN
 	terms      []maskTerm
 	mask       attnMask
@@ -192,9 +193,18 @@ func (b *attnBlock) scoreStep(n *onnx.Node) (*onnx.Value, error) {
 		}
 		b.softcap, b.scale = b.scale, 1
 		return n.Input(0), nil
-	case "Add", "Where":
-		if b.scale != 1 || b.softcap != 0 {
+	case "Add", "Sub", "Where":
+		w := (*weightedMask)(nil)
+		if n.Op != "Where" {
+			w = weighted(b.facts, n)
+		}
+		switch {
+		case n.Op == "Sub" && w == nil:
+			return nil, rewrite.Decline("%v stands between product and softmax", n)
+		case b.scale != 1 || b.softcap != 0:
 			return nil, rewrite.Decline("the mask of %v comes before the scale or the softcap", n)
+		case w != nil:
+			return b.takeWeighted(n, w)
 		}
 		return b.maskStep(n)
 	}
@@ -229,15 +239,16 @@ func (b *attnBlock) isFlat(n *onnx.Node) bool { return len(b.facts.Shape(n.Outpu
 // ends finds the value over heads that the block gives.
 func (b *attnBlock) ends() error {
 	b.result = b.context.Output(0)
-	if !b.isFlat(b.context) {
+	if !b.isFlat(b.context) || b.folded {
 		return nil
 	}
-	n := soleReader(b.result)
-	if n == nil || !splitsHeads(b.facts, n) {
-		return rewrite.Decline("batches and heads of the result are in one axis")
-	}
+	n := soleReader(b.result) // it splits heads, or the block were folded
 	b.inner[n] = true
 	b.result = n.Output(0)
+	q, out := b.q.shape(b.facts), b.facts.Shape(b.result)
+	if !q[0].Same(out[0]) || !q[1].Same(out[1]) {
+		return rewrite.Decline("batches and heads of the query are %v and %v, and those of the result %v and %v", q[0], q[1], out[0], out[1])
+	}
 	return nil
 }
 
@@ -247,6 +258,11 @@ func (b *attnBlock) operands() error {
 	b.q = b.operand(b.product.Input(0), byHead, &b.inputScale)
 	b.k = b.operand(b.product.Input(1), widthFirst, &b.inputScale)
 	b.v = b.operand(b.context.Input(1), byHead, nil)
+	if b.isFolded() {
+		if err := b.foldedOperands(); err != nil {
+			return err
+		}
+	}
 	b.elem = b.facts.DType(b.context.Input(1))
 	b.scale *= b.inputScale
 	if b.softcap != 0 {

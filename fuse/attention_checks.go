@@ -44,7 +44,7 @@ func (b *attnBlock) fills() error {
 		if v == nil {
 			v = t.cond
 		}
-		s := b.facts.Shape(v)
+		s := b.apart(b.facts.Shape(v))
 		if s == nil {
 			return rewrite.Decline("the shape of the mask %q is not known", v.Name())
 		}
@@ -53,7 +53,7 @@ func (b *attnBlock) fills() error {
 				return rewrite.Decline("the mask has shape %v, and the scores [%v,%v,%v,…]", s, q[0], q[1], q[2])
 			}
 		}
-		if t.flat && len(s) == 3 && mayGrow(onnx.Fixed(1), s[0]) {
+		if t.flat && !b.folded && len(s) == 3 && mayGrow(onnx.Fixed(1), s[0]) {
 			return rewrite.Decline("the mask has shape %v over batches and heads in one", s)
 		}
 	}

@@ -32,13 +32,20 @@ type headsAt struct {
 	how headLayout
 }
 
-// shape returns the shape after the permutation, nil where the rank is not 4.
+// shape returns the shape after the permutation, nil where the rank is not that
+// of the layout.
 func (p headsAt) shape(facts *opset.Facts) onnx.Shape {
 	s := facts.Shape(p.x)
-	if len(s) != 4 {
+	if int64(len(s)) != slices.Max(p.how[:])+1 {
 		return nil
 	}
-	return onnx.Shape{s[p.how[0]], s[p.how[1]], s[p.how[2]], s[p.how[3]]}
+	out := make(onnx.Shape, len(p.how))
+	for i, a := range p.how {
+		if out[i] = onnx.Fixed(1); a >= 0 {
+			out[i] = s[a]
+		}
+	}
+	return out
 }
 
 // value proposes the permuted tensor.

@@ -140,7 +140,7 @@ func (b *attnBlock) read(t maskTerm, alone bool) error {
 		b.mask.keep = append(b.mask.keep, t.cond)
 	case math.IsInf(t.fill, -1):
 		b.mask.hide = append(b.mask.hide, t.cond)
-	case t.fill <= lowestFill && (b.elem == onnx.Float || b.elem == onnx.Double):
+	case t.fill <= lowestFill && b.facts.DType(t.cond) == onnx.Bool && (b.elem == onnx.Float || b.elem == onnx.Double):
 		b.mask.fill = append(b.mask.fill, t)
 	default:
 		return rewrite.Decline("the mask puts %g in the place of scores: a row that is hidden whole would attend otherwise", t.fill)
@@ -318,7 +318,8 @@ func (k *attnMask) inputs() []*onnx.Value {
 // maskValue proposes the operator's mask over all rows and columns, which the
 // runtime wants spelled out; nil where there is none.
 func (b *attnBlock) maskValue(p *rewrite.Patch) *onnx.Value {
-	v := b.mask.value(p, b.elem)
+	mask := b.unfolded(p)
+	v := mask.value(p, b.elem)
 	if v == nil {
 		return nil
 	}

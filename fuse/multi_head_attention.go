@@ -153,16 +153,17 @@ func (b *attnBlock) scaleAttr() []*onnx.Attr {
 // bias proposes the mask as numbers to add, [batch or 1, heads or 1, rows,
 // columns]; nil where there is none.
 func (b *attnBlock) bias(p *rewrite.Patch) *onnx.Value {
-	k := b.mask
+	all := b.unfolded(p)
+	k := all
 	k.keep, k.hide = nil, nil
-	for _, v := range b.mask.keep {
+	for _, v := range all.keep {
 		k.fill = append(k.fill, maskTerm{cond: v, fill: math.Inf(-1), keep: true})
 	}
-	for _, v := range b.mask.hide {
+	for _, v := range all.hide {
 		k.fill = append(k.fill, maskTerm{cond: v, fill: math.Inf(-1)})
 	}
 	whole := *b
-	whole.mask = k
+	whole.mask, whole.folded = k, false // the axis for heads is there
 	v := whole.maskValue(p)
 	if v == nil {
 		return nil
@@ -178,7 +179,7 @@ func (b *attnBlock) bias(p *rewrite.Patch) *onnx.Value {
 
 // rows proposes h as [batch, length, heads·width], nil where the width is not known.
 func (b *attnBlock) rows(p *rewrite.Patch, h headsAt) *onnx.Value {
-	if v := h.flat(b.facts); v != nil {
+	if v := b.flatHeads(p, h); v != nil {
 		return v
 	}
 	s := h.shape(b.facts)
