@@ -114,6 +114,7 @@ func Model(ctx context.Context, m *onnx.Model, o Options) (*rewrite.Log, error) 
 	}
 	if err == nil {
 		attentionNotice(log)
+		o.Target.notice(m, log)
 		noteConstantOutputs(m, log)
 	}
 	return log, err

@@ -208,20 +208,20 @@ var order = []rewrite.Constraint{
 
 // passes returns all passes in order.
 func passes(o Options) ([]rewrite.Pass, error) {
+	t := o.Target
+	t.maxGrowth, t.enabled = o.foldLimit(), slices.Concat(o.Enable, o.Rewrite.Only)
 	list := []rewrite.Pass{
 		freeze{keep: o.KeepInputs},
 		inlineFunctions{all: o.InlineFunctions},
-		raise{to: o.Opset},
+		raise{to: o.Opset, target: &t},
 		constants{},
 		fold{limit: o.foldLimit(), large: o.FoldLarge},
 		ifConstant{},
 		unroll{most: o.Unroll},
 	}
-	t := o.Target
-	t.maxGrowth, t.enabled = o.foldLimit(), slices.Concat(o.Enable, o.Rewrite.Only)
 	var last *late
 	for _, g := range groups {
-		p, err := rewrite.Rules(g.name, g.rules(&t))
+		p, err := rewrite.Rules(g.name, t.keep(g.rules(&t)))
 		if err != nil {
 			return nil, err
 		}

@@ -14,22 +14,19 @@ type Target struct {
 	Name string // portable, ort-cpu, ort-cuda, tensorrt, openvino
 	// Kernel reports whether the engine at hand computes an operator of an
 	// element type: probed on that engine, never assumed. Nil: the target has
-	// standard operators only, all of them.
+	// standard operators only, all but those it is documented not to have.
 	Kernel func(domain, op string, version int64, d onnx.DType) bool
 
 	maxGrowth int64    // bytes by which one rewrite may grow the model
 	enabled   []string // rules asked for that are off by default
 }
 
-// TargetNames lists the targets there are, the default first.
-var TargetNames = []string{"portable", "ort-cpu", "ort-cuda", "tensorrt", "openvino"}
-
 // Own reports whether the target runs operators of ONNX Runtime's own domain.
-func (t *Target) Own() bool { return t.Name == "ort-cpu" || t.Name == "ort-cuda" }
+func (t *Target) Own() bool { return t.runtime().own }
 
 // GPU reports whether the target is a GPU, where fewer kernels launched pay more
 // than fewer elements touched.
-func (t *Target) GPU() bool { return slices.Contains([]string{"ort-cuda", "tensorrt"}, t.Name) }
+func (t *Target) GPU() bool { return t.runtime().gpu }
 
 // offer declines unless a rule may emit op for the node m matched: the operator
 // exists at the opset in force, and the target has a kernel of element type d.
@@ -43,6 +40,9 @@ func (t *Target) offer(m *rewrite.Match, domain, op string, d onnx.DType) error 
 	}
 	if opset.Lookup(domain, op, version) == nil {
 		return rewrite.Decline("%s needs a later opset than %d", op, version)
+	}
+	if err := t.runtime().has(domain, op, d); err != nil {
+		return err
 	}
 	if t.Kernel != nil && !t.Kernel(domain, op, version, d) {
 		return rewrite.Decline("the engine has no kernel of %s for %v", op, d)

@@ -137,5 +137,8 @@ func (p *Patch) Const(t *onnx.Tensor) *onnx.Value {
 	return v
 }
 
+// Nodes returns the nodes proposed so far, in order.
+func (p *Patch) Nodes() []*onnx.Node { return p.nodes }
+
 // Swap proposes that every reader of old reads v.
 func (p *Patch) Swap(old, v *onnx.Value) { p.swaps = append(p.swaps, swap{old, v}) }
