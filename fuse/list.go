@@ -69,6 +69,7 @@ func reroll(t *Target) []rewrite.Rule {
 // own, for targets that have those. They come last: nothing else knows the result.
 func runtimeOwn(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
+		matmulNBits(t), // before fused-matmul, which takes the Transpose of a weight
 		fusedMatMul(t),
 		fusedMatMulScale(t),
 		fusedMatMulTranspose(t),

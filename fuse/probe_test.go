@@ -37,6 +37,9 @@ func TestProbe(t *testing.T) {
 		{"com.microsoft", "MultiHeadAttention", 1, onnx.Float, true},
 		{"com.microsoft", "MultiHeadAttention", 1, onnx.Double, false},
 		{"com.microsoft", "GroupQueryAttention", 1, onnx.Float, true},
+		{"com.microsoft", "MatMulNBits", 1, onnx.Float, true},
+		{"com.microsoft", "MatMulNBits", 1, onnx.Float16, true},
+		{"com.microsoft", "MatMulNBits", 1, onnx.Double, false},
 		{"com.microsoft", "NhwcConv", 1, onnx.Float, false}, // a GPU's
 	} {
 		if got := kernel(c.domain, c.op, c.version, c.elem); got != c.want {
