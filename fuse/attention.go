@@ -24,7 +24,7 @@ func attention(t *Target) rewrite.Rule {
 				return err
 			}
 			if t.Name == "ort-cpu" {
-				return rewrite.Decline("on the CPU the runtime computes the parts as fast")
+				return rewrite.Decline("on the CPU the runtime computes the parts as fast, but where query, key and value are products of one input (packed-attention)")
 			}
 			if err := t.offer(m, "", "Attention", b.elem); err != nil {
 				return err
@@ -183,7 +183,7 @@ func (b *attnBlock) swapOthers(p *rewrite.Patch, n *onnx.Node) {
 func attentionNotice(log *rewrite.Log) {
 	fused, reasons := 0, map[string]int{}
 	for _, f := range log.Fired {
-		if isAttentionRule(f.Rule) {
+		if isAttentionRule(f.Rule) || f.Rule == "packed-attention" && strings.HasSuffix(f.Node, "(MatMul)") {
 			fused++
 		}
 	}

@@ -334,7 +334,7 @@ func (b *attnBlock) maskValue(p *rewrite.Patch) *onnx.Value {
 		if d.Known() {
 			return p.Const(onnx.FromInts("size", []int64{1}, []int64{d.Value}))
 		}
-		return axisSize(p, b.version, of.x, of.how[2])
+		return b.size(p, of.headsAt, 2)
 	}
 	if rows.Known() && cols.Known() {
 		return p.Add("Expand", []*onnx.Value{v, p.Const(onnx.FromInts("mask_shape", []int64{2}, []int64{rows.Value, cols.Value}))})

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
@@ -99,7 +100,7 @@ func (b *attnBlock) readsShape(n *onnx.Node) bool {
 // swapShapes lets the sizes of scores come from query and keys.
 func (b *attnBlock) swapShapes(p *rewrite.Patch) {
 	for _, n := range b.shapes {
-		size := func(h headsAt, axis int) *onnx.Value { return axisSize(p, b.version, h.x, h.how[axis]) }
+		size := func(h headsAt, axis int) *onnx.Value { return b.size(p, h, axis) }
 		cols := size(b.k.fresh(), 2)
 		if b.k.past != nil {
 			cols = p.Add("Add", []*onnx.Value{size(*b.k.past, 2), cols})
@@ -107,6 +108,29 @@ func (b *attnBlock) swapShapes(p *rewrite.Patch) {
 		parts := []*onnx.Value{size(b.q.headsAt, 0), size(b.q.headsAt, 1), size(b.q.headsAt, 2), cols}
 		p.Swap(n.Output(0), p.Add("Concat", parts, onnx.IntAttr("axis", 0)))
 	}
+}
+
+// size proposes the size of h along an axis of [batch, heads, length, width], read
+// from the first value that is known to have it: products and what takes them
+// apart need not stay for it.
+func (b *attnBlock) size(p *rewrite.Patch, h headsAt, axis int) *onnx.Value {
+	from, at := h.x, int(h.how[axis])
+	d := b.facts.Shape(from)[at]
+	for v, steps := from, 0; opset.Named(d) && steps < 8; steps++ {
+		n := v.Producer()
+		if n == nil || n.Graph() != b.context.Graph() || !n.Is("Reshape") && !n.Is("Transpose") && !n.Is("Split") && !n.Is("MatMul") && !n.Is("Add") {
+			break
+		}
+		i := slices.IndexFunc(n.Inputs(), func(x *onnx.Value) bool { return x != nil && x.Constant() == nil })
+		if i < 0 {
+			break
+		}
+		v = n.Input(i)
+		if k := slices.IndexFunc(b.facts.Shape(v), d.Same); k >= 0 {
+			from, at = v, k
+		}
+	}
+	return axisSize(p, b.version, from, int64(at))
 }
 
 // readsType reports whether u takes only the type of a value, for the block.

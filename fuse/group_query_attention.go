@@ -60,7 +60,7 @@ func isOne(d onnx.Dim) bool { return d.Known() && d.Value == 1 }
 // lengths proposes what the operator asks about the sequence: for each batch the
 // number of columns less one, int32 [batch], and the number of columns, int32.
 func (b *attnBlock) lengths(p *rewrite.Patch) (less, total *onnx.Value) {
-	size := func(h headsAt, axis int) *onnx.Value { return axisSize(p, b.version, h.x, h.how[axis]) }
+	size := func(h headsAt, axis int) *onnx.Value { return b.size(p, h, axis) }
 	n := size(b.k.fresh(), 2)
 	if b.k.past != nil {
 		n = p.Add("Add", []*onnx.Value{n, size(*b.k.past, 2)})

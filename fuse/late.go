@@ -25,14 +25,17 @@ func (l *late) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
 // Names returns the names of the rules in the pass.
 func (l *late) Names() []string { return l.Pass.(interface{ Names() []string }).Names() }
 
-// roundEnd is the last pass of a round: it tells late how many firings there were.
-type roundEnd struct{ *late }
+// roundEnd is the last pass of a round: it tells the late ones how many firings
+// there were.
+type roundEnd []*late
 
 // Name returns a name that no rule or other pass has.
-func (r roundEnd) Name() string { return "round-end" }
+func (roundEnd) Name() string { return "round-end" }
 
 // Run notes the number of firings.
 func (r roundEnd) Run(_ context.Context, _ *onnx.Model, e *rewrite.Env) error {
-	r.fired = len(e.Log.Fired)
+	for _, l := range r {
+		l.fired = len(e.Log.Fired)
+	}
 	return nil
 }

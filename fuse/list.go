@@ -65,6 +65,14 @@ func reroll(t *Target) []rewrite.Rule {
 	}
 }
 
+// runtimeBlocks are the rules that put whole blocks into one operator of the
+// runtime's own, and need what the other rules leave of them.
+func runtimeBlocks(t *Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		packedAttention(t),
+	}
+}
+
 // runtimeOwn are the rules that put neighbours into one operator of the runtime's
 // own, for targets that have those. They come last: nothing else knows the result.
 func runtimeOwn(t *Target) []rewrite.Rule {
@@ -186,6 +194,7 @@ var groups = []struct {
 	{"reroll", reroll},
 	{"fold-weights", foldWeights},
 	{"simplify", simplify},
+	{"runtime-blocks", runtimeBlocks},
 	{"runtime-own", runtimeOwn},
 }
 
@@ -201,6 +210,8 @@ var order = []rewrite.Constraint{
 	{Before: "opset", After: "reroll", Reason: "later opsets have more operators"},
 	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
 	{Before: "simplify", After: "runtime-own", Reason: "no other rule knows the runtime's own operators"},
+	{Before: "simplify", After: "runtime-blocks", Reason: "what is read before a block only for its size is gone"},
+	{Before: "runtime-blocks", After: "runtime-own", Reason: "products that have taken transposes in are no parts of a block any more"},
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
@@ -220,19 +231,19 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		ifConstant{},
 		unroll{most: o.Unroll},
 	}
-	var last *late
+	var last roundEnd
 	for _, g := range groups {
 		p, err := rewrite.Rules(g.name, t.keep(g.rules(&t)))
 		if err != nil {
 			return nil, err
 		}
-		if g.name == "runtime-own" {
-			last = &late{Pass: p}
-			p = last
+		if g.name == "runtime-blocks" || g.name == "runtime-own" {
+			l := &late{Pass: p}
+			p, last = l, append(last, l)
 		}
 		list = append(list, p)
 	}
-	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}, roundEnd{last}), nil
+	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}, last), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.

@@ -25,7 +25,7 @@ func matmulMerge(t *Target) rewrite.Rule {
 				return err
 			}
 			if !t.asked(name) && !t.GPU() {
-				return rewrite.Decline("%d products of one input stay apart: splitting the result of one costs more than it gains on the target %s, and engines look for them in attention; ask for it by name", len(products), t.name())
+				return rewrite.Decline("%d products of one input stay apart: merging them, also those of query, key and value, is off on %s because splitting the result costs more than it gains there, and engines look for them in attention; ask for it by name", len(products), t.name())
 			}
 			return mergeProducts(m, p, products, ends, biases)
 		},

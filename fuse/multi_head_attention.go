@@ -34,6 +34,12 @@ func ownBlock(t *Target, m *rewrite.Match) (*attnBlock, error) {
 	if !t.Own() || !t.GPU() {
 		return nil, rewrite.ErrNotHere
 	}
+	return blockWithin(m)
+}
+
+// blockWithin reads a block of attention that gives nothing but its result, and
+// has no number of columns for each batch.
+func blockWithin(m *rewrite.Match) (*attnBlock, error) {
 	b, err := findBlock(m.Facts, m.Root)
 	if err != nil {
 		return nil, err
@@ -48,19 +54,29 @@ func ownBlock(t *Target, m *rewrite.Match) (*attnBlock, error) {
 }
 
 func (b *attnBlock) emitMultiHead(p *rewrite.Patch) error {
+	in, attrs, err := b.multiHead(p)
+	if err != nil {
+		return err
+	}
+	b.emitRows(p, p.AddNode(microsoft, "MultiHeadAttention", in, b.outputs(), attrs...))
+	return nil
+}
+
+// multiHead proposes the inputs of MultiHeadAttention and returns its attributes.
+func (b *attnBlock) multiHead(p *rewrite.Patch) ([]*onnx.Value, []*onnx.Attr, error) {
 	q, k := b.q.shape(b.facts), b.k.shape(b.facts)
 	switch {
 	case b.softcap != 0:
-		return rewrite.Decline("MultiHeadAttention has no softcap")
+		return nil, nil, rewrite.Decline("MultiHeadAttention has no softcap")
 	case !q[1].Same(k[1]) || !q[1].Known():
-		return rewrite.Decline("%v heads of the query share %v of the key", q[1], k[1])
+		return nil, nil, rewrite.Decline("%v heads of the query share %v of the key", q[1], k[1])
 	case b.guarded && !b.mask.finite(b.facts):
-		return rewrite.Decline("MultiHeadAttention has no weight of 0 for rows that are hidden whole")
+		return nil, nil, rewrite.Decline("MultiHeadAttention has no weight of 0 for rows that are hidden whole")
 	}
 	in := make([]*onnx.Value, 8)
 	for i, h := range []attnHeads{b.q, b.k, b.v} {
 		if in[i] = b.rows(p, h.fresh()); in[i] == nil {
-			return rewrite.Decline("the width of the heads is not known")
+			return nil, nil, rewrite.Decline("the width of the heads is not known")
 		}
 	}
 	in[5] = b.bias(p)
@@ -71,9 +87,7 @@ func (b *attnBlock) emitMultiHead(p *rewrite.Patch) error {
 	if b.mask.causal {
 		attrs = append(attrs, onnx.IntAttr("unidirectional", 1))
 	}
-	attrs = append(attrs, b.scaleAttr()...)
-	b.emitRows(p, p.AddNode(microsoft, "MultiHeadAttention", in, b.outputs(), attrs...))
-	return nil
+	return in, append(attrs, b.scaleAttr()...), nil
 }
 
 // finite reports whether no row can be hidden whole: nothing is hidden by −∞ but
