@@ -54,7 +54,7 @@ func blockWithin(m *rewrite.Match) (*attnBlock, error) {
 }
 
 func (b *attnBlock) emitMultiHead(p *rewrite.Patch) error {
-	in, attrs, err := b.multiHead(p)
+	in, attrs, err := b.multiHead(p, b.rows)
 	if err != nil {
 		return err
 	}
@@ -62,8 +62,9 @@ func (b *attnBlock) emitMultiHead(p *rewrite.Patch) error {
 	return nil
 }
 
-// multiHead proposes the inputs of MultiHeadAttention and returns its attributes.
-func (b *attnBlock) multiHead(p *rewrite.Patch) ([]*onnx.Value, []*onnx.Attr, error) {
+// multiHead proposes the inputs of MultiHeadAttention, of which rows gives query,
+// key and value, and returns its attributes.
+func (b *attnBlock) multiHead(p *rewrite.Patch, rows func(*rewrite.Patch, headsAt) *onnx.Value) ([]*onnx.Value, []*onnx.Attr, error) {
 	q, k := b.q.shape(b.facts), b.k.shape(b.facts)
 	switch {
 	case b.softcap != 0:
@@ -75,8 +76,8 @@ func (b *attnBlock) multiHead(p *rewrite.Patch) ([]*onnx.Value, []*onnx.Attr, er
 	}
 	in := make([]*onnx.Value, 8)
 	for i, h := range []attnHeads{b.q, b.k, b.v} {
-		if in[i] = b.rows(p, h.fresh()); in[i] == nil {
-			return nil, nil, rewrite.Decline("the width of the heads is not known")
+		if in[i] = rows(p, h.fresh()); in[i] == nil {
+			return nil, nil, rewrite.Decline("the heads have no known width, or are not cut from rows")
 		}
 	}
 	in[5] = b.bias(p)

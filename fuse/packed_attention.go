@@ -59,7 +59,15 @@ func packedBlock(t *Target, m *rewrite.Match, p *rewrite.Patch) error {
 	if err != nil {
 		return err
 	}
-	in, attrs, err := b.multiHead(p)
+	in, attrs, err := b.multiHead(p, func(p *rewrite.Patch, h headsAt) *onnx.Value {
+		if v := h.flat(b.facts); v != nil {
+			return v
+		}
+		if h.how == byToken {
+			return h.x // which may be cut from a matrix of rows
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -95,9 +103,6 @@ func goesWith(n *onnx.Node, inner map[*onnx.Node]bool, depth int) bool {
 // packed proposes the operator for query, key, value and mask, of which the first
 // three are read by nodes that go.
 func packed(t *Target, m *rewrite.Match, p *rewrite.Patch, in []*onnx.Value, attrs []*onnx.Attr, goes func(*onnx.Node) bool) (*onnx.Node, error) {
-	if err := t.offer(m, microsoft, "Attention", m.Facts.DType(in[0])); err != nil {
-		return nil, err
-	}
 	var list [3]projection
 	for i := range list {
 		v, goes := in[i], goes
@@ -108,6 +113,9 @@ func packed(t *Target, m *rewrite.Match, p *rewrite.Patch, in []*onnx.Value, att
 		if list[i], err = projectionOf(m, v, goes); err != nil {
 			return nil, err
 		}
+	}
+	if err := t.offer(m, microsoft, "Attention", m.Facts.DType(list[0].x)); err != nil {
+		return nil, err
 	}
 	return emitPacked(t, p, list, in[3], attrs)
 }
@@ -142,19 +150,23 @@ type projection struct {
 	from, size int64
 }
 
-// projectionOf reads v, which only nodes that go may read: a product of three axes, or of the matrix that a Reshape makes of the first two.
+// projectionOf reads v, rows or the heads [batch, length, heads, width] cut from
+// them, which only nodes that go may read: a product of three axes, or of the
+// matrix that a Reshape makes of the first two.
 func projectionOf(m *rewrite.Match, v *onnx.Value, goes func(*onnx.Node) bool) (projection, error) {
 	out := projection{}
-	if n := v.Producer(); n != nil && n.Graph() == nil {
-		return out, rewrite.Decline("the heads are not cut from rows [batch, length, width]")
-	}
-	whole := m.Facts.Shape(v)
+	whole := rowsOf(m.Facts.Shape(v))
 	if len(whole) != 3 || !whole[2].Known() {
-		return out, rewrite.Decline("%q has shape %v, not [batch, length, width]", v.Name(), whole)
+		return out, rewrite.Decline("%q has shape %v, not [batch, length, width]", v.Name(), m.Facts.Shape(v))
 	}
 	out.size = whole[2].Value
 	c := climb{graph: m.Root.Graph(), v: v, goes: goes}
 	n, flat := c.up(0), false
+	if len(m.Facts.Shape(v)) == 4 {
+		if n == nil || !n.Is("Reshape") || len(m.Facts.Shape(n.Input(0))) != 2 {
+			return out, rewrite.Decline("the heads %q are not cut from rows", v.Name())
+		}
+	}
 	unrolled := func() { // through a Reshape of the rows of all batches
 		if n != nil && n.Is("Reshape") && len(m.Facts.Shape(n.Input(0))) == 2 {
 			flat = true
@@ -204,6 +216,14 @@ func projectionOf(m *rewrite.Match, v *onnx.Value, goes func(*onnx.Node) bool) (
 		return out, rewrite.Decline("the bias %q is not a constant for the columns of %q", out.bias.Name(), out.w.Name())
 	}
 	return out, nil
+}
+
+// rowsOf joins the last two of four sizes, [batch, length, heads, width].
+func rowsOf(s onnx.Shape) onnx.Shape {
+	if len(s) != 4 || !s[2].Known() || !s[3].Known() {
+		return s
+	}
+	return onnx.Shape{s[0], s[1], onnx.Fixed(s[2].Value * s[3].Value)}
 }
 
 // climb goes from a value to what computes it, while nothing else reads that.
