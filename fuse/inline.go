@@ -12,13 +12,14 @@ import (
 // inlineFunctions puts the bodies of local functions in the place of their calls.
 type inlineFunctions struct {
 	all bool // every call; else only those whose result is constant
+	own bool // the runtime inlines by itself, before it fuses
 }
 
 func (inlineFunctions) Name() string { return "inline-functions" }
 
 // Doc says what the pass does.
 func (inlineFunctions) Doc() string {
-	return "replaces calls of local functions by their bodies: on request, and where the result is constant"
+	return "replaces calls of local functions by their bodies: on request, for ONNX Runtime, which does so at load, and where the result is constant"
 }
 
 // Run inlines in the main graph and its subgraphs; calls that a body makes are
@@ -57,7 +58,7 @@ func (f inlineFunctions) call(m *onnx.Model, n *onnx.Node, e *rewrite.Env) (bool
 	if fn == nil || fn.Body == nil {
 		return false, nil
 	}
-	if _, constant := constantInputs(n); !f.all && !constant {
+	if _, constant := constantInputs(n); !f.all && !f.own && !constant {
 		e.Decline("inline-functions", n, "calls stay calls (ask for --inline-functions)")
 		return false, nil
 	}

@@ -224,7 +224,7 @@ func passes(o Options) ([]rewrite.Pass, error) {
 	t.maxGrowth, t.enabled = o.foldLimit(), slices.Concat(o.Enable, o.Rewrite.Only)
 	list := []rewrite.Pass{
 		freeze{keep: o.KeepInputs},
-		inlineFunctions{all: o.InlineFunctions},
+		inlineFunctions{all: o.InlineFunctions, own: t.Own()},
 		raise{to: o.Opset, target: &t},
 		constants{},
 		fold{limit: o.foldLimit(), large: o.FoldLarge},

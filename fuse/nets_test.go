@@ -86,11 +86,7 @@ func oneNet(t *testing.T, open session.Opener, name string, style nets.Style, ta
 	}
 	before := m.Clone()
 	fo := fuse.Options{Target: stubTarget(target), Opset: 23}
-	if style == nets.DynamoFunctions { // calls are inlined, or rules work within the functions, which no opset is raised in
-		if fo.InlineFunctions = target == "portable"; !fo.InlineFunctions {
-			fo.Opset = 0
-		}
-	}
+	fo.InlineFunctions = target == "portable" // for the others it needs no request
 	log, err := fuse.Model(t.Context(), m, fo)
 	if err != nil {
 		t.Fatal(err)
