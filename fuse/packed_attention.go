@@ -42,7 +42,8 @@ func packedMultiHead(t *Target, m *rewrite.Match, p *rewrite.Patch) error {
 		return rewrite.Decline("keys and values are read elsewhere too")
 	}
 	in := []*onnx.Value{m.Value("q"), m.Value("k"), m.Value("v"), m.Value("added")}
-	n, err := packed(t, m, p, in, m.Root.Attrs, func(n *onnx.Node) bool { return n == m.Root })
+	goes := func(n *onnx.Node) bool { return goesWith(n, map[*onnx.Node]bool{m.Root: true}, 12) }
+	n, err := packed(t, m, p, in, m.Root.Attrs, goes)
 	if err != nil {
 		return err
 	}
@@ -64,8 +65,11 @@ func packedBlock(t *Target, m *rewrite.Match, p *rewrite.Patch) error {
 		if v := h.flat(b.facts); v != nil {
 			return v
 		}
-		if h.how == byToken {
-			return h.x // which may be cut from a matrix of rows
+		switch n := h.x.Producer(); {
+		case n == nil:
+		case h.how == byToken && n.Is("Reshape"), // which may be cut from a matrix of rows
+			h.how == byHead && (n.Is("Gather") || n.Is("Squeeze")): // which may be one of three
+			return h.x
 		}
 		return nil
 	})
@@ -92,13 +96,17 @@ func goesWith(n *onnx.Node, inner map[*onnx.Node]bool, depth int) bool {
 		return true
 	}
 	switch n.Op {
-	case "Reshape", "Transpose", "Mul", "Div", "Shape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast":
+	case "Reshape", "Transpose", "Mul", "Div", "Shape", "Gather", "Slice", "Split", "Concat", "Squeeze", "Unsqueeze", "Cast":
 	default:
 		return false
 	}
-	v := n.Output(0)
-	return depth > 0 && !v.IsOutput() && len(v.Uses()) < maxReaders &&
-		!slices.ContainsFunc(v.Uses(), func(u onnx.Use) bool { return !goesWith(u.Node, inner, depth-1) })
+	for _, v := range n.Outputs() {
+		if depth == 0 || v == nil || v.IsOutput() || len(v.Uses()) >= maxReaders ||
+			slices.ContainsFunc(v.Uses(), func(u onnx.Use) bool { return !goesWith(u.Node, inner, depth-1) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // packed proposes the operator for query, key, value and mask, of which the first
@@ -143,115 +151,6 @@ func unscaled(m *rewrite.Match, v *onnx.Value, goes func(*onnx.Node) bool, attrs
 		}
 	}
 	return x, func(r *onnx.Node) bool { return r == n || goes(r) }, append(rest, onnx.FloatAttr("scale", float32(scale*f)))
-}
-
-// projection is some columns of x·w + bias.
-type projection struct {
-	x, w, bias *onnx.Value // [batch, length, in], [in, columns] and [columns], nil if none
-	from, size int64
-}
-
-// projectionOf reads v, rows or the heads [batch, length, heads, width] cut from
-// them, which only nodes that go may read: a product of three axes, or of the
-// matrix that a Reshape makes of the first two.
-func projectionOf(m *rewrite.Match, v *onnx.Value, goes func(*onnx.Node) bool) (projection, error) {
-	out := projection{}
-	whole := rowsOf(m.Facts.Shape(v))
-	if len(whole) != 3 || !whole[2].Known() {
-		return out, rewrite.Decline("%q has shape %v, not [batch, length, width]", v.Name(), m.Facts.Shape(v))
-	}
-	out.size = whole[2].Value
-	c := climb{graph: m.Root.Graph(), v: v, goes: goes}
-	n, flat := c.up(0), false
-	if len(m.Facts.Shape(v)) == 4 {
-		if n == nil || !n.Is("Reshape") || len(m.Facts.Shape(n.Input(0))) != 2 {
-			return out, rewrite.Decline("the heads %q are not cut from rows", v.Name())
-		}
-	}
-	unrolled := func() { // through a Reshape of the rows of all batches
-		if n != nil && n.Is("Reshape") && len(m.Facts.Shape(n.Input(0))) == 2 {
-			flat = true
-			n = c.up(0)
-		}
-	}
-	unrolled()
-	if n != nil && n.Is("Split") && isLast(m.Facts, n, n.Int("axis", 0)) {
-		at := c.v.Index()
-		for i, part := range n.Outputs() {
-			s := m.Facts.Shape(part)
-			if len(s) == 0 || !s[len(s)-1].Known() || part.IsOutput() || len(part.Uses()) != 1 {
-				return out, rewrite.Decline("the parts of %v are not all known, or read elsewhere too", n)
-			}
-			if i < at {
-				out.from += s[len(s)-1].Value
-			}
-		}
-		n = c.up(0)
-		unrolled()
-	}
-	if n != nil && n.Is("Add") {
-		for i := range 2 {
-			if row := n.Input(i).Constant(); row != nil && len(row.Shape) == 1 && row.Shape[0] > 1 {
-				out.bias = n.Input(i)
-				n = c.up(1 - i)
-				break
-			}
-		}
-	}
-	if n == nil || !n.Is("MatMul") && (!n.Is("Gemm") || len(without(without(n.Attrs, "alpha"), "beta")) > 0 || n.Float("alpha", 1) != 1 || n.Float("beta", 1) != 1) ||
-		n.Input(1).Constant() == nil || len(n.Input(1).Constant().Shape) != 2 {
-		return out, rewrite.Decline("%q is not the product of a value [batch, length, in] and a constant matrix that is read here only", c.v.Name())
-	}
-	if out.x, out.w = n.Input(0), n.Input(1); n.Is("Gemm") && n.Input(2) != nil {
-		out.bias = n.Input(2)
-	}
-	if r := out.x.Producer(); flat && r != nil && r.Is("Reshape") {
-		out.x = r.Input(0)
-	}
-	x := m.Facts.Shape(out.x)
-	in := m.Facts.Shape(n.Input(0))
-	switch {
-	case len(x) != 3 || !x[0].Same(whole[0]) || !x[1].Same(whole[1]) || !x[2].Same(in[len(in)-1]):
-		return out, rewrite.Decline("%q has shape %v, and the product of it %v", out.x.Name(), x, whole)
-	case out.bias != nil && (out.bias.Constant() == nil || !slices.Equal(out.bias.Constant().Shape, out.w.Constant().Shape[1:])):
-		return out, rewrite.Decline("the bias %q is not a constant for the columns of %q", out.bias.Name(), out.w.Name())
-	}
-	return out, nil
-}
-
-// rowsOf joins the last two of four sizes, [batch, length, heads, width].
-func rowsOf(s onnx.Shape) onnx.Shape {
-	if len(s) != 4 || !s[2].Known() || !s[3].Known() {
-		return s
-	}
-	return onnx.Shape{s[0], s[1], onnx.Fixed(s[2].Value * s[3].Value)}
-}
-
-// climb goes from a value to what computes it, while nothing else reads that.
-type climb struct {
-	graph *onnx.Graph
-	v     *onnx.Value
-	goes  func(*onnx.Node) bool // whether a reader of the first value does not count
-	from  *onnx.Node            // the node that was come to last, nil at first
-}
-
-// up returns the node that computes the value, of which it takes input i first but
-// for the first step; nil where something else reads the value.
-func (c *climb) up(i int) *onnx.Node {
-	if c.from != nil {
-		c.v = c.from.Input(i)
-	}
-	n := c.v.Producer()
-	if n == nil || n.Graph() != c.graph || c.v.IsOutput() {
-		return nil
-	}
-	for _, u := range c.v.Uses() {
-		if c.from == nil && !c.goes(u.Node) || c.from != nil && u.Node != c.from {
-			return nil
-		}
-	}
-	c.from = n
-	return n
 }
 
 func emitPacked(t *Target, p *rewrite.Patch, list [3]projection, mask *onnx.Value, attrs []*onnx.Attr) (*onnx.Node, error) {
