@@ -29,6 +29,11 @@ func attention(t *Target) rewrite.Rule {
 			if err := t.offer(m, "", "Attention", b.elem); err != nil {
 				return err
 			}
+			if t.Own() {
+				if err := b.ownMasks(); err != nil {
+					return err
+				}
+			}
 			b.emit(p)
 			return nil
 		},

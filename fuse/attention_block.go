@@ -24,6 +24,7 @@ type attnBlock struct {
 	softcap    float64    // 0: none
 	precision  onnx.DType // element type of the softmax
 	folded     bool       // Q, K, V and the result have batches and heads in one axis
+	spelled    bool       // causal masks are numbers to be added like others
 	guarded    bool       // rows without any column have weight 0 instead of NaN
 	terms      []maskTerm
 	mask       attnMask

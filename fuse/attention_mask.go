@@ -57,7 +57,7 @@ func (b *attnBlock) masks() error {
 // leaves takes a sum of masks apart where a part of it is of a kind that the
 // operator computes by itself, and drops masks of zeros.
 func (b *attnBlock) leaves(t maskTerm) []maskTerm {
-	if b.asked != nil && b.mode == int64(maskedScores) {
+	if b.spelled || b.asked != nil && b.mode == int64(maskedScores) {
 		return []maskTerm{t} // who reads the masked scores wants these masks
 	}
 	if t.added == nil {
@@ -130,7 +130,7 @@ func (b *attnBlock) read(t maskTerm, alone bool) error {
 			d = d.negated()
 		}
 	}
-	if ok && (math.IsInf(fill, -1) || alone && fill <= farFill && d.per == nil) && b.computes(d) {
+	if ok && !b.spelled && (math.IsInf(fill, -1) || alone && fill <= farFill && d.per == nil) && b.computes(d) {
 		return nil
 	}
 	switch {

@@ -50,7 +50,7 @@ func blockWithin(m *rewrite.Match) (*attnBlock, error) {
 	case b.mask.nonpad != nil:
 		return nil, rewrite.Decline("each batch has its own number of columns")
 	}
-	return b, nil
+	return b, b.ownMasks()
 }
 
 func (b *attnBlock) emitMultiHead(p *rewrite.Patch) error {
