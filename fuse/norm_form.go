@@ -25,9 +25,19 @@ type normForm struct {
 	mean, inverse algebra.Poly // the mean, and one over the root
 }
 
-// normOf reads root as a normalization of any value of a region, or declines. One
-// that takes a mean away is preferred: without it, it is one of the difference.
+// normOf reads root as a normalization of any value of a region, or declines.
 func normOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm, error) {
+	type key struct{ root *onnx.Value }
+	f := rewrite.Reading(m, key{root}, func() *normForm { return readNormOf(m, root, region) })
+	if f == nil {
+		return nil, rewrite.Decline("it computes something else")
+	}
+	return f, nil
+}
+
+// readNormOf is normOf without its memory; nil where there is none. One that
+// takes a mean away is preferred: without it, it is one of the difference.
+func readNormOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) *normForm {
 	tol := tolerance(m.Facts.DType(root))
 	var plain *normForm
 	for _, x := range averaged(region) {
@@ -42,17 +52,14 @@ func normOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm,
 				continue
 			}
 			if f.r = r; f.centred {
-				return f, nil
+				return f
 			}
 			if plain == nil {
 				plain = f
 			}
 		}
 	}
-	if plain == nil {
-		return nil, rewrite.Decline("it computes something else")
-	}
-	return plain, nil
+	return plain
 }
 
 // averaged returns the values of which a region takes the mean, or the mean of

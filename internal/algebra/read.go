@@ -1,6 +1,7 @@
 package algebra
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -287,7 +288,7 @@ func bound(f func(Poly, float64) Poly) function {
 
 // Larger returns the larger of two expressions.
 func Larger(a, b Poly) Poly {
-	if a.shape()+a.String() > b.shape()+b.String() {
+	if c := cmp.Or(cmp.Compare(a.shape(), b.shape()), cmp.Compare(a.key(), b.key())); c > 0 {
 		a, b = b, a
 	}
 	return Call("larger", "", a, b)
