@@ -77,6 +77,15 @@ func runtimeOwn(t *Target) []rewrite.Rule {
 	}
 }
 
+// flatten are the rules that make a Reshape of what moves no element, and join
+// Reshapes. They come last, with runtimeOwn: no pattern knows the result.
+func flatten(*Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		transposeReshape,
+		concatReshaped,
+	}
+}
+
 // foldWeights are the rules that move arithmetic into weights.
 func foldWeights(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
@@ -102,6 +111,8 @@ func foldWeights(t *Target) []rewrite.Rule {
 		convChain(t), // after all that extends a bias: it composes them too
 		matmulChain(t),
 		normMatMul(t),
+		convUnfold,
+		convShuffle,
 		concatConv, // after conv-batchnorm, whose Convs it merges
 		convMerge(t),
 		matmulMerge(t),
@@ -180,12 +191,14 @@ func simplify(t *Target) []rewrite.Rule {
 var groups = []struct {
 	name  string
 	rules func(*Target) []rewrite.Rule
+	late  bool // waits until nothing before it fires
 }{
-	{"tidy", tidy},
-	{"reroll", reroll},
-	{"fold-weights", foldWeights},
-	{"simplify", simplify},
-	{"runtime-own", runtimeOwn},
+	{"tidy", tidy, false},
+	{"reroll", reroll, false},
+	{"fold-weights", foldWeights, false},
+	{"simplify", simplify, false},
+	{"runtime-own", runtimeOwn, true},
+	{"flatten", flatten, true},
 }
 
 // order documents what must come before what.
@@ -200,6 +213,8 @@ var order = []rewrite.Constraint{
 	{Before: "opset", After: "reroll", Reason: "later opsets have more operators"},
 	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
 	{Before: "simplify", After: "runtime-own", Reason: "no other rule knows the runtime's own operators"},
+	{Before: "transposes", After: "flatten", Reason: "a Transpose that can be moved away must not become a Reshape, which cannot"},
+	{Before: "runtime-own", After: "flatten", Reason: "the runtime's own operators take Transposes in"},
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
@@ -219,19 +234,21 @@ func passes(o Options) ([]rewrite.Pass, error) {
 	}
 	t := o.Target
 	t.maxGrowth, t.enabled = o.foldLimit(), slices.Concat(o.Enable, o.Rewrite.Only)
-	var last *late
+	end := &roundEnd{}
+	var last []rewrite.Pass
 	for _, g := range groups {
 		p, err := rewrite.Rules(g.name, g.rules(&t))
 		if err != nil {
 			return nil, err
 		}
-		if g.name == "runtime-own" {
-			last = &late{Pass: p}
-			p = last
+		if g.late {
+			last = append(last, late{p, end})
+			continue
 		}
 		list = append(list, p)
 	}
-	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}, roundEnd{last}), nil
+	list = append(append(list, transposes{}, cse{}, weights{o.prints}), last...)
+	return append(list, reorder{o.Reorder}, end), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.
@@ -240,11 +257,18 @@ func RuleNames() [][2]string {
 		{"freeze", freeze{}.Doc()}, {"inline-functions", inlineFunctions{}.Doc()}, {"opset", raise{}.Doc()}, {"constants", constants{}.Doc()},
 		{"fold", fold{}.Doc()}, {"if-constant", ifConstant{}.Doc()}, {"unroll", unroll{}.Doc()},
 	}
-	for _, g := range groups {
-		for _, r := range g.rules(&Target{}) {
-			out = append(out, [2]string{r.Name, r.Doc})
+	named := func(late bool) {
+		for _, g := range groups {
+			if g.late != late {
+				continue
+			}
+			for _, r := range g.rules(&Target{}) {
+				out = append(out, [2]string{r.Name, r.Doc})
+			}
 		}
 	}
-	return append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()},
-		[2]string{"reorder", reorder{}.Doc()})
+	named(false)
+	out = append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
+	named(true)
+	return append(out, [2]string{"reorder", reorder{}.Doc()})
 }
