@@ -2,7 +2,6 @@ package quantize
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -20,9 +19,10 @@ const qdqOpset = 13
 
 // static is int8 in QDQ form with measured ranges.
 type static struct {
-	o       *Options
-	ranges  map[string]calibrate.Range // measured once, by tensor name
-	samples int64
+	o        *Options
+	method   calibrate.Method
+	measured *calibrate.Result          // once, by tensor name
+	ranges   map[string]calibrate.Range // what method made of it
 }
 
 func (*static) name() string { return staticName }
@@ -42,22 +42,33 @@ func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
 	if s.o.Synthetic {
 		notices = append(notices, "calibrated on generated data: ranges of real inputs differ, and so does the accuracy")
 	}
-	if s.ranges != nil {
+	if s.measured != nil {
 		return notices, nil
 	}
 	facts, err := opset.Infer(m, opset.Options{Dims: s.o.Rewrite.Dims})
 	if err != nil {
 		return nil, err
 	}
-	tensors, maybeEmpty := toMeasure(m.Graph, facts)
-	return notices, s.measure(ctx, m, tensors, maybeEmpty)
+	if s.measured, err = measure(ctx, s.o, m, s.wants(m.Graph, facts)); err != nil {
+		return nil, err
+	}
+	s.ranges = map[string]calibrate.Range{}
+	for name, stats := range s.measured.Stats {
+		if stats.Runs > 0 {
+			s.ranges[name] = s.method.Range(stats, activationCodes)
+		}
+	}
+	return append(notices, s.measured.Notices...), nil
 }
 
-// toMeasure returns the float32 tensors that candidates read and write, and
-// those among them whose size only the data decides.
-func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
-	var list []string
-	seen, maybeEmpty := map[*onnx.Value]bool{}, map[string]bool{}
+// activationCodes are those of uint8.
+var activationCodes = calibrate.Codes{Levels: 256}
+
+// wants returns the float32 tensors that candidates read and write; those whose
+// size only the data decides may be empty.
+func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
+	var list []calibrate.Want
+	seen := map[*onnx.Value]bool{}
 	fed := map[string]bool{}
 	for _, v := range g.Inputs() {
 		for _, d := range v.Shape() {
@@ -70,14 +81,12 @@ func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
 			return
 		}
 		seen[v] = true
-		list = append(list, v.Name())
 		shape := facts.Shape(v)
-		maybeEmpty[v.Name()] = shape == nil
+		w := calibrate.Want{Tensor: v.Name(), MaybeEmpty: shape == nil, Extremes: !s.method.NeedsHistogram()}
 		for _, d := range shape {
-			if !(d.Value > 0 || d.Value < 0 && fed[d.Param]) {
-				maybeEmpty[v.Name()] = true
-			}
+			w.MaybeEmpty = w.MaybeEmpty || !(d.Value > 0 || d.Value < 0 && fed[d.Param])
 		}
+		list = append(list, w)
 	}
 	for n := range g.Nodes() {
 		if place(n) == never {
@@ -88,48 +97,13 @@ func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
 		}
 		add(n.Output(0))
 	}
-	return list, maybeEmpty
-}
-
-// measure runs the model on the calibration data.
-func (s *static) measure(ctx context.Context, m *onnx.Model, tensors []string, maybeEmpty map[string]bool) error {
-	s.o.progress("calibrating")
-	p, err := calibrate.Open(ctx, m, tensors, maybeEmpty, calibrate.Options{Open: s.o.Open, Session: s.o.Session})
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	carrier := s.o.Calibration.Carrier()
-	for b, err := range s.o.Calibration.Batches(ctx, s.o.Batch) {
-		if err != nil {
-			return fmt.Errorf("calibration data: %w", err)
-		}
-		sample := *b.Samples[0]
-		sample.Inputs = b.Inputs
-		in, err := carrier.Feed(&sample)
-		if err != nil {
-			return fmt.Errorf("calibration data: %w", err)
-		}
-		out, err := p.Run(ctx, in)
-		if err != nil {
-			return fmt.Errorf("calibrating on sample %s: %w", sample.ID, err)
-		}
-		if err := carrier.Keep(out); err != nil {
-			return fmt.Errorf("calibration data: %w", err)
-		}
-		s.samples += int64(len(b.Samples))
-		if s.o.Calibrated != nil {
-			s.o.Calibrated(s.samples, s.o.Calibration.Len())
-		}
-	}
-	s.ranges = p.Ranges()
-	return nil
+	return list
 }
 
 func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} }
 
 func (s *static) describe(r *Result) {
-	r.Calibration.Samples, r.Calibration.Tensors = s.samples, len(s.ranges)
+	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
 }
 
 // staticPass inserts the pairs.
