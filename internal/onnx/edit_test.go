@@ -97,8 +97,14 @@ func TestInputs(t *testing.T) {
 			t.Errorf("%q is not a plain constant", name)
 		}
 	}
-	same(t, "frozen", 1, g.Freeze())
-	same(t, "frozen again", 0, g.Freeze())
+	if err := g.Freeze(value(t, m, "v")); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"v", "x"} {
+		if err := g.Freeze(value(t, m, name)); err == nil {
+			t.Errorf("%q was frozen, which is no input with a default", name)
+		}
+	}
 	same(t, "inputs", 1, len(g.Inputs()))
 	if err := m.Check(); err != nil {
 		t.Error(err)

@@ -24,9 +24,6 @@ type Guard struct {
 	// Asked are rules and passes that somebody asked for: what they cost is said,
 	// and they stay.
 	Asked []string
-	// Unlogged are passes whose changes are not in the log; their gain is measured
-	// where they make a difference.
-	Unlogged []string
 }
 
 func (g Guard) filled() Guard {
@@ -123,7 +120,7 @@ const minGain = 2 * time.Second
 // gains times a against itself without each of its rules, one rule left out at a
 // time: what a rule does that another one would do in its place is no gain of it.
 func (j *job) gains(ctx context.Context, a *attempt) ([]Gain, error) {
-	names := append(rulesOf(a.log), j.guard.Unlogged...)
+	names := rulesOf(a.log)
 	budget := max(min(minGain, j.guard.Full), j.guard.Full/time.Duration(max(1, len(names))))
 	var out []Gain
 	for _, name := range names {
@@ -140,8 +137,6 @@ func (j *job) gains(ctx context.Context, a *attempt) ([]Gain, error) {
 			return nil, ctx.Err()
 		case err != nil:
 			gain.Note = err.Error()
-		case d == nil && gain.Firings == 0:
-			continue
 		case d == nil:
 			gain.Note = "without it, other rules make the same model"
 		default:
