@@ -209,7 +209,7 @@ var order = []rewrite.Constraint{
 	{Before: "tidy", After: "reroll", Reason: "a pattern does not look through Identity"},
 	{Before: "reroll", After: "fold-weights", Reason: "a scale that belongs to a normalization must not move into the weights behind it first"},
 	{Before: "reroll", After: "simplify", Reason: "a factor of one belongs to a normalization's pattern"},
-	{Before: "inline-functions", After: "opset", Reason: "functions have opset imports of their own"},
+	{Before: "inline-functions", After: "opset", Reason: "what is inlined needs not be raised as a function, where less is known"},
 	{Before: "opset", After: "reroll", Reason: "later opsets have more operators"},
 	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
 	{Before: "simplify", After: "runtime-own", Reason: "no other rule knows the runtime's own operators"},
