@@ -216,6 +216,8 @@ var order = []rewrite.Constraint{
 	{Before: "transposes", After: "flatten", Reason: "a Transpose that can be moved away must not become a Reshape, which cannot"},
 	{Before: "runtime-own", After: "flatten", Reason: "the runtime's own operators take Transposes in"},
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
+	{Before: "simplify", After: "hoist", Reason: "a pattern is found where all of it is in one body"},
+	{Before: "hoist", After: "cse", Reason: "what leaves a loop may be computed there already"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
 	{Before: "cse", After: "reorder", Reason: "an order is for the nodes that are left"},
@@ -247,7 +249,7 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		}
 		list = append(list, p)
 	}
-	list = append(append(list, transposes{}, cse{}, weights{o.prints}), last...)
+	list = append(append(list, transposes{}, hoist{limit: o.foldLimit()}, cse{}, weights{o.prints}), last...)
 	return append(list, reorder{o.Reorder}, end), nil
 }
 
@@ -268,7 +270,7 @@ func RuleNames() [][2]string {
 		}
 	}
 	named(false)
-	out = append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
+	out = append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"hoist", hoist{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
 	named(true)
 	return append(out, [2]string{"reorder", reorder{}.Doc()})
 }
