@@ -37,6 +37,7 @@ var fuseLatencies = []fuseLatency{
 	{"layernorm-multiplied", nil, []string{"--data=synthetic:4"}},
 	{"softmax-spelled-out", nil, []string{"--data=synthetic:4"}},
 	{"hardswish-spelled-out", nil, []string{"--data=synthetic:4"}},
+	{"loop-invariant-product", nil, []string{"--data=synthetic:4"}},
 }
 
 // TestFuseLatency measures original against fused model by interleaved pairs in
