@@ -176,7 +176,12 @@ func (l *invariants) gains(n *onnx.Node) bool {
 // what left it in an earlier round is.
 func (l *invariants) kept() int64 {
 	var sum int64
+	seen := map[*onnx.Value]bool{}
 	for _, v := range l.loop.Captures() {
+		if seen[v] {
+			continue
+		}
+		seen[v] = true
 		alone := v.Producer() != nil && v.Graph() == l.loop.Graph() && !v.IsOutput() && !slices.ContainsFunc(v.Uses(), func(u onnx.Use) bool { return u.Node.Graph() == v.Graph() })
 		if size, ok := l.bytes(v); ok && alone {
 			sum += size

@@ -50,7 +50,7 @@ func (p *Prober) Kernel(ctx context.Context) func(domain, op string, version int
 // load reads the answers of earlier processes; a cache that cannot be read is an empty one.
 func (p *Prober) load() {
 	p.known = map[string]bool{}
-	if b, err := os.ReadFile(p.Cache); err == nil && json.Unmarshal(b, &p.known) != nil {
+	if b, err := os.ReadFile(p.Cache); err == nil && json.Unmarshal(b, &p.known) != nil || p.known == nil {
 		p.known = map[string]bool{}
 	}
 }

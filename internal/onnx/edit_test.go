@@ -298,3 +298,19 @@ func TestCycle(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// TestCloneFunctions: what is changed about a copy's functions is not changed
+// about the original's.
+func TestCloneFunctions(t *testing.T) {
+	m := parse(t, `<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+main (float[2] x) => (float[2] y) {
+  y = local.f (x)
+}
+<domain: "local", opset_import: ["" : 17]>
+f (x) => (y) {
+  y = Neg (x)
+}`)
+	c := m.Clone()
+	c.Functions[0].Opsets[0].Version = 21
+	same(t, "opset of the original's function", int64(17), m.Functions[0].OpsetVersion(""))
+}
