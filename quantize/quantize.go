@@ -44,6 +44,12 @@ type Options struct {
 	Open          session.Opener  // runs the model on the calibration data; needed with Calibration
 	Session       session.Options // for Open
 
+	// Speed leaves in float32 what is not faster in int8, by times of operators
+	// on this machine, and refuses a result that is slower than the original
+	// with a [produce.Slower]. It is for static Int8 on the device of Session.
+	Speed bool
+	Times string // file that keeps the times, for this machine, engine and number of threads; "" is none
+
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
 	Verify   *produce.Verify // how to run the result; nil: not at all
@@ -157,7 +163,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 		out.Calibration = &Calibration{Method: o.Method, Digest: digest, Synthetic: o.Synthetic}
 	}
 	var done *outcome
-	r, err := produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
+	transform := func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
 		var err error
 		if o.static() && o.Statistics != "" && o.key == "" {
 			if o.key, err = statisticsKey(src, m, out.Calibration.Digest, &o); err != nil {
@@ -169,7 +175,12 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 			return nil, err
 		}
 		return done.log, nil
-	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress})
+	}
+	po := produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress}
+	r, err := fastest(s, func(g *produce.Guard) (*produce.Result, error) {
+		po.Guard = g
+		return produce.File(ctx, dst, src, transform, po)
+	}, &o)
 	if err != nil {
 		return nil, err
 	}

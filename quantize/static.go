@@ -2,6 +2,9 @@ package quantize
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -23,6 +26,10 @@ type static struct {
 	method   calibrate.Method
 	measured *calibrate.Result          // once, by tensor name
 	ranges   map[string]calibrate.Range // what method made of it
+	factor   float64                    // by which int8 must be faster, with Speed
+	unpaid   bool                       // something was left out for that
+	slower   *NotFaster                 // the attempt before this one; nil: this is the first
+	missed   int                        // classes of operators that there was no time to measure
 }
 
 func (*static) name() string { return staticName }
@@ -59,6 +66,59 @@ func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
 		}
 	}
 	return append(notices, s.measured.Notices...), nil
+}
+
+// worthwhile leaves out of a plan what is not faster in int8, where speed is
+// asked for, at the sizes of the first sample.
+func (s *static) worthwhile(ctx context.Context, p *plan) error {
+	if !s.o.Speed {
+		return nil
+	}
+	s.o.progress("timing operators")
+	dims, err := sampleDims(ctx, p.g.Model(), s.o)
+	if err != nil {
+		return err
+	}
+	facts, err := opset.Infer(p.g.Model(), opset.Options{Dims: dims})
+	if err != nil {
+		return err
+	}
+	t, err := openOpTimes(s.o)
+	if err != nil {
+		return err
+	}
+	c, err := p.measureCosts(ctx, facts, t)
+	if err = errors.Join(err, t.close()); err != nil {
+		return err
+	}
+	s.missed = t.missed
+	s.unpaid = p.improve(c, s.factor)
+	return nil
+}
+
+// sampleDims returns the sizes that the first calibration sample gives to
+// symbols of the model's inputs, and those that were given by name.
+func sampleDims(ctx context.Context, m *onnx.Model, o *Options) (map[string]int64, error) {
+	dims := maps.Clone(o.Rewrite.Dims)
+	if dims == nil {
+		dims = map[string]int64{}
+	}
+	sample, err := o.Calibration.At(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("calibration data: %w", err)
+	}
+	for _, v := range m.Graph.Inputs() {
+		t := sample.Inputs[v.Name()]
+		if t == nil || len(t.Shape) != len(v.Shape()) {
+			continue
+		}
+		for i, d := range v.Shape() {
+			if _, given := dims[d.Param]; !d.Known() && d.Param != "" && !given {
+				dims[d.Param] = t.Shape[i]
+			}
+		}
+	}
+	return dims, nil
 }
 
 // activationCodes are those of uint8.
@@ -124,6 +184,10 @@ func (p *staticPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	p.pairs, p.consts = map[*onnx.Value]*onnx.Value{}, map[*onnx.Value]*onnx.Value{}
 	p.weights = map[weightKey]quantWeight{}
 	p.plan = newPlan(m.Graph, e, p.s)
+	if err := p.s.worthwhile(ctx, p.plan); err != nil {
+		return err
+	}
+	p.plan.settle()
 	for _, g := range m.Graphs()[1:] {
 		for n := range g.Nodes() {
 			if place(n) == anchor {
@@ -192,7 +256,7 @@ func (p *staticPass) node(n *onnx.Node, e *rewrite.Env) error {
 		}
 	}
 	if place(n) == anchor {
-		if err := p.weight(n, &l, e); err != nil {
+		if err := p.weight(n, &l); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +19,8 @@ type quantizeFlags struct {
 	df dataFlags
 	to string
 
-	memory int64 // MiB
+	memory  int64  // MiB
+	purpose string // speed or size
 }
 
 func (f *quantizeFlags) register(c *cobra.Command) {
@@ -34,6 +36,7 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	p.StringVar(&o.Statistics, "statistics", "", "`FILE` that keeps what calibration measured: an interrupted one goes on from it, a later one with the same model and data uses it")
 	p.IntVar(&o.Workers, "calibration-workers", 0, "calibration runs at once, each in a process of its own; 0: 1")
 	p.Int64Var(&f.memory, "max-memory", 0, "MiB of activations in memory at once during calibration; 0: no limit")
+	p.StringVar(&f.purpose, "for", "speed", "int8: speed leaves in float32 what is not faster in int8 here, and refuses a model that is slower; size quantizes all it can")
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
 	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
 }
@@ -46,10 +49,13 @@ func (f *quantizeFlags) validate() error {
 	switch {
 	case !slices.Contains(quantize.Methods(), f.o.Method):
 		return usagef("--calibrate %q is unknown; want one of %s", f.o.Method, strings.Join(quantize.Methods(), ", "))
+	case f.purpose != "speed" && f.purpose != "size":
+		return usagef("--for %q is unknown; want speed or size", f.purpose)
 	case f.memory < 0 || f.o.Workers < 0:
 		return usagef("--max-memory and --calibration-workers must not be negative")
 	}
 	f.o.MaxMemory = f.memory << 20
+	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8
 	if f.o.To == quantize.Float16 && (f.o.Dynamic || f.o.PerTensor || f.o.ReduceRange) {
 		return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for fp16")
 	}
@@ -83,6 +89,7 @@ func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o qu
 		return o, nil, err
 	}
 	o.Open, o.Session = e.open, e.options
+	o.Times = a.timesCache(e)
 	return o, done, nil
 }
 
@@ -140,6 +147,10 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	o.Calibrated = func(done, total int64) { s.stage(fmt.Sprintf("calibrating %d/%d", done, total)) }
 	r, err := quantize.File(ctx, dst, model, o)
 	s.finish()
+	var slow *quantize.NotFaster
+	if errors.As(err, &slow) {
+		return gateError{fmt.Errorf("%s: %w; write it all the same with --for size", model, slow)}
+	}
 	if err != nil {
 		return err
 	}
