@@ -1,6 +1,8 @@
 package fuse
 
 import (
+	"slices"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
@@ -147,7 +149,7 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 // rooted reports whether a root, or a power that may be one, is taken at most
 // depth nodes before n.
 func rooted(n *onnx.Node, depth int) bool {
-	if n.Is("Sqrt") || n.Is("Pow") {
+	if n.Is("Sqrt") || n.Is("Pow") || n.Is("ReduceL2") {
 		return true
 	}
 	if depth == 0 || !ofFormulas(n) {
@@ -161,14 +163,7 @@ func rooted(n *onnx.Node, depth int) bool {
 	return false
 }
 
-func hasMean(region []*onnx.Node) bool {
-	for _, n := range region {
-		if n.Is("ReduceMean") {
-			return true
-		}
-	}
-	return false
-}
+func hasMean(region []*onnx.Node) bool { return slices.ContainsFunc(region, isMean) }
 
 // swapLeaks makes readers of the mean and of one over the deviation read the
 // outputs of n, which have size 1 along the axes normalized.

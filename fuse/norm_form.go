@@ -44,14 +44,14 @@ func readNormOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) *normFo
 		if m.Facts.Shape(x) == nil || !isFloat(m.Facts.DType(x)) {
 			continue
 		}
-		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}, Means: true}
 		e := r.Of(root)
 		for _, k := range inverseRoots(e) {
-			f := readNorm(e, k, x, tol)
+			f := readNorm(r, e, k, x, tol)
 			if f == nil {
 				continue
 			}
-			if f.r = r; f.centred {
+			if f.centred {
 				return f
 			}
 			if plain == nil {
@@ -72,7 +72,7 @@ func averaged(region []*onnx.Node) []*onnx.Value {
 		}
 	}
 	for _, n := range region {
-		if !n.Is("ReduceMean") {
+		if !isMean(n) {
 			continue
 		}
 		v := n.Input(0)
@@ -82,6 +82,12 @@ func averaged(region []*onnx.Node) []*onnx.Value {
 		add(v)
 	}
 	return out
+}
+
+// isMean reports whether n may be a mean: one, a sum that is divided, or the
+// square of a norm that is.
+func isMean(n *onnx.Node) bool {
+	return n.Is("ReduceMean") || n.Is("ReduceSum") || n.Is("ReduceSumSquare") || n.Is("ReduceL2")
 }
 
 // inverseRoots returns the factors of e that are one over a root.
@@ -98,12 +104,12 @@ func inverseRoots(e algebra.Poly) []algebra.Factor {
 }
 
 // readNorm reads e as a normalization of x by the factor k, nil where it is none.
-func readNorm(e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *normForm {
+func readNorm(r *algebra.Reader, e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *normForm {
 	variance := algebra.Poly{{C: 1, F: []algebra.Factor{{Atom: k.Atom, P: 1}}}}
 	if k.Atom.Func == "" && k.Atom.Value == nil {
 		variance = k.Atom.Args[0]
 	}
-	f := &normForm{x: x, inverse: algebra.Poly{{C: 1, F: []algebra.Factor{k}}}}
+	f := &normForm{r: r, x: x, inverse: algebra.Poly{{C: 1, F: []algebra.Factor{k}}}}
 	for _, m := range variance {
 		if len(m.F) == 0 {
 			f.epsilon = m.C
@@ -111,6 +117,9 @@ func readNorm(e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *nor
 	}
 	if f.axes = meanAxes(variance); f.axes == nil || f.epsilon < 0 {
 		return nil
+	}
+	if count, ok := r.Count(x, f.axes); ok { // a sum divided by one element less is not a mean
+		tol = min(tol, max(0.4/float64(count), 4e-7))
 	}
 	v := algebra.Var(x)
 	f.mean = algebra.Reduce("mean", v, f.axes)
