@@ -45,6 +45,7 @@ func reroll(t *Target) []rewrite.Rule {
 		softmaxReshape,
 		crossEntropy,
 		instanceNorm(t), // before layernorm: over the last axis of three both fit, and the scale tells
+		groupNorm(t),    // after instancenorm, which it is built on
 		layerNorm(t),
 		rmsNorm(t),
 		meanVariance.rule(t),

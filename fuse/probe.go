@@ -123,7 +123,11 @@ func specimen(domain, op string, version int64, d onnx.DType) (*onnx.Model, erro
 			in = append(in, nil)
 			continue
 		}
-		in = append(in, m.Graph.AddInput("in"+strconv.Itoa(i), onnx.TensorType(slotType(s.Name, d), nil)))
+		elem := slotType(s.Name, d)
+		if op == "GroupNorm" && i > 0 {
+			elem = onnx.Float // of its parameters, whatever it normalizes
+		}
+		in = append(in, m.Graph.AddInput("in"+strconv.Itoa(i), onnx.TensorType(elem, nil)))
 	}
 	outputs := []string{"out"}
 	if op == "EmbedLayerNormalization" {

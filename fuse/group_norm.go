@@ -1,0 +1,298 @@
+package fuse
+
+import (
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// groupNorm recognises GroupNormalization (Wu and He, arXiv:1803.08494) in the
+// form that exporters write, and that instance-norm makes of arithmetic: an
+// InstanceNormalization of the channels grouped by Reshape.
+func groupNorm(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: "group-norm", Doc: "recognises GroupNormalization in the InstanceNormalization of grouped channels; com.microsoft.GroupNorm for ort-cuda, on a CPU it stays as it is",
+		Pattern: "Add|Sub|Mul|Div|Reshape(...)",
+		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+			g, err := readGroups(m)
+			if err != nil {
+				return err
+			}
+			if t.Name == "ort-cuda" {
+				return g.contrib(t, m, p)
+			}
+			if t.name() == "portable" || t.Name == "ort-cpu" {
+				return rewrite.Decline("on a CPU InstanceNormalization of the groups takes half the time of GroupNormalization, which ONNX Runtime has as a function only")
+			}
+			return g.standard(t, m, p)
+		},
+	}
+}
+
+// groupForm is a normalization over groups of channels of x, [N, C, spatial…],
+// with a scale and a shift for each channel.
+type groupForm struct {
+	x            *onnx.Value
+	groups       int64
+	scale, shift []float64
+	epsilon      float32
+}
+
+// readGroups reads the match as the end of a normalization over groups:
+// Reshape to [N, groups, …], InstanceNormalization, Reshape back, with constants
+// per channel before or after the latter, if any.
+func readGroups(m *rewrite.Match) (*groupForm, error) {
+	root := m.Root.Output(0)
+	norm := groupedNorm(m)
+	if norm == nil {
+		return nil, rewrite.ErrNotHere
+	}
+	if n := soleReader(root); n != nil && len(m.Facts.Shape(root)) > 1 {
+		if _, ok := channelwise(m.Facts, n, root, m.Facts.Shape(root)[1:2]); ok {
+			return nil, rewrite.ErrNotHere // the larger one ends further on
+		}
+	}
+	x := norm.Input(0).Producer().Input(0)
+	shape, grouped := m.Facts.Shape(x), m.Facts.Shape(norm.Input(0))
+	if !m.Facts.Shape(root).Equal(shape) || len(shape) < 3 || !shape[0].Same(grouped[0]) || !shape[1].Known() || !grouped[1].Known() ||
+		grouped[1].Value < 1 || shape[1].Value%grouped[1].Value != 0 {
+		return nil, rewrite.Decline("InstanceNormalization of %v from %v is not of groups of channels", grouped, shape)
+	}
+	g := &groupForm{x: x, groups: grouped[1].Value, epsilon: norm.Float("epsilon", 1e-5)}
+	if err := g.affine(m, norm, shape, grouped); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// groupedNorm returns the InstanceNormalization of the result of a Reshape from
+// which the root comes by a Reshape and arithmetic with constants, nil if none.
+func groupedNorm(m *rewrite.Match) *onnx.Node {
+	back := false
+	for n, i := m.Root, 0; n != nil && n.Graph() == m.Root.Graph() && i < 6; i++ {
+		switch {
+		case n.Is("InstanceNormalization"):
+			if r := n.Input(0).Producer(); back && r != nil && r.Is("Reshape") && r.Graph() == n.Graph() && m.Facts.Shape(n.Input(0)) != nil {
+				return n
+			}
+			return nil
+		case n.Is("Reshape"):
+			if back {
+				return nil
+			}
+			back = true
+		case !withConstant(n):
+			return nil
+		}
+		v := n.Input(0)
+		if v.Constant() != nil && !n.Is("Reshape") {
+			v = n.Input(1)
+		}
+		n = v.Producer()
+	}
+	return nil
+}
+
+// withConstant reports whether n is arithmetic of a value with a constant.
+func withConstant(n *onnx.Node) bool {
+	return (n.Is("Add") || n.Is("Sub") || n.Is("Mul") || n.Is("Div")) && n.OpsetVersion("") >= 7 &&
+		(n.Input(0).Constant() == nil) != (n.Input(1).Constant() == nil)
+}
+
+// affine composes what is done to the groups of norm per channel, or declines.
+func (g *groupForm) affine(m *rewrite.Match, norm *onnx.Node, shape, grouped onnx.Shape) error {
+	channels := shape[1].Value
+	lead := grouped[1:2]
+	if len(grouped) > 3 && grouped[2].Same(onnx.Fixed(channels/g.groups)) {
+		lead = grouped[1:3]
+	}
+	g.scale, g.shift = slices.Repeat([]float64{1}, int(channels)), make([]float64, channels)
+	before := func(a affine) { // what comes so far is done after a
+		each := int(channels) / len(a.scale)
+		for c := range g.scale {
+			g.shift[c] += g.scale[c] * a.shift[c/each]
+			g.scale[c] *= a.scale[c/each]
+		}
+	}
+	back := false
+	for n := m.Root; n != norm; {
+		if n != m.Root {
+			if err := soleUse(n); err != nil {
+				return err
+			}
+		}
+		v := n.Input(0)
+		if n.Is("Reshape") {
+			back = true
+		} else {
+			if v.Constant() != nil {
+				v = n.Input(1)
+			}
+			axes := shape[1:2]
+			if back {
+				axes = lead
+			}
+			a, ok := channelwise(m.Facts, n, v, axes)
+			if !ok {
+				return rewrite.Decline("%v is not arithmetic with a constant for each channel", n)
+			}
+			before(a)
+		}
+		n = v.Producer()
+	}
+	if err := soleUse(norm); err != nil {
+		return err
+	}
+	a, err := normAffine(norm, g.groups)
+	if err != nil {
+		return err
+	}
+	before(a)
+	return nil
+}
+
+// normAffine returns scale and shift of an InstanceNormalization of n channels.
+func normAffine(norm *onnx.Node, n int64) (affine, error) {
+	var a affine
+	for i, list := range []*[]float64{&a.scale, &a.shift} {
+		t, err := constant(norm.Input(1+i), "a parameter of InstanceNormalization")
+		if err != nil {
+			return a, err
+		}
+		if *list, err = t.Float64s(); err != nil {
+			return a, err
+		}
+		if int64(len(*list)) != n {
+			return a, rewrite.Decline("%v has %d parameters for %d channels", norm, len(*list), n)
+		}
+	}
+	return a, nil
+}
+
+// channelwise returns what n does to v, where that is arithmetic with a constant
+// that varies along the axes after the first only, whose sizes lead gives, and
+// does not change the shape. Its elements are those of these axes together.
+func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, lead onnx.Shape) (affine, bool) {
+	if !withConstant(n) {
+		return affine{}, false
+	}
+	c, reversed := n.Input(1), n.Input(1) == v
+	if reversed {
+		c = n.Input(0)
+	}
+	if c.Constant() == nil || reversed && n.Is("Div") {
+		return affine{}, false
+	}
+	values, ok := leading(c.Constant(), len(facts.Shape(v)), lead)
+	if !ok {
+		return affine{}, false
+	}
+	a := affine{slices.Repeat([]float64{1}, len(values)), make([]float64, len(values)), 0}
+	for i, x := range values {
+		switch n.Op {
+		case "Add":
+			a.shift[i] = x
+		case "Sub":
+			a.shift[i] = -x
+			if reversed {
+				a.scale[i], a.shift[i] = -1, x
+			}
+		case "Mul":
+			a.scale[i] = x
+		case "Div":
+			a.scale[i] = 1 / x
+		}
+	}
+	return a, true
+}
+
+// leading returns the elements of t spread over axes of the sizes lead, which
+// come after the first of rank axes; false where t varies along others too.
+func leading(t *onnx.Tensor, rank int, lead onnx.Shape) ([]float64, bool) {
+	sizes, ok := lead.Static()
+	count, fits := onnx.ElementCount(sizes)
+	if n, known := t.Elements(); !ok || !fits || !known || n > count || count > maxChannels || len(t.Shape) > rank || !isReal(t.DType) {
+		return nil, false
+	}
+	shape := append(slices.Repeat([]int64{1}, rank-len(t.Shape)), t.Shape...)
+	for i, d := range shape {
+		if d != 1 && (i == 0 || i > len(sizes) || d != sizes[i-1]) {
+			return nil, false
+		}
+	}
+	from, err := t.Float64s()
+	if err != nil || rank <= len(sizes) {
+		return nil, false
+	}
+	out := make([]float64, count)
+	for i := range out {
+		at, step, rest := 0, 1, i
+		for k := len(sizes) - 1; k >= 0; k-- {
+			j := rest % int(sizes[k])
+			if rest /= int(sizes[k]); shape[k+1] != 1 {
+				at += j * step
+				step *= int(sizes[k])
+			}
+		}
+		out[i] = from[at]
+	}
+	return out, true
+}
+
+// standard proposes GroupNormalization, whose scale and shift are those of
+// channels since opset 21. The form before, with those of groups, is deprecated
+// in the very version that brought it.
+func (g *groupForm) standard(t *Target, m *rewrite.Match, p *rewrite.Patch) error {
+	d := m.Facts.DType(g.x)
+	if m.Opset() < 21 {
+		return rewrite.Decline("GroupNormalization needs opset 21: raise the model's with --opset 21")
+	}
+	if d == onnx.Double {
+		return rewrite.Decline("GroupNormalization takes the mean of %v in float32", d)
+	}
+	if err := t.offer(m, "", "GroupNormalization", d); err != nil {
+		return err
+	}
+	in, err := g.inputs(p, g.x, d)
+	if err != nil {
+		return err
+	}
+	p.Swap(m.Root.Output(0), p.Add("GroupNormalization", in, onnx.FloatAttr("epsilon", g.epsilon), onnx.IntAttr("num_groups", g.groups)))
+	return nil
+}
+
+// contrib proposes com.microsoft.GroupNorm. Its kernel takes images in the
+// layout [N, H, W, C] only, whose channels it computes by twos, and parameters
+// of float32.
+func (g *groupForm) contrib(t *Target, m *rewrite.Match, p *rewrite.Patch) error {
+	d, per := m.Facts.DType(g.x), int64(len(g.scale))/g.groups
+	if len(m.Facts.Shape(g.x)) != 4 || per%2 != 0 {
+		return rewrite.Decline("GroupNorm is for images with an even number of channels in a group, and here are %d in a group of %v", per, m.Facts.Shape(g.x))
+	}
+	if err := t.offer(m, microsoft, "GroupNorm", d); err != nil {
+		return err
+	}
+	in, err := g.inputs(p, p.Add("Transpose", []*onnx.Value{g.x}, onnx.IntsAttr("perm", 0, 2, 3, 1)), onnx.Float)
+	if err != nil {
+		return err
+	}
+	n := p.AddNode(microsoft, "GroupNorm", in, 1, onnx.IntAttr("activation", 0), onnx.IntAttr("channels_last", 1),
+		onnx.FloatAttr("epsilon", g.epsilon), onnx.IntAttr("groups", g.groups))
+	p.Swap(m.Root.Output(0), p.Add("Transpose", []*onnx.Value{n.Output(0)}, onnx.IntsAttr("perm", 0, 3, 1, 2)))
+	return nil
+}
+
+// inputs returns x with scale and shift as vectors of element type d.
+func (g *groupForm) inputs(p *rewrite.Patch, x *onnx.Value, d onnx.DType) ([]*onnx.Value, error) {
+	out := []*onnx.Value{x}
+	for i, list := range [][]float64{g.scale, g.shift} {
+		t, err := floatTensor([]string{"scale", "shift"}[i], d, []int64{int64(len(list))}, list)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p.Const(t))
+	}
+	return out, nil
+}
