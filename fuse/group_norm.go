@@ -185,7 +185,7 @@ func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, lead onnx.Shap
 	if c.Constant() == nil || reversed && n.Is("Div") {
 		return affine{}, false
 	}
-	values, ok := leading(c.Constant(), len(facts.Shape(v)), lead)
+	values, ok := alongAxes(c.Constant(), len(facts.Shape(v)), 1, lead)
 	if !ok {
 		return affine{}, false
 	}
@@ -208,33 +208,34 @@ func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, lead onnx.Shap
 	return a, true
 }
 
-// leading returns the elements of t spread over axes of the sizes lead, which
-// come after the first of rank axes; false where t varies along others too.
-func leading(t *onnx.Tensor, rank int, lead onnx.Shape) ([]float64, bool) {
-	sizes, ok := lead.Static()
+// alongAxes returns the elements of t, which broadcasts to rank axes, spread over
+// those of the given sizes from first on; false where t varies along others too.
+func alongAxes(t *onnx.Tensor, rank, first int, axes onnx.Shape) ([]float64, bool) {
+	sizes, ok := axes.Static()
 	count, fits := onnx.ElementCount(sizes)
-	if n, known := t.Elements(); !ok || !fits || !known || n > count || count > maxChannels || len(t.Shape) > rank || !isReal(t.DType) {
+	if n, known := t.Elements(); !ok || !fits || !known || n > count || count > maxChannels || len(t.Shape) > rank || first+len(sizes) > rank || !isReal(t.DType) {
 		return nil, false
 	}
 	shape := append(slices.Repeat([]int64{1}, rank-len(t.Shape)), t.Shape...)
 	for i, d := range shape {
-		if d != 1 && (i == 0 || i > len(sizes) || d != sizes[i-1]) {
+		if d != 1 && (i < first || i >= first+len(sizes) || d != sizes[i-first]) {
 			return nil, false
 		}
 	}
 	from, err := t.Float64s()
-	if err != nil || rank <= len(sizes) {
+	if err != nil {
 		return nil, false
 	}
 	out := make([]float64, count)
 	for i := range out {
 		at, step, rest := 0, 1, i
 		for k := len(sizes) - 1; k >= 0; k-- {
-			j := rest % int(sizes[k])
-			if rest /= int(sizes[k]); shape[k+1] != 1 {
-				at += j * step
-				step *= int(sizes[k])
+			size := int(sizes[k])
+			if shape[first+k] != 1 {
+				at += rest % size * step
+				step *= size
 			}
+			rest /= size
 		}
 		out[i] = from[at]
 	}

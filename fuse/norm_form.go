@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +108,7 @@ func inverseRoots(e algebra.Poly) []algebra.Factor {
 func readNorm(r *algebra.Reader, e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *normForm {
 	variance := algebra.Poly{{C: 1, F: []algebra.Factor{{Atom: k.Atom, P: 1}}}}
 	if k.Atom.Func == "" && k.Atom.Value == nil {
-		variance = k.Atom.Args[0]
+		variance = notBelowZero(k.Atom.Args[0])
 	}
 	f := &normForm{r: r, x: x, inverse: algebra.Poly{{C: 1, F: []algebra.Factor{k}}}}
 	for _, m := range variance {
@@ -140,6 +141,22 @@ func readNorm(r *algebra.Reader, e algebra.Poly, k algebra.Factor, x *onnx.Value
 		return nil
 	}
 	return f
+}
+
+// notBelowZero returns p, or what it would be if no term were kept from falling
+// below 0: a variance never does, but for rounding.
+func notBelowZero(p algebra.Poly) algebra.Poly {
+	var out algebra.Poly
+	for _, m := range p {
+		term := algebra.Poly{m}
+		if a, c, ok := callOf(term, "clip"); ok {
+			if lo, hi := a.Bounds(); lo == 0 && math.IsInf(hi, 1) {
+				term = algebra.Scale(c, a.Args[0])
+			}
+		}
+		out = algebra.Add(out, term)
+	}
+	return out
 }
 
 // meanAxes returns the axes of the first mean in an expression.
