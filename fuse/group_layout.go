@@ -84,11 +84,7 @@ func (g *lastGroups) emit(m *rewrite.Match, p *rewrite.Patch, f *normForm) error
 	if f.scale != nil && f.factor != 1 {
 		return rewrite.Decline("it is scaled by %q and by %v", f.scale.Name(), f.factor)
 	}
-	grouped := onnx.Shape{g.shape[0], onnx.Fixed(g.groups), {Value: -1}}
-	if area, ok := g.shape[1:].Static(); ok {
-		count, _ := onnx.ElementCount(area)
-		grouped[2] = onnx.Fixed(count / g.groups)
-	}
+	grouped := ofGroups(g.shape, g.groups)
 	to, err := reshapeTarget(m.Facts, g.shape, grouped)
 	if err != nil {
 		return err
@@ -104,7 +100,7 @@ func (g *lastGroups) emit(m *rewrite.Match, p *rewrite.Patch, f *normForm) error
 	}
 	y := p.Add("Reshape", []*onnx.Value{g.x, intsConst(p, "grouped", to)})
 	y = p.Add("InstanceNormalization", []*onnx.Value{y, ones, zeros}, onnx.FloatAttr("epsilon", float32(f.epsilon)))
-	y = p.Add("Reshape", []*onnx.Value{y, g.back(m, p, grouped)})
+	y = p.Add("Reshape", []*onnx.Value{y, shapeOf(m, p, g.x, grouped)})
 	for i, v := range []*onnx.Value{f.scale, f.shift} {
 		if v == nil {
 			continue
@@ -121,14 +117,6 @@ func (g *lastGroups) emit(m *rewrite.Match, p *rewrite.Patch, f *normForm) error
 	}
 	p.Swap(m.Root.Output(0), p.Add("Reshape", []*onnx.Value{y, intsConst(p, "groups", to)}))
 	return nil
-}
-
-// back returns the shape of x for the Reshape from the grouped one.
-func (g *lastGroups) back(m *rewrite.Match, p *rewrite.Patch, grouped onnx.Shape) *onnx.Value {
-	if to, err := reshapeTarget(m.Facts, grouped, g.shape); err == nil {
-		return intsConst(p, "shape", to)
-	}
-	return p.Add("Shape", []*onnx.Value{g.x})
 }
 
 // param returns a constant that varies with the channels only, as one that

@@ -110,7 +110,7 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 	if m.Root.Is("Reshape") {
 		body = m.Root.Input(0)
 		if body.Producer() == nil || body.IsOutput() || len(body.Uses()) != 1 {
-			return nil, nil, 0, rewrite.Decline("it does not end a normalization")
+			return nil, nil, 0, rewrite.ErrNotHere
 		}
 	}
 	region := upstream(body.Producer(), mostUpstream)

@@ -46,6 +46,7 @@ func reroll(t *Target) []rewrite.Rule {
 		crossEntropy,
 		instanceNorm(t), // before layernorm: over the last axis of three both fit, and the scale tells
 		groupNorm(t),    // after instancenorm, which it is built on
+		groupNormParts(t),
 		layerNorm(t),
 		rmsNorm(t),
 		meanVariance.rule(t),
