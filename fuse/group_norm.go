@@ -50,7 +50,7 @@ func readGroups(m *rewrite.Match) (*groupForm, error) {
 		return nil, rewrite.ErrNotHere
 	}
 	if n := soleReader(root); n != nil && len(m.Facts.Shape(root)) > 1 {
-		if _, ok := channelwise(m.Facts, n, root, m.Facts.Shape(root)[1:2]); ok {
+		if _, ok := channelwise(m.Facts, n, root, 1, m.Facts.Shape(root)[1:2]); ok {
 			return nil, rewrite.ErrNotHere // the larger one ends further on
 		}
 	}
@@ -134,7 +134,7 @@ func (g *groupForm) affine(m *rewrite.Match, norm *onnx.Node, shape, grouped onn
 			if back {
 				axes = lead
 			}
-			a, ok := channelwise(m.Facts, n, v, axes)
+			a, ok := channelwise(m.Facts, n, v, 1, axes)
 			if !ok {
 				return rewrite.Decline("%v is not arithmetic with a constant for each channel", n)
 			}
@@ -172,9 +172,9 @@ func normAffine(norm *onnx.Node, n int64) (affine, error) {
 }
 
 // channelwise returns what n does to v, where that is arithmetic with a constant
-// that varies along the axes after the first only, whose sizes lead gives, and
-// does not change the shape. Its elements are those of these axes together.
-func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, lead onnx.Shape) (affine, bool) {
+// that varies along the axes from first on only, whose sizes are given. Its
+// elements are those of these axes together.
+func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, first int, axes onnx.Shape) (affine, bool) {
 	if !withConstant(n) {
 		return affine{}, false
 	}
@@ -185,7 +185,7 @@ func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, lead onnx.Shap
 	if c.Constant() == nil || reversed && n.Is("Div") {
 		return affine{}, false
 	}
-	values, ok := alongAxes(c.Constant(), len(facts.Shape(v)), 1, lead)
+	values, ok := alongAxes(c.Constant(), len(facts.Shape(v)), first, axes)
 	if !ok {
 		return affine{}, false
 	}
