@@ -8,14 +8,10 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
-// groupedFirst reports whether v is a Reshape of [N, C, spatial…] to
+// groupedFirst reports whether v comes by Reshape from [N, C, spatial…] to
 // [N, groups, …].
 func groupedFirst(facts *opset.Facts, v *onnx.Value) bool {
-	n := v.Producer()
-	if n == nil || !n.Is("Reshape") {
-		return false
-	}
-	from, to := facts.Shape(n.Input(0)), facts.Shape(v)
+	from, to := facts.Shape(ungrouped(v)), facts.Shape(v)
 	return len(from) > 2 && len(to) > 2 && from[0].Same(to[0]) && divides(to[1], from[1])
 }
 

@@ -49,50 +49,58 @@ func readGroups(m *rewrite.Match) (*groupForm, error) {
 	if norm == nil {
 		return nil, rewrite.ErrNotHere
 	}
-	if n := soleReader(root); n != nil && len(m.Facts.Shape(root)) > 1 {
-		if _, ok := channelwise(m.Facts, n, root, 1, m.Facts.Shape(root)[1:2]); ok {
-			return nil, rewrite.ErrNotHere // the larger one ends further on
-		}
-	}
-	x := norm.Input(0).Producer().Input(0)
+	x := ungrouped(norm.Input(0))
 	shape, grouped := m.Facts.Shape(x), m.Facts.Shape(norm.Input(0))
 	if !m.Facts.Shape(root).Equal(shape) || len(shape) < 3 || !shape[0].Same(grouped[0]) || !shape[1].Known() || !grouped[1].Known() ||
 		grouped[1].Value < 1 || shape[1].Value%grouped[1].Value != 0 {
 		return nil, rewrite.Decline("InstanceNormalization of %v from %v is not of groups of channels", grouped, shape)
 	}
 	g := &groupForm{x: x, groups: grouped[1].Value, epsilon: norm.Float("epsilon", 1e-5)}
-	if err := g.affine(m, norm, shape, grouped); err != nil {
+	if g.goesOn(m, shape) {
+		return nil, rewrite.ErrNotHere
+	}
+	if err := g.affine(m, norm, shape); err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
+// ungrouped returns the value of which v is a Reshape, or one after another.
+func ungrouped(v *onnx.Value) *onnx.Value {
+	for n := v.Producer(); n != nil && n.Is("Reshape"); n = v.Producer() {
+		v = n.Input(0)
+	}
+	return v
+}
+
 // groupedNorm returns the InstanceNormalization of the result of a Reshape from
-// which the root comes by a Reshape and arithmetic with constants, nil if none.
+// which the root comes by Reshape and arithmetic with constants, nil if none.
 func groupedNorm(m *rewrite.Match) *onnx.Node {
 	back := false
-	for n, i := m.Root, 0; n != nil && n.Graph() == m.Root.Graph() && i < 6; i++ {
+	for n, i := m.Root, 0; n != nil && n.Graph() == m.Root.Graph() && i < 8; i++ {
 		switch {
 		case n.Is("InstanceNormalization"):
-			if r := n.Input(0).Producer(); back && r != nil && r.Is("Reshape") && r.Graph() == n.Graph() && m.Facts.Shape(n.Input(0)) != nil {
+			if r := n.Input(0).Producer(); back && r != nil && r.Is("Reshape") && len(m.Facts.Shape(n.Input(0))) > 2 {
 				return n
 			}
 			return nil
 		case n.Is("Reshape"):
-			if back {
-				return nil
-			}
 			back = true
 		case !withConstant(n):
 			return nil
 		}
-		v := n.Input(0)
-		if v.Constant() != nil && !n.Is("Reshape") {
-			v = n.Input(1)
-		}
-		n = v.Producer()
+		n = varied(n).Producer()
 	}
 	return nil
+}
+
+// varied returns the input of a Reshape that it reshapes, or the one of
+// arithmetic with a constant that is none.
+func varied(n *onnx.Node) *onnx.Value {
+	if v := n.Input(0); n.Is("Reshape") || v.Constant() == nil {
+		return v
+	}
+	return n.Input(1)
 }
 
 // withConstant reports whether n is arithmetic of a value with a constant.
@@ -101,46 +109,53 @@ func withConstant(n *onnx.Node) bool {
 		(n.Input(0).Constant() == nil) != (n.Input(1).Constant() == nil)
 }
 
-// affine composes what is done to the groups of norm per channel, or declines.
-func (g *groupForm) affine(m *rewrite.Match, norm *onnx.Node, shape, grouped onnx.Shape) error {
-	channels := shape[1].Value
-	lead := grouped[1:2]
-	if len(grouped) > 3 && grouped[2].Same(onnx.Fixed(channels/g.groups)) {
-		lead = grouped[1:3]
+// goesOn reports whether what reads the root scales or shifts it per channel, so
+// that the normalization ends further on.
+func (g *groupForm) goesOn(m *rewrite.Match, shape onnx.Shape) bool {
+	arithmetic := false
+	for v := m.Root.Output(0); !arithmetic || !m.Facts.Shape(v).Equal(shape); {
+		n := soleReader(v)
+		switch {
+		case n == nil || n.Graph() != m.Root.Graph():
+			return false
+		case n.Is("Reshape") && n.Input(0) == v:
+		default:
+			if _, ok := channelwise(m.Facts, n, v, 1, g.channelAxes(m.Facts.Shape(v), shape)); !ok {
+				return false
+			}
+			arithmetic = true
+		}
+		v = n.Output(0)
 	}
-	g.scale, g.shift = slices.Repeat([]float64{1}, int(channels)), make([]float64, channels)
+	return true
+}
+
+// affine composes what is done to the groups of norm per channel, or declines.
+func (g *groupForm) affine(m *rewrite.Match, norm *onnx.Node, shape onnx.Shape) error {
+	channels := int(shape[1].Value)
+	g.scale, g.shift = slices.Repeat([]float64{1}, channels), make([]float64, channels)
 	before := func(a affine) { // what comes so far is done after a
-		each := int(channels) / len(a.scale)
+		each := channels / len(a.scale)
 		for c := range g.scale {
 			g.shift[c] += g.scale[c] * a.shift[c/each]
 			g.scale[c] *= a.scale[c/each]
 		}
 	}
-	back := false
-	for n := m.Root; n != norm; {
+	for n := m.Root; n != norm; n = varied(n).Producer() {
 		if n != m.Root {
 			if err := soleUse(n); err != nil {
 				return err
 			}
 		}
-		v := n.Input(0)
 		if n.Is("Reshape") {
-			back = true
-		} else {
-			if v.Constant() != nil {
-				v = n.Input(1)
-			}
-			axes := shape[1:2]
-			if back {
-				axes = lead
-			}
-			a, ok := channelwise(m.Facts, n, v, 1, axes)
-			if !ok {
-				return rewrite.Decline("%v is not arithmetic with a constant for each channel", n)
-			}
-			before(a)
+			continue
 		}
-		n = v.Producer()
+		v := varied(n)
+		a, ok := channelwise(m.Facts, n, v, 1, g.channelAxes(m.Facts.Shape(v), shape))
+		if !ok {
+			return rewrite.Decline("%v is not arithmetic with a constant for each channel", n)
+		}
+		before(a)
 	}
 	if err := soleUse(norm); err != nil {
 		return err
@@ -150,6 +165,23 @@ func (g *groupForm) affine(m *rewrite.Match, norm *onnx.Node, shape, grouped onn
 		return err
 	}
 	before(a)
+	return nil
+}
+
+// channelAxes returns the axes after the first that are the channels, or groups
+// of them, in a Reshape of shape s of a value [N, C, spatial…]; nil if none are.
+func (g *groupForm) channelAxes(s, shape onnx.Shape) onnx.Shape {
+	groups := onnx.Fixed(g.groups)
+	switch {
+	case len(s) < 2 || !s[0].Same(shape[0]):
+		return nil
+	case s[1].Same(shape[1]):
+		return s[1:2]
+	case s[1].Same(groups) && len(s) > 2 && s[2].Same(onnx.Fixed(shape[1].Value/g.groups)):
+		return s[1:3]
+	case s[1].Same(groups):
+		return s[1:2]
+	}
 	return nil
 }
 
@@ -183,6 +215,9 @@ func channelwise(facts *opset.Facts, n *onnx.Node, v *onnx.Value, first int, axe
 		c = n.Input(0)
 	}
 	if c.Constant() == nil || reversed && n.Is("Div") {
+		return affine{}, false
+	}
+	if axes == nil {
 		return affine{}, false
 	}
 	values, ok := alongAxes(c.Constant(), len(facts.Shape(v)), first, axes)
