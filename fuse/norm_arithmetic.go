@@ -31,7 +31,7 @@ var normArithmetic = rewrite.Rule{
 // affineNorm reports whether n is a normalization with a scale as its second input.
 func affineNorm(n *onnx.Node) bool {
 	return n.Is("LayerNormalization") || n.Is("RMSNormalization") || n.Is("SimplifiedLayerNormalization") ||
-		n.Is("InstanceNormalization") || n.Is("BatchNormalization")
+		n.Is("InstanceNormalization") || n.Is("BatchNormalization") || n.Is("GroupNormalization") && n.OpsetVersion("") >= 21
 }
 
 // shifts reports whether a normalization has a shift.
@@ -92,7 +92,7 @@ func normAlone(norm *onnx.Node) error {
 // first of them.
 func normAxes(m *rewrite.Match, norm *onnx.Node) (onnx.Shape, int, error) {
 	x := m.Facts.Shape(norm.Input(0))
-	if norm.Is("InstanceNormalization") || norm.Is("BatchNormalization") {
+	if norm.Is("InstanceNormalization") || norm.Is("BatchNormalization") || norm.Is("GroupNormalization") {
 		if len(x) < 2 {
 			return nil, 0, rewrite.Decline("%v has no channels", x)
 		}
