@@ -314,9 +314,39 @@ func (g *groupForm) contrib(t *Target, m *rewrite.Match, p *rewrite.Patch) error
 	if err != nil {
 		return err
 	}
-	n := p.AddNode(microsoft, "GroupNorm", in, 1, onnx.IntAttr("activation", 0), onnx.IntAttr("channels_last", 1),
+	end := m.Root.Output(0)
+	activated := swished(m.Root)
+	if activated != nil {
+		end = activated
+	}
+	n := p.AddNode(microsoft, "GroupNorm", in, 1, onnx.IntAttr("activation", boolInt(activated != nil)), onnx.IntAttr("channels_last", 1),
 		onnx.FloatAttr("epsilon", g.epsilon), onnx.IntAttr("groups", g.groups))
-	p.Swap(m.Root.Output(0), p.Add("Transpose", []*onnx.Value{n.Output(0)}, onnx.IntsAttr("perm", 0, 3, 1, 2)))
+	p.Swap(end, p.Add("Transpose", []*onnx.Value{n.Output(0)}, onnx.IntsAttr("perm", 0, 3, 1, 2)))
+	return nil
+}
+
+// swished returns the result of Swish of what n gives, where nothing else reads
+// that, nil where there is none. It may be spelled out.
+func swished(n *onnx.Node) *onnx.Value {
+	v := n.Output(0)
+	if s := soleReader(v); s != nil && s.Graph() == n.Graph() {
+		switch {
+		case s.Is("Swish") && s.Float("alpha", 1) == 1, s.Op == "QuickGelu" && onnx.NormalDomain(s.Domain) == microsoft && s.Float("alpha", 1.702) == 1:
+			return s.Output(0)
+		}
+		return nil
+	}
+	if v.IsOutput() || len(v.Uses()) != 2 {
+		return nil
+	}
+	for i, u := range v.Uses() {
+		if s := u.Node; s.Is("Sigmoid") {
+			p := v.Uses()[1-i].Node
+			if p.Is("Mul") && p.OpsetVersion("") >= 7 && p.Graph() == n.Graph() && soleReader(s.Output(0)) == p {
+				return p.Output(0)
+			}
+		}
+	}
 	return nil
 }
 

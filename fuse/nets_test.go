@@ -198,6 +198,8 @@ func census(m *onnx.Model, batchNorms int) map[nets.Kind]int {
 				out[nets.QKV]++
 			case n.Op == "GroupQueryAttention" && n.Int("do_rotary", 0) == 1:
 				out[nets.Rotary] += 2
+			case n.Op == "GroupNorm" && n.Int("activation", 0) == 1:
+				out[nets.Swish]++
 			}
 			for _, s := range n.Subgraphs() {
 				count(s)
