@@ -49,6 +49,7 @@ func reroll(t *Target) []rewrite.Rule {
 		groupNormParts(t),
 		layerNorm(t),
 		rmsNorm(t),
+		axisNorm(t),
 		normCast(t),    // after what it takes casts from
 		normArithmetic, // after layernorm and rmsnorm, which leave a scale that is applied in another type
 		meanVariance.rule(t),
