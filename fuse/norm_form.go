@@ -29,38 +29,68 @@ type normForm struct {
 // normOf reads root as a normalization of any value of a region, or declines.
 func normOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm, error) {
 	type key struct{ root *onnx.Value }
-	f := rewrite.Reading(m, key{root}, func() *normForm { return readNormOf(m, root, region) })
-	if f == nil {
-		return nil, rewrite.Decline("it computes something else")
+	type reading struct {
+		f   *normForm
+		err error
 	}
-	return f, nil
+	r := rewrite.Reading(m, key{root}, func() reading {
+		f, err := readNormOf(m, root, region)
+		return reading{f, err}
+	})
+	return r.f, r.err
 }
 
-// readNormOf is normOf without its memory; nil where there is none. One that
-// takes a mean away is preferred: without it, it is one of the difference.
-func readNormOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) *normForm {
+// readNormOf is normOf without its memory. A normalization that takes a mean away
+// is preferred: without it, it is one of the difference.
+func readNormOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm, error) {
 	tol := tolerance(m.Facts.DType(root))
 	var plain *normForm
+	bounded := false
 	for _, x := range averaged(region) {
 		if m.Facts.Shape(x) == nil || !isFloat(m.Facts.DType(x)) {
 			continue
 		}
 		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}, Means: true}
 		e := r.Of(root)
+		bounded = bounded || overBoundedNorm(e)
 		for _, k := range inverseRoots(e) {
 			f := readNorm(r, e, k, x, tol)
 			if f == nil {
 				continue
 			}
 			if f.centred {
-				return f
+				return f, nil
 			}
 			if plain == nil {
 				plain = f
 			}
 		}
 	}
-	return plain
+	switch {
+	case plain == nil && bounded:
+		return nil, rewrite.Decline("it divides by a norm that is kept from 0, and no operator does: RMSNormalization adds to the square, and LpNormalization gives 0 where the norm is 0")
+	case plain == nil:
+		return nil, rewrite.Decline("it computes something else")
+	}
+	return plain, nil
+}
+
+// overBoundedNorm reports whether e has one over the root of a mean that a bound
+// or an addend keeps from 0.
+func overBoundedNorm(e algebra.Poly) bool {
+	root := func(p algebra.Poly) bool {
+		return slices.ContainsFunc(p, func(m algebra.Mono) bool {
+			return len(m.F) == 1 && m.F[0].P == 0.5 && m.F[0].Atom.Func == "mean"
+		})
+	}
+	for _, m := range e {
+		for _, f := range m.F {
+			if f.P == -1 && f.Atom.Value == nil && (f.Atom.Func == "" || f.Atom.Func == "clip") && root(f.Atom.Args[0]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // averaged returns the values of which a region takes the mean, or the mean of
