@@ -12,7 +12,7 @@ import (
 func normCast(t *Target) rewrite.Rule {
 	return rewrite.Rule{
 		Name: "norm-cast", Doc: "makes one normalization of 16 bits of one in float32 between casts, as its stash_type says; not on a CPU, which is faster with the casts",
-		Pattern: "outer=Cast(norm=LayerNormalization|RMSNormalization|SimplifiedLayerNormalization(cast=Cast(x), scale, ?bias))",
+		Pattern: "outer=Cast(norm=LayerNormalization|RMSNormalization|SimplifiedLayerNormalization|GroupNormalization(cast=Cast(x), scale, ?bias))",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 			x, norm := m.Value("x"), m.Node("norm")
 			d := m.Facts.DType(x)
@@ -20,7 +20,7 @@ func normCast(t *Target) rewrite.Rule {
 				return rewrite.ErrNotHere
 			}
 			if t.name() == "portable" || t.Name == "ort-cpu" {
-				return rewrite.Decline("on a CPU the %s of %v takes several times as long as that of float32 with the casts", norm.Op, d)
+				return rewrite.Decline("on a CPU the %s of %v can take several times as long as that of float32 with the casts", norm.Op, d)
 			}
 			if err := normAlone(norm); err != nil {
 				return err
@@ -28,8 +28,7 @@ func normCast(t *Target) rewrite.Rule {
 			if norm.Int("stash_type", int64(onnx.Float)) != int64(onnx.Float) {
 				return rewrite.Decline("%v computes in another type than float32", norm)
 			}
-			since := map[string]int64{"LayerNormalization": 17, "RMSNormalization": 23, "SimplifiedLayerNormalization": 1}[norm.Op]
-			if err := offerNorm(t, m, norm.Op, since); err != nil {
+			if err := offerHalf(t, m, norm.Op); err != nil {
 				return err
 			}
 			in := slices.Clone(norm.Inputs())
@@ -48,6 +47,21 @@ func normCast(t *Target) rewrite.Rule {
 			return nil
 		},
 	}
+}
+
+// offerHalf declines unless the target has a normalization of the type of the root.
+func offerHalf(t *Target, m *rewrite.Match, op string) error {
+	switch op {
+	case "LayerNormalization":
+		return offerNorm(t, m, op, 17)
+	case "SimplifiedLayerNormalization":
+		return offerNorm(t, m, op, 1)
+	case "GroupNormalization":
+		if m.Opset() < 21 {
+			return rewrite.Decline("GroupNormalization of opset %d computes in the type that it reads", m.Opset())
+		}
+	}
+	return t.offer(m, "", op, m.Facts.DType(m.Root.Output(0)))
 }
 
 // narrowed returns the value of type d that v, of float32, is cast from, or that
