@@ -33,6 +33,9 @@ func instanceNorm(t *Target) rewrite.Rule {
 			if !f.centred || len(shape) < 3 || !m.Facts.Shape(root).Equal(shape) {
 				return rewrite.Decline("it is not over the spatial axes of a value")
 			}
+			if m.Facts.DType(root) == onnx.Double {
+				return rewrite.Decline("ONNX Runtime has no InstanceNormalization of double")
+			}
 			if err := f.channelFollowed(m); err != nil {
 				return err
 			}
