@@ -11,7 +11,7 @@ import (
 // instanceNorm recognises InstanceNormalization (Ulyanov and others,
 // arXiv:1607.08022): over the spatial axes, with scale and shift per channel. Of
 // channels that a Reshape has grouped it makes one too, which is how exporters
-// write GroupNormalization and what a CPU is fastest with on one or two threads.
+// write GroupNormalization and what a CPU is mostly fastest with on one thread; with more, large maps can be slower.
 // ONNX Runtime's kernel runs on one: where there are many more, the check of time
 // tells.
 func instanceNorm(t *Target) rewrite.Rule {

@@ -49,8 +49,8 @@ var surely = map[string]func(n *onnx.Node, facts *opset.Facts, in []onnx.Shape) 
 	"PRelu":        never,
 	"StringConcat": never,
 	"Clip":         scalarBounds,
-	"Div":          divides,
-	"Mod":          divides,
+	"Div":          safeQuotient,
+	"Mod":          safeQuotient,
 	"Pow":          realPower,
 	"Softmax":      hasAxis,
 	"LogSoftmax":   hasAxis,
@@ -80,8 +80,8 @@ func scalarBounds(n *onnx.Node, _ *opset.Facts, in []onnx.Shape) bool {
 	return true
 }
 
-// divides: an integer must not be divided by zero, nor the least one by −1.
-func divides(n *onnx.Node, facts *opset.Facts, in []onnx.Shape) bool {
+// safeQuotient: an integer must not be divided by zero, nor the least one by −1.
+func safeQuotient(n *onnx.Node, facts *opset.Facts, in []onnx.Shape) bool {
 	if _, ok := broadcastShape(in...); !ok {
 		return false
 	}
