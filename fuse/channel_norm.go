@@ -11,9 +11,8 @@ import (
 // instanceNorm recognises InstanceNormalization (Ulyanov and others,
 // arXiv:1607.08022): over the spatial axes, with scale and shift per channel. Of
 // channels that a Reshape has grouped it makes one too, which is how exporters
-// write GroupNormalization and what a CPU is mostly fastest with on one thread; with more, large maps can be slower.
-// ONNX Runtime's kernel runs on one: where there are many more, the check of time
-// tells.
+// write GroupNormalization and what a CPU is mostly fastest with. ONNX Runtime's
+// kernel runs on one thread: for large maps on many, the check of time tells.
 func instanceNorm(t *Target) rewrite.Rule {
 	return rewrite.Rule{
 		Name: "instancenorm", Doc: "recognises InstanceNormalization in any arithmetic that computes it, also of channels in groups",
