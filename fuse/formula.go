@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -14,6 +15,7 @@ import (
 type formula struct {
 	name, doc string
 	roots     string   // operators that can come last, as in a pattern
+	also      string   // more of them, at which it is no refusal that something else is computed
 	inner     []string // operators of which every spelling has one
 	// read tells whether e is the operator of x, with which attributes.
 	read func(e, x algebra.Poly, tol float64) (attrs []*onnx.Attr, ok bool)
@@ -25,8 +27,12 @@ type emitter func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, 
 
 // rule returns the rule that recognises the formula.
 func (f formula) rule(t *Target) rewrite.Rule {
+	pattern := f.roots
+	if f.also != "" {
+		pattern += "|" + f.also
+	}
 	return rewrite.Rule{
-		Name: f.name, Doc: f.doc, Pattern: f.roots + "(...)",
+		Name: f.name, Doc: f.doc, Pattern: pattern + "(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 			root := m.Root.Output(0)
 			if !isFloat(m.Facts.DType(root)) {
@@ -52,6 +58,9 @@ func (f formula) rule(t *Target) rewrite.Rule {
 				}
 				p.Swap(root, y)
 				return nil
+			}
+			if slices.ContainsFunc(strings.Split(f.also, "|"), m.Root.Is) {
+				return rewrite.ErrNotHere
 			}
 			return rewrite.Decline("it computes something else")
 		},
@@ -198,4 +207,9 @@ func spelled(forms ...func(x algebra.Poly) algebra.Poly) func(e, x algebra.Poly,
 		}
 		return nil, false
 	}
+}
+
+// closeToAny reports whether e is one of the forms.
+func closeToAny(e algebra.Poly, tol float64, forms []algebra.Poly) bool {
+	return slices.ContainsFunc(forms, func(f algebra.Poly) bool { return algebra.Close(e, f, tol) })
 }

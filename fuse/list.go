@@ -33,12 +33,14 @@ func reroll(t *Target) []rewrite.Rule {
 		hardSwish.rule(t), // before hardsigmoid, which may be a part of it
 		hardSigmoid.rule(t),
 		elu.rule(t),
+		celu.rule(t), // before selu, which is another reading of it without the scale
 		selu.rule(t),
-		celu.rule(t),
+		relu.rule(t),
+		abs.rule(t),
 		leakyRelu.rule(t),
 		thresholdedRelu.rule(t),
 		shrink.rule(t),
-		prelu,
+		prelu(t),
 		softmax(t), // before attention, which is built around it
 		logSoftmax(t),
 		logOfSoftmax,

@@ -41,9 +41,9 @@ var softsign = formula{
 // mish: x·tanh(softplus(x)) (Misra, arXiv:1908.08681).
 var mish = formula{
 	name: "mish", doc: "recognises Mish in Tanh and Softplus",
-	roots: "Mul", inner: []string{"Softplus"},
+	roots: "Mul", inner: []string{"Softplus", "Log"},
 	read: spelled(func(x algebra.Poly) algebra.Poly {
-		return algebra.Mul(x, algebra.Call("tanh", "", algebra.Call("softplus", "", x)))
+		return algebra.Mul(x, algebra.Call("tanh", "", algebra.Softplus(x)))
 	}),
 	emit: standard("Mish"),
 }

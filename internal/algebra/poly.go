@@ -57,6 +57,9 @@ func Var(v *onnx.Value) Poly {
 
 // Call returns a function of expressions.
 func Call(name, attr string, args ...Poly) Poly {
+	if p, ok := called(name, args); ok {
+		return p
+	}
 	return Poly{{C: 1, F: []Factor{{call(name, attr, args), 1}}}}
 }
 
@@ -259,6 +262,7 @@ func times(a, b Mono) Mono {
 		}
 		out.F[i].P += f.P
 	}
+	out.F = joined(out.F)
 	slices.SortStableFunc(out.F, func(x, y Factor) int {
 		return cmp.Or(cmp.Compare(x.Atom.shape, y.Atom.shape), cmp.Compare(x.Atom.key, y.Atom.key))
 	})
@@ -269,9 +273,12 @@ func times(a, b Mono) Mono {
 func Pow(p Poly, e float64) Poly {
 	c, number := p.Const()
 	whole := e == math.Trunc(e)
+	u, logistic := aboveOne(p)
 	switch {
 	case e == 1:
 		return p
+	case e == -1 && logistic:
+		return Call("sigmoid", "", Scale(-1, u))
 	case number && (c > 0 || c < 0 && whole):
 		return Number(math.Pow(c, e))
 	case (e == 2 || e == 3) && len(p) <= 3:

@@ -137,9 +137,10 @@ func init() {
 			x := r.Of(n.Input(0))
 			return Where(Less(Number(float64(n.Float("alpha", 1))), x), x, nil), true
 		},
+		"Softplus":  func(r *Reader, n *onnx.Node) (Poly, bool) { return Softplus(r.Of(n.Input(0))), true },
 		"Unsqueeze": unsqueeze,
 	}
-	for op, name := range map[string]string{"Erf": "erf", "Tanh": "tanh", "Exp": "exp", "Log": "log", "Sigmoid": "sigmoid", "Abs": "abs", "Softplus": "softplus"} {
+	for op, name := range map[string]string{"Erf": "erf", "Tanh": "tanh", "Exp": "exp", "Log": "log", "Sigmoid": "sigmoid", "Abs": "abs"} {
 		functions[op] = func(r *Reader, n *onnx.Node) (Poly, bool) { return Call(name, "", r.Of(n.Input(0))), true }
 	}
 	for op, f := range composed {
@@ -308,10 +309,11 @@ func bound(f func(Poly, float64) Poly) function {
 				}
 			}
 		}
-		if n.Op == "Max" {
-			return Larger(r.Of(n.Input(0)), r.Of(n.Input(1))), true
+		a, b := r.Of(n.Input(0)), r.Of(n.Input(1))
+		if n.Op == "Min" {
+			return Scale(-1, Larger(Scale(-1, a), Scale(-1, b))), true
 		}
-		return nil, false
+		return Larger(a, b), true
 	}
 }
 
