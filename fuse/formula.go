@@ -17,6 +17,7 @@ type formula struct {
 	roots     string   // operators that can come last, as in a pattern
 	also      string   // more of them, at which it is no refusal that something else is computed
 	inner     []string // operators of which every spelling has one
+	aside     []string // more of them, of which the same holds as of also
 	// read tells whether e is the operator of x, with which attributes.
 	read func(e, x algebra.Poly, tol float64) (attrs []*onnx.Attr, ok bool)
 	emit emitter
@@ -27,7 +28,7 @@ type emitter func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, 
 
 // rule returns the rule that recognises the formula.
 func (f formula) rule(t *Target) rewrite.Rule {
-	pattern := f.roots
+	pattern, inner := f.roots, slices.Concat(f.inner, f.aside)
 	if f.also != "" {
 		pattern += "|" + f.also
 	}
@@ -39,7 +40,7 @@ func (f formula) rule(t *Target) rewrite.Rule {
 				return rewrite.Decline("the element type is %v", m.Facts.DType(root))
 			}
 			region := upstream(m.Root, mostUpstream)
-			at := slices.IndexFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(f.inner, n.Is) })
+			at := slices.IndexFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(inner, n.Is) })
 			if at < 0 {
 				return rewrite.ErrNotHere
 			}
@@ -59,7 +60,7 @@ func (f formula) rule(t *Target) rewrite.Rule {
 				p.Swap(root, y)
 				return nil
 			}
-			if slices.ContainsFunc(strings.Split(f.also, "|"), m.Root.Is) {
+			if slices.ContainsFunc(strings.Split(f.also, "|"), m.Root.Is) || slices.ContainsFunc(f.aside, region[at].Is) {
 				return rewrite.ErrNotHere
 			}
 			return rewrite.Decline("it computes something else")

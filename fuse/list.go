@@ -24,7 +24,9 @@ func tidy(*Target) []rewrite.Rule {
 func reroll(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
 		sigmoid.rule(t),
+		tanh.rule(t),
 		softplus.rule(t),
+		softplusGuard,
 		softsign.rule(t),
 		mish.rule(t),
 		swish.rule(t),
@@ -44,6 +46,7 @@ func reroll(t *Target) []rewrite.Rule {
 		softmax(t), // before attention, which is built around it
 		logSoftmax(t),
 		logOfSoftmax,
+		expOfLogSoftmax,
 		softmaxReshape,
 		crossEntropy,
 		instanceNorm(t), // before layernorm: over the last axis of three both fit, and the scale tells
@@ -56,6 +59,7 @@ func reroll(t *Target) []rewrite.Rule {
 		normArithmetic, // after layernorm and rmsnorm, which leave a scale that is applied in another type
 		meanVariance.rule(t),
 		reduceLogSumExp, // before reduce-log-sum, which is a part of it
+		logSumExpMax(t), // after reduce-log-sum-exp, of which it extends the result
 		reduceLogSum,
 		reduceL2, // before reduce-sum-square, which is a part of it
 		reduceSumSquare,

@@ -1,6 +1,8 @@
 package fuse
 
 import (
+	"math"
+
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
@@ -10,22 +12,89 @@ func onePlus(p algebra.Poly) algebra.Poly { return algebra.Add(algebra.Number(1)
 
 // sigmoid: 1 / (1 + exp(−x)).
 var sigmoid = formula{
-	name: "sigmoid", doc: "recognises Sigmoid in any arithmetic that computes it by Exp",
-	roots: "Div|Reciprocal|Pow", inner: []string{"Exp"},
-	read: spelled(func(x algebra.Poly) algebra.Poly {
-		return algebra.Pow(onePlus(algebra.Call("exp", "", algebra.Scale(-1, x))), -1)
-	}),
+	name: "sigmoid", doc: "recognises Sigmoid in any arithmetic that computes it by Exp, or by Tanh of half",
+	roots: "Div|Reciprocal|Pow", also: "Mul|Sub|Add", inner: []string{"Exp"}, aside: []string{"Tanh", "Sigmoid"},
+	read: spelled(logistic,
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Sub(algebra.Number(1), logistic(algebra.Scale(-1, x)))
+		},
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Scale(0.5, onePlus(algebra.Call("tanh", "", algebra.Scale(0.5, x))))
+		}),
 	emit: standard("Sigmoid"),
 }
 
-// softplus: log(1 + exp(x)).
+func logistic(x algebra.Poly) algebra.Poly { return algebra.Call("sigmoid", "", x) }
+
+// tanh: (exp(x) − exp(−x)) / (exp(x) + exp(−x)), which is 2·sigmoid(2·x) − 1.
+var tanh = formula{
+	name: "tanh", doc: "recognises Tanh in any arithmetic that computes it by Exp, or by Sigmoid of the double",
+	roots: "Div", also: "Sub|Mul|Add", inner: []string{"Exp"}, aside: []string{"Sigmoid"},
+	read: spelled(
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Sub(algebra.Scale(2, logistic(algebra.Scale(2, x))), algebra.Number(1))
+		},
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Sub(logistic(algebra.Scale(2, x)), logistic(algebra.Scale(-2, x)))
+		},
+		func(x algebra.Poly) algebra.Poly {
+			e, f := algebra.Call("exp", "", x), algebra.Call("exp", "", algebra.Scale(-1, x))
+			return algebra.Mul(algebra.Sub(e, f), algebra.Pow(algebra.Add(e, f), -1))
+		}),
+	emit: standard("Tanh"),
+}
+
+// softplus: log(1 + exp(x)), also as max(x, 0) + log(1 + exp(−|x|)), which does
+// not overflow.
 var softplus = formula{
-	name: "softplus", doc: "recognises Softplus in Log and Exp",
-	roots: "Log", inner: []string{"Exp"},
-	read: spelled(func(x algebra.Poly) algebra.Poly {
-		return algebra.Call("log", "", onePlus(algebra.Call("exp", "", x)))
+	name: "softplus", doc: "recognises Softplus in Log and Exp, or Log and Sigmoid, also where it is kept from overflow",
+	roots: "Log", also: "Neg|Mul|Add", inner: []string{"Exp"}, aside: []string{"Softplus", "Sigmoid"},
+	read: spelled(algebra.Softplus, func(x algebra.Poly) algebra.Poly {
+		return algebra.Add(algebra.Clip(x, 0, math.Inf(1)), algebra.Softplus(algebra.Scale(-1, algebra.Call("abs", "", x))))
 	}),
 	emit: standard("Softplus"),
+}
+
+// softplusGuard: where x is large, Softplus is x to the last bit, which exporters
+// choose there to keep exp from overflow. The operator needs no guard.
+var softplusGuard = rewrite.Rule{
+	Name: "softplus-guard", Doc: "takes away the choice of the value itself where Softplus of it, by any factor, is the same",
+	Pattern: "Where(c=Greater(s, t), x, y); Where(c=Less(t, s), x, y); Where(c=LessOrEqual(s, t), y, x); Where(c=GreaterOrEqual(t, s), y, x)",
+	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+		s, y, d := m.Value("s"), m.Value("y"), m.Facts.DType(m.Root.Output(0))
+		t, _, ok := scalarConst(m.Value("t"))
+		if !ok || !isFloat(d) {
+			return rewrite.ErrNotHere
+		}
+		beta := 1.0
+		if x := m.Value("x"); x != s {
+			r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+			if beta, ok = multiple(r.Of(s), algebra.Var(x)); !ok {
+				return rewrite.ErrNotHere
+			}
+		}
+		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{s}}
+		if !algebra.Close(r.Of(y), algebra.Scale(1/beta, algebra.Softplus(algebra.Var(s))), tolerance(d)) {
+			return rewrite.ErrNotHere
+		}
+		if exact := softplusExact(d); t < exact {
+			return rewrite.Decline("Softplus of %v is not the number itself in %v", t, d)
+		}
+		if !m.Facts.Shape(y).Equal(m.Facts.Shape(m.Root.Output(0))) {
+			return rewrite.Decline("the shape may go from %v to %v", m.Facts.Shape(y), m.Facts.Shape(m.Root.Output(0)))
+		}
+		p.Swap(m.Root.Output(0), y)
+		return nil
+	},
+}
+
+// softplusExact returns the number from which on Softplus is its argument to half
+// of the last bit: exp(−x) is less than that.
+func softplusExact(d onnx.DType) float64 {
+	if d == onnx.Double {
+		return 34
+	}
+	return 15
 }
 
 // softsign: x / (1 + |x|).
@@ -38,13 +107,20 @@ var softsign = formula{
 	emit: standard("Softsign"),
 }
 
-// mish: x·tanh(softplus(x)) (Misra, arXiv:1908.08681).
+// mish: x·tanh(softplus(x)) (Misra, arXiv:1908.08681), which is a quotient of
+// sums of exp.
 var mish = formula{
-	name: "mish", doc: "recognises Mish in Tanh and Softplus",
-	roots: "Mul", inner: []string{"Softplus", "Log"},
-	read: spelled(func(x algebra.Poly) algebra.Poly {
-		return algebra.Mul(x, algebra.Call("tanh", "", algebra.Softplus(x)))
-	}),
+	name: "mish", doc: "recognises Mish in Tanh and Softplus, or in Exp",
+	roots: "Mul", also: "Div", inner: []string{"Softplus"}, aside: []string{"Log", "Exp"},
+	read: spelled(
+		func(x algebra.Poly) algebra.Poly {
+			return algebra.Mul(x, algebra.Call("tanh", "", algebra.Softplus(x)))
+		},
+		func(x algebra.Poly) algebra.Poly {
+			e := algebra.Call("exp", "", x)
+			n := algebra.Add(algebra.Pow(e, 2), algebra.Scale(2, e))
+			return algebra.Mul(x, algebra.Mul(n, algebra.Pow(algebra.Add(n, algebra.Number(2)), -1)))
+		}),
 	emit: standard("Mish"),
 }
 
@@ -52,26 +128,28 @@ var mish = formula{
 // Runtime's name for it is QuickGelu.
 var swish = formula{
 	name: "swish", doc: "recognises Swish, also called SiLU: as Swish from opset 24 on, as QuickGelu for ONNX Runtime",
-	roots: "Mul", inner: []string{"Sigmoid"},
-	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
-		if len(e) != 1 {
-			return nil, false
-		}
-		for _, f := range e[0].F {
-			if f.Atom.Func != "sigmoid" || f.Atom.Value != nil {
-				continue
-			}
-			alpha, offset, ok := line(f.Atom.Args[0], x)
-			if ok && offset == 0 && algebra.Close(e, algebra.Mul(x, algebra.Call("sigmoid", "", algebra.Scale(alpha, x))), tol) {
-				return []*onnx.Attr{onnx.FloatAttr("alpha", float32(alpha))}, true
-			}
-		}
-		return nil, false
-	},
+	roots: "Mul", also: "Div", inner: []string{"Sigmoid"}, aside: []string{"Exp"},
+	read: readSwish,
 	emit: func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
 		if t.offer(m, "com.microsoft", "QuickGelu", m.Facts.DType(x)) == nil {
 			return p.AddNode("com.microsoft", "QuickGelu", []*onnx.Value{x}, 1, attrs...).Output(0), nil
 		}
 		return standard("Swish")(t, m, p, x, attrs)
 	},
+}
+
+func readSwish(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+	if len(e) != 1 {
+		return nil, false
+	}
+	for _, f := range e[0].F {
+		if f.Atom.Func != "sigmoid" || f.Atom.Value != nil {
+			continue
+		}
+		alpha, ok := multiple(f.Atom.Args[0], x)
+		if ok && algebra.Close(e, algebra.Mul(x, logistic(algebra.Scale(alpha, x))), tol) {
+			return []*onnx.Attr{onnx.FloatAttr("alpha", float32(alpha))}, true
+		}
+	}
+	return nil, false
 }

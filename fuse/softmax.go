@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -64,6 +65,60 @@ var logOfSoftmax = rewrite.Rule{
 		p.Swap(m.Root.Output(0), p.Add("LogSoftmax", []*onnx.Value{m.Value("x")}, m.Node("s").Attrs...))
 		return nil
 	},
+}
+
+// expOfLogSoftmax: and exp of LogSoftmax is Softmax.
+var expOfLogSoftmax = rewrite.Rule{
+	Name: "exp-logsoftmax", Doc: "makes Softmax of Exp and LogSoftmax", Pattern: "Exp(s=LogSoftmax(x))",
+	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+		if err := soleUse(m.Node("s")); err != nil {
+			return err
+		}
+		p.Swap(m.Root.Output(0), p.Add("Softmax", []*onnx.Value{m.Value("x")}, m.Node("s").Attrs...))
+		return nil
+	},
+}
+
+// logSumExpMax: ReduceLogSumExp of x less its largest element, plus that. Engines
+// keep it from overflow themselves, but for TensorRT, which computes what the
+// operator says.
+func logSumExpMax(t *Target) rewrite.Rule {
+	return rewrite.Rule{
+		Name: "log-sum-exp-max", Doc: "makes ReduceLogSumExp of one that is kept from overflow by the largest element, which is taken away before and added after",
+		Pattern: "Add(r=ReduceLogSumExp(d=Sub(x, m), ?axes), back)",
+		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+			r, most := m.Node("r"), producerOf(m.Value("m"), "ReduceMax")
+			if most == nil || most.Input(0) != m.Value("x") {
+				return rewrite.ErrNotHere
+			}
+			for _, label := range []string{"r", "d"} {
+				if err := soleUse(m.Node(label)); err != nil {
+					return err
+				}
+			}
+			reader := &algebra.Reader{Facts: m.Facts}
+			axes, ok1 := reader.Axes(r)
+			of, ok2 := reader.Axes(most)
+			switch back := m.Value("back"); {
+			case t.Name == "tensorrt":
+				return rewrite.Decline("the target %s does not keep ReduceLogSumExp from overflow", t.name())
+			case !ok1 || !ok2 || !slices.Equal(axes, of) || most.Int("keepdims", 1) == 0:
+				return rewrite.Decline("the largest element is along other axes")
+			case !sameElements(back, m.Value("m")) || !m.Facts.Shape(back).Equal(m.Facts.Shape(r.Output(0))):
+				return rewrite.Decline("what is added is not the largest element")
+			}
+			p.Swap(m.Root.Output(0), p.Add("ReduceLogSumExp", []*onnx.Value{m.Value("x"), m.Value("axes")}, r.Attrs...))
+			return nil
+		},
+	}
+}
+
+// sameElements reports whether v is of, or of without some axes of size 1.
+func sameElements(v, of *onnx.Value) bool {
+	if n := v.Producer(); v != of && n != nil && (n.Is("Squeeze") || n.Is("Reshape")) {
+		return n.Input(0) == of
+	}
+	return v == of
 }
 
 // softmaxReshape: along an axis that a reshape leaves in place, with all before
