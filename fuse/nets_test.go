@@ -216,6 +216,9 @@ func kindOf(n *onnx.Node) (nets.Kind, bool) {
 		name = d + "." + n.Op
 	}
 	k, ok := operatorKinds[name]
+	if n.Op == "FusedConv" { // what stood behind a convolution is in it
+		k, ok = operatorKinds[n.Str("activation", "")]
+	}
 	if n.Op == "Gelu" && n.Str("approximate", "none") == "tanh" {
 		k = nets.GeluTanh
 	}
