@@ -28,44 +28,63 @@ type emitter func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, 
 
 // rule returns the rule that recognises the formula.
 func (f formula) rule(t *Target) rewrite.Rule {
-	pattern, inner := f.roots, slices.Concat(f.inner, f.aside)
-	if f.also != "" {
-		pattern += "|" + f.also
-	}
 	return rewrite.Rule{
-		Name: f.name, Doc: f.doc, Pattern: pattern + "(...)",
+		Name: f.name, Doc: f.doc, Pattern: f.pattern(),
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			root := m.Root.Output(0)
-			if !isFloat(m.Facts.DType(root)) {
-				return rewrite.Decline("the element type is %v", m.Facts.DType(root))
+			at, err := f.find(m)
+			if err != nil {
+				return err
 			}
-			region := upstream(m.Root, mostUpstream)
-			at := slices.IndexFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(inner, n.Is) })
-			if at < 0 {
-				return rewrite.ErrNotHere
+			y, err := f.emit(t, m, p, at.x, at.attrs)
+			if err != nil {
+				return err
 			}
-			for _, x := range slices.Backward(variables(upstream(region[at], mostWithin))) { // the farthest, of which most is read
-				r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
-				attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root)))
-				if !ok {
-					continue
-				}
-				if err := replaceable(m, r, x); err != nil {
-					return err
-				}
-				y, err := f.emit(t, m, p, x, attrs)
-				if err != nil {
-					return err
-				}
-				p.Swap(root, y)
-				return nil
-			}
-			if slices.ContainsFunc(strings.Split(f.also, "|"), m.Root.Is) || slices.ContainsFunc(f.aside, region[at].Is) {
-				return rewrite.ErrNotHere
-			}
-			return rewrite.Decline("it computes something else")
+			p.Swap(m.Root.Output(0), y)
+			return nil
 		},
 	}
+}
+
+func (f formula) pattern() string {
+	ops := f.roots
+	if f.also != "" {
+		ops += "|" + f.also
+	}
+	return ops + "(...)"
+}
+
+// found is where a formula was recognised: what it is a function of, by which
+// attributes, and what was read.
+type found struct {
+	x     *onnx.Value
+	attrs []*onnx.Attr
+	r     *algebra.Reader
+}
+
+// find recognises the formula at the root of a match, where one node can stand
+// for it, or declines.
+func (f formula) find(m *rewrite.Match) (found, error) {
+	root := m.Root.Output(0)
+	if !isFloat(m.Facts.DType(root)) {
+		return found{}, rewrite.Decline("the element type is %v", m.Facts.DType(root))
+	}
+	region := upstream(m.Root, mostUpstream)
+	at := slices.IndexFunc(region, func(n *onnx.Node) bool {
+		return slices.ContainsFunc(f.inner, n.Is) || slices.ContainsFunc(f.aside, n.Is)
+	})
+	if at < 0 {
+		return found{}, rewrite.ErrNotHere
+	}
+	for _, x := range slices.Backward(variables(upstream(region[at], mostWithin))) { // the farthest, of which most is read
+		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+		if attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root))); ok {
+			return found{x, attrs, r}, replaceable(m, r, x)
+		}
+	}
+	if slices.ContainsFunc(strings.Split(f.also, "|"), m.Root.Is) || slices.ContainsFunc(f.aside, region[at].Is) {
+		return found{}, rewrite.ErrNotHere
+	}
+	return found{}, rewrite.Decline("it computes something else")
 }
 
 // standard returns an emitter of a standard operator.

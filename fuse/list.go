@@ -30,9 +30,13 @@ func reroll(t *Target) []rewrite.Rule {
 		softsign.rule(t),
 		mish.rule(t),
 		swish.rule(t),
+		swishSpelling.rule(t), // each spelling after the rule for its operator, which says why there is none
 		gelu.rule(t),
+		geluSpelling.rule(t),
 		geluTanh.rule(t),
+		geluTanhSpelling.rule(t),
 		hardSwish.rule(t), // before hardsigmoid, which may be a part of it
+		hardSwishSpelling.rule(t),
 		hardSigmoid.rule(t),
 		elu.rule(t),
 		celu.rule(t), // before selu, which is another reading of it without the scale
@@ -53,7 +57,9 @@ func reroll(t *Target) []rewrite.Rule {
 		groupNorm(t),    // after instancenorm, which it is built on
 		groupNormParts(t),
 		layerNorm(t),
+		layerNormSpelling(t),
 		rmsNorm(t),
+		rmsNormSpelling(t),
 		axisNorm(t),
 		normCast(t),    // after what it takes casts from
 		normArithmetic, // after layernorm and rmsnorm, which leave a scale that is applied in another type
