@@ -90,11 +90,21 @@ func (f formula) find(m *rewrite.Match) (found, error) {
 // standard returns an emitter of a standard operator.
 func standard(op string) emitter {
 	return func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
+		if since, ok := bfloat16Since[op]; ok && m.Facts.DType(x) == onnx.BFloat16 && m.Opset() < since {
+			return nil, rewrite.Decline("%s takes bfloat16 from opset %d on", op, since)
+		}
 		if err := t.offer(m, "", op, m.Facts.DType(x)); err != nil {
 			return nil, err
 		}
 		return p.Add(op, []*onnx.Value{x}, attrs...), nil
 	}
+}
+
+// bfloat16Since are the operators that took bfloat16 later than the arithmetic
+// did of which they are made, which was at opset 13.
+var bfloat16Since = map[string]int64{
+	"Elu": 22, "Selu": 22, "HardSigmoid": 22, "HardSwish": 22, "Mish": 22, "Softplus": 22, "Softsign": 22, "ThresholdedRelu": 22,
+	"LeakyRelu": 16, "PRelu": 16,
 }
 
 // either returns an emitter of a standard operator, or of ONNX Runtime's own one

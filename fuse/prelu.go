@@ -98,6 +98,8 @@ func (s slope) fits(t *Target, m *rewrite.Match, x *onnx.Value) error {
 	switch {
 	case m.Opset() < 9:
 		return rewrite.Decline("PRelu of opset %d has slopes by channel only", m.Opset())
+	case m.Facts.DType(x) == onnx.BFloat16 && m.Opset() < bfloat16Since["PRelu"]:
+		return rewrite.Decline("PRelu takes bfloat16 from opset %d on", bfloat16Since["PRelu"])
 	case !spreadsTo(of, to):
 		return rewrite.Decline("the slope of shape %v may not broadcast to %v", of, to)
 	case s.factor != 1 && s.v.Constant() == nil:

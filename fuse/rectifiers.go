@@ -44,7 +44,8 @@ func growth(p, x algebra.Poly, tol float64) (factor, rate float64, ok bool) {
 	return 0, 0, false
 }
 
-func close1(c, tol float64) bool { return math.Abs(c-1) <= tol }
+// one reports whether c is 1 but for the rounding of what it was computed from.
+func one(c, tol float64) bool { return math.Abs(c-1) <= min(tol, 1e-3) }
 
 // multiple reads p as slope·x.
 func multiple(p, x algebra.Poly) (slope float64, ok bool) {
@@ -74,7 +75,7 @@ var elu = formula{
 	name: "elu", doc: "recognises Elu in a choice by sign, or by bounds",
 	roots: "Where", also: "Add|Sub|Sum", inner: []string{"Exp"},
 	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, close1(slope, tol) && close1(rate, tol)
+		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, one(slope, tol) && one(rate, 1e-6)
 	}),
 	emit: standard("Elu"),
 }
@@ -84,7 +85,7 @@ var celu = formula{
 	name: "celu", doc: "recognises Celu in Elu of a scaled value, in a choice by sign, or by bounds",
 	roots: "Mul|Div|Where", also: "Add|Sub|Sum", inner: []string{"Elu", "Exp"},
 	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
-		fits := close1(slope, tol) && close1(factor*rate, tol) && factor > 0 && !close1(factor, tol)
+		fits := one(slope, tol) && one(factor*rate, tol) && factor > 0 && !one(rate, 1e-6)
 		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, fits
 	}),
 	emit: func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
@@ -100,7 +101,7 @@ var selu = formula{
 	name: "selu", doc: "recognises Selu in a choice by sign, or by bounds, or in a multiple of Elu",
 	roots: "Where|Mul", also: "Add|Sub|Sum", inner: []string{"Exp", "Elu"},
 	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
-		fits := close1(rate, tol) && slope != 1 && slope != 0
+		fits := one(rate, 1e-6) && slope != 1 && slope != 0
 		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor/slope)), onnx.FloatAttr("gamma", float32(slope))}, fits
 	}),
 	emit: standard("Selu"),
@@ -111,7 +112,7 @@ var selu = formula{
 func piecewise(read func(slope float64) ([]*onnx.Attr, bool)) func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
 	return func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
 		h, ok := halvesOf(e, x)
-		if !ok || !algebra.Close(h.above, x, tol) {
+		if !ok || !algebra.Close(h.above, x, min(tol, 1e-3)) {
 			return nil, false
 		}
 		if len(h.below) == 0 {
