@@ -18,6 +18,7 @@ type formula struct {
 	also      string   // more of them, at which it is no refusal that something else is computed
 	inner     []string // operators of which every spelling has one
 	aside     []string // more of them, of which the same holds as of also
+	of        []string // all operators that spellings are made of, in about small nodes; nil: any, in more
 	// read tells whether e is the operator of x, with which attributes.
 	read func(e, x algebra.Poly, tol float64) (attrs []*onnx.Attr, ok bool)
 	emit emitter
@@ -68,14 +69,20 @@ func (f formula) find(m *rewrite.Match) (found, error) {
 	if !isFloat(m.Facts.DType(root)) {
 		return found{}, rewrite.Decline("the element type is %v", m.Facts.DType(root))
 	}
-	region := upstream(m.Root, mostUpstream)
+	reach := f.reach()
+	region := reach.upstream(m.Root)
 	at := slices.IndexFunc(region, func(n *onnx.Node) bool {
 		return slices.ContainsFunc(f.inner, n.Is) || slices.ContainsFunc(f.aside, n.Is)
 	})
 	if at < 0 {
 		return found{}, rewrite.ErrNotHere
 	}
-	for _, x := range slices.Backward(variables(upstream(region[at], mostWithin))) { // the farthest, of which most is read
+	within := reach
+	within.most = min(within.most, mostWithin)
+	for _, x := range slices.Backward(variables(within.upstream(region[at]))) { // the farthest, of which most is read
+		if !reach.ends(m.Root, x) {
+			continue
+		}
 		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
 		if attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root))); ok {
 			return found{x, attrs, r}, replaceable(m, r, x)
@@ -129,28 +136,67 @@ func tolerance(d onnx.DType) float64 {
 }
 
 // Bounds of the search: the nodes before the last among which the inner operator
-// is looked for, and the nodes before that among which the variable is.
+// is looked for, the nodes before that among which the variable is, and the nodes
+// of a formula that says of which operators it is made.
 const (
 	mostUpstream = 24
 	mostWithin   = 10
+	small        = 12
 )
 
-// upstream returns root and what computes its inputs, nearest first, through
-// arithmetic and reductions of one graph: about most nodes.
-func upstream(root *onnx.Node, most int) []*onnx.Node {
+// reach is how far the search goes: through operators that are good for it, of
+// one graph, and about most nodes.
+type reach struct {
+	good func(*onnx.Node) bool
+	most int
+}
+
+func (f formula) reach() reach {
+	if f.of == nil {
+		return reach{ofFormulas, mostUpstream}
+	}
+	return reach{func(n *onnx.Node) bool { return slices.ContainsFunc(f.of, n.Is) }, small}
+}
+
+// upstream returns root and what computes its inputs, nearest first.
+func (r reach) upstream(root *onnx.Node) []*onnx.Node {
 	out := []*onnx.Node{root}
-	for i := 0; i < len(out) && len(out) < most; i++ {
+	for i := 0; i < len(out) && len(out) < r.most; i++ {
 		for _, v := range out[i].Inputs() {
 			if v == nil {
 				continue
 			}
-			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && ofFormulas(n) && !slices.Contains(out, n) {
+			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && r.good(n) && !slices.Contains(out, n) {
 				out = append(out, n)
 			}
 		}
 	}
 	return out
 }
+
+// ends reports whether root is computed from x and constants alone.
+func (r reach) ends(root *onnx.Node, x *onnx.Value) bool {
+	list := []*onnx.Node{root}
+	for i := 0; i < len(list); i++ {
+		for _, v := range list[i].Inputs() {
+			if v == nil || v == x || v.Constant() != nil {
+				continue
+			}
+			n := v.Producer()
+			if n == nil || n.Graph() == nil || !r.good(n) || len(list) > 2*r.most {
+				return false
+			}
+			if !slices.Contains(list, n) {
+				list = append(list, n)
+			}
+		}
+	}
+	return true
+}
+
+// upstream returns root and what computes its inputs, nearest first, through
+// arithmetic and reductions of one graph: about most nodes.
+func upstream(root *onnx.Node, most int) []*onnx.Node { return reach{ofFormulas, most}.upstream(root) }
 
 // ofFormulas reports whether formulas are written with n.
 func ofFormulas(n *onnx.Node) bool {

@@ -16,7 +16,7 @@ func half(x, y algebra.Poly) algebra.Poly {
 // gelu: x·Φ(x) by the error function (Hendrycks and Gimpel, arXiv:1606.08415).
 var gelu = formula{
 	name: "gelu", doc: "recognises Gelu in any arithmetic that computes it by Erf",
-	roots: "Mul|Div|Add", inner: []string{"Erf"},
+	roots: "Mul|Div|Add", inner: []string{"Erf"}, of: smooth,
 	read: spelled(func(x algebra.Poly) algebra.Poly {
 		return half(x, algebra.Call("erf", "", algebra.Scale(1/math.Sqrt2, x)))
 	}),
@@ -31,7 +31,7 @@ func geluCubic(x algebra.Poly) algebra.Poly {
 // geluTanh: its approximation by tanh, or by the sigmoid of the double.
 var geluTanh = formula{
 	name: "gelu-tanh", doc: "recognises the approximation of Gelu by Tanh or Sigmoid, as Gelu or, for ONNX Runtime, FastGelu",
-	roots: "Mul|Div|Add", inner: []string{"Tanh"}, aside: []string{"Sigmoid", "Exp"},
+	roots: "Mul|Div|Add", inner: []string{"Tanh"}, aside: []string{"Sigmoid", "Exp"}, of: smooth,
 	read: spelled(
 		func(x algebra.Poly) algebra.Poly { return half(x, algebra.Call("tanh", "", geluCubic(x))) },
 		func(x algebra.Poly) algebra.Poly { return algebra.Mul(x, logistic(algebra.Scale(2, geluCubic(x)))) }),

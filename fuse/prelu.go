@@ -15,7 +15,7 @@ func prelu(t *Target) rewrite.Rule {
 		Name: "prelu", Doc: "recognises PRelu in a choice by sign, or by bounds",
 		Pattern: "Where|Add|Sub|Sum(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			region := upstream(m.Root, mostWithin)
+			region := formula{of: linear}.reach().upstream(m.Root)
 			if !isFloat(m.Facts.DType(m.Root.Output(0))) || !slices.ContainsFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(signed, n.Is) }) {
 				return rewrite.ErrNotHere
 			}

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -73,7 +74,7 @@ func exponential(read func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool
 // elu: α·(exp(x) − 1) below 0, x above (Clevert and others, arXiv:1511.07289).
 var elu = formula{
 	name: "elu", doc: "recognises Elu in a choice by sign, or by bounds",
-	roots: "Where", also: "Add|Sub|Sum", inner: []string{"Exp"},
+	roots: "Where", also: "Add|Sub|Sum", inner: []string{"Exp"}, of: growing,
 	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
 		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, one(slope, tol) && one(rate, 1e-6)
 	}),
@@ -83,7 +84,7 @@ var elu = formula{
 // celu: α·(exp(x/α) − 1) below 0, x above (Barron, arXiv:1704.07483).
 var celu = formula{
 	name: "celu", doc: "recognises Celu in Elu of a scaled value, in a choice by sign, or by bounds",
-	roots: "Mul|Div|Where", also: "Add|Sub|Sum", inner: []string{"Elu", "Exp"},
+	roots: "Mul|Div|Where", also: "Add|Sub|Sum", inner: []string{"Elu", "Exp"}, of: growing,
 	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
 		fits := one(slope, tol) && one(factor*rate, tol) && factor > 0 && !one(rate, 1e-6)
 		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, fits
@@ -99,7 +100,7 @@ var celu = formula{
 // selu: γ·x above 0, γ·α·(exp(x) − 1) below (Klambauer and others, arXiv:1706.02515).
 var selu = formula{
 	name: "selu", doc: "recognises Selu in a choice by sign, or by bounds, or in a multiple of Elu",
-	roots: "Where|Mul", also: "Add|Sub|Sum", inner: []string{"Exp", "Elu"},
+	roots: "Where|Mul", also: "Add|Sub|Sum", inner: []string{"Exp", "Elu"}, of: growing,
 	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
 		fits := one(rate, 1e-6) && slope != 1 && slope != 0
 		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor/slope)), onnx.FloatAttr("gamma", float32(slope))}, fits
@@ -130,10 +131,17 @@ func piecewise(read func(slope float64) ([]*onnx.Attr, bool)) func(e, x algebra.
 // else below 0 than above.
 var signed = []string{"Where", "Max", "Min", "Relu", "Clip", "Abs"}
 
+// linear are the operators of which such functions are made, growing those of
+// which functions with exp are.
+var (
+	linear  = slices.Concat(rational, signed, []string{"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "ThresholdedRelu"})
+	growing = append([]string{"Exp", "Elu"}, linear...)
+)
+
 // relu: x above 0, 0 below.
 var relu = formula{
 	name: "relu", doc: "recognises Relu in the larger of a value and 0, or in half of the value and its size",
-	roots: "Max", also: "Where|Mul|Div|Add|Sub", inner: signed,
+	roots: "Max", also: "Where|Mul|Div|Add|Sub", inner: signed, of: linear,
 	read: piecewise(func(slope float64) ([]*onnx.Attr, bool) { return nil, slope == 0 }),
 	emit: standard("Relu"),
 }
@@ -141,7 +149,7 @@ var relu = formula{
 // abs: x above 0, −x below.
 var abs = formula{
 	name: "abs", doc: "recognises Abs in a choice by sign, or in the larger of a value and its opposite",
-	roots: "Max", also: "Where|Add|Sub|Sum", inner: signed,
+	roots: "Max", also: "Where|Add|Sub|Sum", inner: signed, of: linear,
 	read: piecewise(func(slope float64) ([]*onnx.Attr, bool) { return nil, slope == -1 }),
 	emit: standard("Abs"),
 }
@@ -149,7 +157,7 @@ var abs = formula{
 // leakyRelu: α·x below 0, x above.
 var leakyRelu = formula{
 	name: "leakyrelu", doc: "recognises LeakyRelu in a choice by sign, by bounds, or in the larger of a value and a part of it",
-	roots: "Where|Max|Min", also: "Add|Sub|Sum|Mul", inner: signed,
+	roots: "Where|Max|Min", also: "Add|Sub|Sum|Mul", inner: signed, of: linear,
 	read: piecewise(func(slope float64) ([]*onnx.Attr, bool) {
 		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(slope))}, slope != 0 && slope != 1 && slope != -1
 	}),

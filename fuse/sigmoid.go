@@ -2,10 +2,18 @@ package fuse
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+)
+
+// rational are the operators of arithmetic, smooth those of which activations
+// without a bend are made.
+var (
+	rational = []string{"Add", "Sub", "Sum", "Mul", "Div", "Neg", "Reciprocal", "Identity"}
+	smooth   = append([]string{"Pow", "Exp", "Log", "Tanh", "Sigmoid", "Softplus", "Erf"}, rational...)
 )
 
 func onePlus(p algebra.Poly) algebra.Poly { return algebra.Add(algebra.Number(1), p) }
@@ -13,7 +21,7 @@ func onePlus(p algebra.Poly) algebra.Poly { return algebra.Add(algebra.Number(1)
 // sigmoid: 1 / (1 + exp(−x)).
 var sigmoid = formula{
 	name: "sigmoid", doc: "recognises Sigmoid in any arithmetic that computes it by Exp, or by Tanh of half",
-	roots: "Div|Reciprocal|Pow", also: "Mul|Sub|Add", inner: []string{"Exp"}, aside: []string{"Tanh", "Sigmoid"},
+	roots: "Div|Reciprocal|Pow", also: "Mul|Sub|Add", inner: []string{"Exp"}, aside: []string{"Tanh", "Sigmoid"}, of: smooth,
 	read: spelled(logistic,
 		func(x algebra.Poly) algebra.Poly {
 			return algebra.Sub(algebra.Number(1), logistic(algebra.Scale(-1, x)))
@@ -29,7 +37,7 @@ func logistic(x algebra.Poly) algebra.Poly { return algebra.Call("sigmoid", "", 
 // tanh: (exp(x) − exp(−x)) / (exp(x) + exp(−x)), which is 2·sigmoid(2·x) − 1.
 var tanh = formula{
 	name: "tanh", doc: "recognises Tanh in any arithmetic that computes it by Exp, or by Sigmoid of the double",
-	roots: "Div", also: "Sub|Mul|Add", inner: []string{"Exp"}, aside: []string{"Sigmoid"},
+	roots: "Div", also: "Sub|Mul|Add", inner: []string{"Exp"}, aside: []string{"Sigmoid"}, of: smooth,
 	read: spelled(
 		func(x algebra.Poly) algebra.Poly {
 			return algebra.Sub(algebra.Scale(2, logistic(algebra.Scale(2, x))), algebra.Number(1))
@@ -47,8 +55,8 @@ var tanh = formula{
 // softplus: log(1 + exp(x)), also as max(x, 0) + log(1 + exp(−|x|)), which does
 // not overflow.
 var softplus = formula{
-	name: "softplus", doc: "recognises Softplus in Log and Exp, or Log and Sigmoid, also where it is kept from overflow",
-	roots: "Log", also: "Neg|Mul|Add", inner: []string{"Exp"}, aside: []string{"Softplus", "Sigmoid"},
+	name: "softplus", doc: "recognises Softplus in Log and Exp, also where it is kept from overflow",
+	roots: "Log", also: "Add", inner: []string{"Exp"}, aside: []string{"Softplus"}, of: slices.Concat(rational, signed, []string{"Exp", "Log", "Softplus"}),
 	read: spelled(algebra.Softplus, func(x algebra.Poly) algebra.Poly {
 		return algebra.Add(algebra.Clip(x, 0, math.Inf(1)), algebra.Softplus(algebra.Scale(-1, algebra.Call("abs", "", x))))
 	}),
@@ -111,7 +119,7 @@ var softsign = formula{
 // sums of exp.
 var mish = formula{
 	name: "mish", doc: "recognises Mish in Tanh and Softplus, or in Exp",
-	roots: "Mul", also: "Div", inner: []string{"Softplus"}, aside: []string{"Log", "Exp"},
+	roots: "Mul", also: "Div", inner: []string{"Softplus"}, aside: []string{"Log", "Exp"}, of: smooth,
 	read: spelled(
 		func(x algebra.Poly) algebra.Poly {
 			return algebra.Mul(x, algebra.Call("tanh", "", algebra.Softplus(x)))
@@ -128,7 +136,7 @@ var mish = formula{
 // Runtime's name for it is QuickGelu.
 var swish = formula{
 	name: "swish", doc: "recognises Swish, also called SiLU: as Swish from opset 24 on, as QuickGelu for ONNX Runtime",
-	roots: "Mul", also: "Div", inner: []string{"Sigmoid"}, aside: []string{"Exp"},
+	roots: "Mul", also: "Div", inner: []string{"Sigmoid"}, aside: []string{"Exp"}, of: smooth,
 	read: readSwish,
 	emit: func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
 		if t.offer(m, "com.microsoft", "QuickGelu", m.Facts.DType(x)) == nil {

@@ -3,8 +3,8 @@ package algebra
 import "slices"
 
 // called returns a function in the form that stands for all of its spellings, where
-// it has several: odd functions have an argument that begins with a positive
-// number, and the logarithm of a sigmoid is that of 1 + exp.
+// it has several: odd and even functions have an argument that begins with a
+// positive number.
 func called(name string, args []Poly) (Poly, bool) {
 	switch name {
 	case "erf", "tanh":
@@ -14,10 +14,6 @@ func called(name string, args []Poly) (Poly, bool) {
 	case "abs":
 		if len(args[0]) > 0 && args[0][0].C < 0 {
 			return Call(name, "", Scale(-1, args[0])), true
-		}
-	case "log":
-		if p := args[0]; len(p) == 1 && p[0].C == 1 && len(p[0].F) == 1 && p[0].F[0].P == 1 && p[0].F[0].Atom.is("sigmoid") {
-			return Scale(-1, Softplus(Scale(-1, p[0].F[0].Atom.Args[0]))), true
 		}
 	}
 	return nil, false
