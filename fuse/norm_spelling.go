@@ -7,9 +7,9 @@ import (
 
 // normSpelling returns the rule that writes a normalization over the last axis the arithmetic that ONNX Runtime recognises: the square by Pow, the quotient by
 // the root, then scale and shift. Without a scale it recognises none.
-func normSpelling(t *Target, name, doc, op string, since int64, centred bool) rewrite.Rule {
+func normSpelling(t *Target, name, doc, roots, op string, since int64, centred bool) rewrite.Rule {
 	return rewrite.Rule{
-		Name: name, Doc: doc, Pattern: "Add|Mul|Div(...)",
+		Name: name, Doc: doc, Pattern: roots,
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 			d := m.Facts.DType(m.Root.Output(0))
 			if offerNorm(t, m, op, since) == nil {
@@ -17,7 +17,7 @@ func normSpelling(t *Target, name, doc, op string, since int64, centred bool) re
 			}
 			f, x, axis, err := trailingNorm(m, centred)
 			if err != nil {
-				return err
+				return rewrite.ErrNotHere // the rule for the operator says why
 			}
 			switch {
 			case d != onnx.Float:
@@ -60,10 +60,10 @@ func (f *normForm) spelled(m *rewrite.Match) *tree {
 
 func layerNormSpelling(t *Target) rewrite.Rule {
 	return normSpelling(t, "layernorm-spelling",
-		"writes LayerNormalization, below opset 17, in the arithmetic that ONNX Runtime fuses when it loads a model", "LayerNormalization", 17, true)
+		"writes LayerNormalization, below opset 17, in the arithmetic that ONNX Runtime fuses when it loads a model", "Add|Mul|Div(...)", "LayerNormalization", 17, true)
 }
 
 func rmsNormSpelling(t *Target) rewrite.Rule {
 	return normSpelling(t, "rmsnorm-spelling",
-		"writes RMSNormalization, below opset 23, in the arithmetic that ONNX Runtime fuses when it loads a model", "RMSNormalization", 23, false)
+		"writes RMSNormalization, below opset 23, in the arithmetic that ONNX Runtime fuses when it loads a model", "Mul|Div(...)", "RMSNormalization", 23, false)
 }

@@ -32,7 +32,7 @@ func (s spelling) rule(t *Target) rewrite.Rule {
 			}
 			at, err := s.of.find(m)
 			if err != nil {
-				return err
+				return rewrite.ErrNotHere // the rule for the operator says why
 			}
 			if d != onnx.Float {
 				return rewrite.Decline("ONNX Runtime does not recognise it in %v", d)
