@@ -169,6 +169,7 @@ func simplify(t *Target) []rewrite.Rule {
 		gatherUnsqueeze,
 		whereConstant,
 		whereNot,
+		whereNaN,
 		undone,
 		again,
 		lessOrEqual,
