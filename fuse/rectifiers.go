@@ -189,7 +189,7 @@ var thresholdedRelu = formula{
 // shrink: x + bias below −λ, x − bias above λ, else 0.
 var shrink = formula{
 	name: "shrink", doc: "recognises Shrink in a choice by size",
-	roots: "Where", inner: []string{"Where"},
+	roots: "Where", inner: []string{"Where"}, of: append([]string{"Or"}, linear...),
 	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
 		a, c, ok := callOf(e, "where")
 		if !ok || c != 1 {
@@ -205,6 +205,9 @@ var shrink = formula{
 			forms := []algebra.Poly{
 				algebra.Where(low, algebra.Add(x, b), algebra.Where(high, algebra.Sub(x, b), nil)),
 				algebra.Where(high, algebra.Sub(x, b), algebra.Where(low, algebra.Add(x, b), nil)),
+			}
+			if bias == 0 {
+				forms = append(forms, algebra.Where(algebra.Or(low, high), x, nil), algebra.Where(algebra.Less(n, algebra.Call("abs", "", x)), x, nil))
 			}
 			if closeToAny(e, tol, forms) {
 				return []*onnx.Attr{onnx.FloatAttr("lambd", float32(lambda)), onnx.FloatAttr("bias", float32(bias))}, true
@@ -224,8 +227,11 @@ func offsets(a *algebra.Atom, x algebra.Poly) []float64 {
 	return []float64{offset, -offset}
 }
 
-// threshold returns the size of the number in a comparison.
+// threshold returns the size of the number in a comparison, or in the first of two.
 func threshold(cond algebra.Poly) (float64, bool) {
+	if or, _, ok := callOf(cond, "or"); ok {
+		return threshold(or.Args[0])
+	}
 	less, _, ok := callOf(cond, "less")
 	if !ok {
 		return 0, false

@@ -2,6 +2,7 @@ package algebra
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -95,9 +96,14 @@ func (s supposed) holds(cond Poly) (yes, ok bool) {
 	if !ok {
 		return false, false
 	}
-	if a.Func == "not" {
+	switch a.Func {
+	case "not":
 		yes, ok = s.holds(a.Args[0])
 		return !yes, ok
+	case "or":
+		l, ok1 := s.holds(a.Args[0])
+		r, ok2 := s.holds(a.Args[1])
+		return l || r, ok1 && ok2
 	}
 	l, ok1 := s.poly(a.Args[0])
 	r, ok2 := s.poly(a.Args[1])
@@ -108,13 +114,13 @@ func (s supposed) holds(cond Poly) (yes, ok bool) {
 	return sign > 0 || sign == 0 && a.Func == "notgreater", ok
 }
 
-// condition returns the comparison that p is, or its negation.
+// condition returns what p is of comparisons, their negations and alternatives.
 func condition(p Poly) (*Atom, bool) {
 	if len(p) != 1 || len(p[0].F) != 1 || p[0].C != 1 || p[0].F[0].P != 1 {
 		return nil, false
 	}
 	a := p[0].F[0].Atom
-	return a, a.Value == nil && (a.Func == "less" || a.Func == "notgreater" || a.Func == "not")
+	return a, a.Value == nil && slices.Contains([]string{"less", "notgreater", "not", "or"}, a.Func)
 }
 
 func (s supposed) larger(a, b Poly) (Poly, bool) {
@@ -203,23 +209,32 @@ func undefined(a *Atom, x *onnx.Value) bool {
 	if a.Value != nil || a.Func != "where" {
 		return a.Value == x && x != nil || a.Value == nil && anyUndefined(a.Args, x)
 	}
-	cond, ok := condition(a.Args[0])
-	if !ok {
+	yes, ok := compared(a.Args[0], x)
+	switch {
+	case !ok:
 		return false
-	}
-	yes := false // what is compared with no number
-	for ; cond.Func == "not"; yes = !yes {
-		if cond, ok = condition(cond.Args[0]); !ok {
-			return false
-		}
-	}
-	if !anyUndefined(cond.Args, x) {
-		return false
-	}
-	if yes {
+	case yes:
 		return Undefined(a.Args[1], x)
 	}
 	return Undefined(a.Args[2], x)
+}
+
+// compared returns the truth of a condition where x is no number: no comparison
+// with it holds.
+func compared(cond Poly, x *onnx.Value) (yes, ok bool) {
+	a, ok := condition(cond)
+	switch {
+	case !ok:
+		return false, false
+	case a.Func == "not":
+		yes, ok = compared(a.Args[0], x)
+		return !yes, ok
+	case a.Func == "or":
+		l, ok1 := compared(a.Args[0], x)
+		r, ok2 := compared(a.Args[1], x)
+		return l || r, ok1 && ok2
+	}
+	return false, anyUndefined(a.Args, x)
 }
 
 func anyUndefined(list []Poly, x *onnx.Value) bool {

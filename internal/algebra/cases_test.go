@@ -29,6 +29,8 @@ func TestIn(t *testing.T) {
 		"the larger part":               {p: Larger(x, Scale(0.1, x)), c: Below, want: Scale(0.1, x)},
 		"choice at 0":                   {p: Where(Call("notgreater", "", nil, x), y, nil), c: Zero, want: y},
 		"negation":                      {p: Where(Call("not", "", Less(x, nil)), y, nil), c: Below},
+		"either":                        {p: Where(Or(Less(x, nil), Less(y, nil)), y, nil), c: Below, open: true},
+		"either of x":                   {p: Where(Or(Less(x, nil), Less(nil, x)), y, nil), c: Zero},
 		"a bound that cuts the case":    {p: Clip(x, 1, inf), c: Above, open: true},
 		"one that does not":             {p: Clip(x, -1, inf), c: Above, want: x},
 		"choice by another":             {p: Where(Less(y, nil), x, nil), c: Above, open: true},
@@ -54,6 +56,7 @@ func TestUndefined(t *testing.T) {
 		"else branch":      {Where(Less(nil, x), nil, x), true},
 		"then branch":      {Where(Less(nil, x), x, nil), false},
 		"negated":          {Where(Call("not", "", Less(nil, x)), x, nil), true},
+		"either compared":  {Where(Or(Less(nil, x), Less(x, nil)), nil, x), true},
 		"of another value": {Var(g.AddInput("y", nil)), false},
 		"within":           {Call("exp", "", Clip(x, 0, 1)), true},
 	} {

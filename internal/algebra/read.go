@@ -86,7 +86,7 @@ func (r *Reader) read(v *onnx.Value) Poly {
 }
 
 // comparisons are operators with boolean results that are read all the same.
-var comparisons = map[string]bool{"Less": true, "Greater": true, "LessOrEqual": true, "GreaterOrEqual": true, "Not": true}
+var comparisons = map[string]bool{"Less": true, "Greater": true, "LessOrEqual": true, "GreaterOrEqual": true, "Not": true, "Or": true}
 
 // number returns the only element of t.
 func number(t *onnx.Tensor) (float64, bool) {
@@ -131,6 +131,7 @@ func init() {
 		"LessOrEqual":    compare("notgreater", 0, 1),
 		"GreaterOrEqual": compare("notgreater", 1, 0),
 		"Not":            func(r *Reader, n *onnx.Node) (Poly, bool) { return Call("not", "", r.Of(n.Input(0))), true },
+		"Or":             func(r *Reader, n *onnx.Node) (Poly, bool) { return Or(r.Of(n.Input(0)), r.Of(n.Input(1))), modern(n) },
 		"Elu":            elu,
 		"HardSigmoid":    hardSigmoid,
 		"ThresholdedRelu": func(r *Reader, n *onnx.Node) (Poly, bool) {
@@ -229,6 +230,14 @@ func Where(cond, a, b Poly) Poly { return Call("where", "", cond, a, b) }
 
 // Less returns the condition a < b.
 func Less(a, b Poly) Poly { return Call("less", "", a, b) }
+
+// Or returns the condition that a or b holds.
+func Or(a, b Poly) Poly {
+	if a.String() > b.String() {
+		a, b = b, a
+	}
+	return Call("or", "", a, b)
+}
 
 func compare(name string, i, j int) function {
 	return func(r *Reader, n *onnx.Node) (Poly, bool) {
