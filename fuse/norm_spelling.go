@@ -22,8 +22,6 @@ func normSpelling(t *Target, name, doc, roots, op string, since int64, centred b
 			switch {
 			case d != onnx.Float:
 				return rewrite.Decline("ONNX Runtime does not recognise it in %v", d)
-			case m.Root.Graph().InFunction():
-				return rewrite.Decline("ONNX Runtime recognises it in graphs only, not in local functions")
 			case f.scale == nil || f.factor != 1 || f.shift != nil && !centred:
 				return rewrite.Decline("ONNX Runtime recognises it with a scale only")
 			case axis != len(m.Facts.Shape(x))-1 || len(m.Facts.Shape(f.scale)) != 1:
