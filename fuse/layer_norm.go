@@ -15,7 +15,7 @@ func layerNorm(t *Target) rewrite.Rule {
 		Name: "layernorm", Doc: "recognises LayerNormalization in any arithmetic that computes it",
 		Pattern: "Add|Mul|Div|Reshape(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			f, x, axis, err := trailingNorm(m, true)
+			f, x, axis, err := t.trailingNorm(m, true)
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ func rmsNorm(t *Target) rewrite.Rule {
 		Name: "rmsnorm", Doc: "recognises RMSNormalization in any arithmetic that computes it; SimplifiedLayerNormalization for ONNX Runtime below opset 23",
 		Pattern: "Mul|Div|Reshape(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			f, x, axis, err := trailingNorm(m, false)
+			f, x, axis, err := t.trailingNorm(m, false)
 			if err != nil {
 				return err
 			}

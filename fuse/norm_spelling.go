@@ -15,7 +15,7 @@ func normSpelling(t *Target, name, doc, roots, op string, since int64, centred b
 			if offerNorm(t, m, op, since) == nil {
 				return rewrite.ErrNotHere
 			}
-			f, x, axis, err := trailingNorm(m, centred)
+			f, x, axis, err := t.trailingNorm(m, centred)
 			if err != nil {
 				return rewrite.ErrNotHere // the rule for the operator says why
 			}
@@ -33,6 +33,29 @@ func normSpelling(t *Target, name, doc, roots, op string, since int64, centred b
 			return respell(m, p, f.r, []*tree{f.spelled(m)})
 		},
 	}
+}
+
+// normRead is what [trailingNorm] gave last. The rule for an operator and that for
+// its spelling ask for the same, one after the other.
+type normRead struct {
+	root    *onnx.Node
+	centred bool
+	edits   int // of the model before
+
+	f    *normForm
+	x    *onnx.Value
+	axis int
+	err  error
+}
+
+// trailingNorm is [trailingNorm], not done twice for one place in one model.
+func (t *Target) trailingNorm(m *rewrite.Match, centred bool) (*normForm, *onnx.Value, int, error) {
+	edits := m.Root.Graph().Model().Edits()
+	if n := &t.norm; n.root != m.Root || n.centred != centred || n.edits != edits {
+		*n = normRead{root: m.Root, centred: centred, edits: edits}
+		n.f, n.x, n.axis, n.err = trailingNorm(m, centred)
+	}
+	return t.norm.f, t.norm.x, t.norm.axis, t.norm.err
 }
 
 // spelled returns the normalization as a tree.

@@ -19,6 +19,7 @@ type Target struct {
 
 	maxGrowth int64    // bytes by which one rewrite may grow the model
 	enabled   []string // rules asked for that are off by default
+	norm      normRead // the normalization that was read last
 }
 
 // TargetNames lists the targets there are, the default first.
