@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/fuse"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -32,14 +34,21 @@ func TestSpellings(t *testing.T) {
 			name, in := strings.CutSuffix(f.Name, "/in")
 			switch {
 			case in && strings.HasPrefix(name, "recognised"):
-				if optimized(t, open, f.Data)[op] == 0 {
+				if optimized(t, open, read(t, f.Data))[op] == 0 {
 					t.Errorf("%s: of %s the runtime makes no %s", rule, name, op)
 				}
 			case in && i+1 < len(a.Files) && a.Files[i+1].Name == name+"/out":
 				written++
-				before, after := optimized(t, open, f.Data), optimized(t, open, a.Files[i+1].Data)
+				before, after := optimized(t, open, read(t, f.Data)), optimized(t, open, read(t, a.Files[i+1].Data))
 				if op := fusedName(name, op); before[op] != 0 || after[op] != 1 {
 					t.Errorf("%s: of %s the runtime makes %v, of the result %v", rule, name, before, after)
+				}
+				whole := read(t, f.Data)
+				if _, err := fuse.Model(t.Context(), whole, fuse.Options{}); err != nil {
+					t.Fatal(err)
+				}
+				if got := optimized(t, open, whole); got[fusedName(name, op)] != 1 {
+					t.Errorf("%s: of %s the runtime makes %v after all rules", rule, name, got)
 				}
 			}
 		}
@@ -58,13 +67,18 @@ func fusedName(name, op string) string {
 	return op
 }
 
-// optimized counts the operators of what the runtime makes of a model given as text.
-func optimized(t *testing.T, open session.Opener, text []byte) map[string]int {
+func read(t *testing.T, text []byte) *onnx.Model {
 	t.Helper()
 	m, err := onnxtext.Parse("case", text)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// optimized counts the operators of what the runtime makes of a model.
+func optimized(t *testing.T, open session.Opener, m *onnx.Model) map[string]int {
+	t.Helper()
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in.onnx"), filepath.Join(dir, "out.onnx")
 	if _, err := onnxfile.Write(in, m, onnxfile.WriteOptions{}); err != nil {
