@@ -270,6 +270,11 @@ def main():
     if a.evaluate:
         evaluate(*a.evaluate, a.pairs)
         return
+    if not any(a.tools in t for t in tools(a)):
+        p.error(f"--tools {a.tools!r} is in the name of no tool; there are: " + ", ".join(tools(a)))
+    unknown = set(a.models) - set(ZOO + NETS)
+    if unknown:
+        p.error("there is no model " + ", ".join(sorted(unknown)) + "; there are: " + ", ".join(ZOO + NETS))
     a.load, store = os.getloadavg()[0], os.path.join(a.work, "bench-fuse.json")
     rows = {}
     if os.path.exists(store) and (a.models or a.tools):

@@ -9,11 +9,14 @@ import (
 )
 
 // instanceNorm recognises InstanceNormalization (Ulyanov and others,
-// arXiv:1607.08022): over the spatial axes, with scale and shift per channel.
+// arXiv:1607.08022): over the spatial axes, with scale and shift per channel. Of
+// channels that a Reshape has grouped it makes one too, which is how exporters
+// write GroupNormalization and what a CPU is mostly fastest with. ONNX Runtime's
+// kernel runs on one thread: for large maps on many, the check of time tells.
 func instanceNorm(t *Target) rewrite.Rule {
 	return rewrite.Rule{
-		Name: "instancenorm", Doc: "recognises InstanceNormalization in any arithmetic that computes it",
-		Pattern: "Add(...)",
+		Name: "instancenorm", Doc: "recognises InstanceNormalization in any arithmetic that computes it, also of channels in groups",
+		Pattern: "Add|Mul|Div(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 			root := m.Root.Output(0)
 			if !isFloat(m.Facts.DType(root)) {
@@ -28,8 +31,14 @@ func instanceNorm(t *Target) rewrite.Rule {
 				return err
 			}
 			shape := m.Facts.Shape(f.x)
-			if !f.centred || len(shape) < 3 || !trailing(f.axes, len(shape)) || f.axes[0] != 2 || f.scale == nil || f.shift == nil || f.factor != 1 {
-				return rewrite.Decline("it is not over the spatial axes of a value, with scale and shift")
+			if !f.centred || len(shape) < 3 || !m.Facts.Shape(root).Equal(shape) {
+				return rewrite.Decline("it is not over the spatial axes of a value")
+			}
+			if m.Facts.DType(root) == onnx.Double {
+				return rewrite.Decline("ONNX Runtime has no InstanceNormalization of double")
+			}
+			if err := f.channelFollowed(m); err != nil {
+				return err
 			}
 			if err := unshared(m, f.r); err != nil {
 				return err
@@ -37,18 +46,83 @@ func instanceNorm(t *Target) rewrite.Rule {
 			if err := t.offer(m, "", "InstanceNormalization", m.Facts.DType(f.x)); err != nil {
 				return err
 			}
-			scale, err := perChannelVector(m, p, f.scale, shape)
-			if err != nil {
-				return err
+			if g := groupedLast(m.Facts, f); g != nil {
+				return g.emit(m, p, f)
 			}
-			shift, err := perChannelVector(m, p, f.shift, shape)
-			if err != nil {
-				return err
-			}
-			p.Swap(root, p.Add("InstanceNormalization", []*onnx.Value{f.x, scale, shift}, onnx.FloatAttr("epsilon", float32(f.epsilon))))
-			return nil
+			return f.instance(m, p, shape)
 		},
 	}
+}
+
+// instance proposes InstanceNormalization of x, [N, C, spatial…].
+func (f *normForm) instance(m *rewrite.Match, p *rewrite.Patch, shape onnx.Shape) error {
+	grouped := groupedFirst(m.Facts, f.x)
+	if !trailing(f.axes, len(shape)) || f.axes[0] != 2 || f.scale == nil && f.shift == nil && len(shape) == 3 && !grouped {
+		return rewrite.Decline("it is not over the spatial axes of a value, with scale and shift")
+	}
+	scale, shift, err := f.channelParams(m, p, shape)
+	if err == nil {
+		p.Swap(m.Root.Output(0), p.Add("InstanceNormalization", []*onnx.Value{f.x, scale, shift}, onnx.FloatAttr("epsilon", float32(f.epsilon))))
+		return nil
+	}
+	if !grouped || f.scale != nil && f.factor != 1 {
+		return err
+	}
+	bare := *f
+	bare.scale, bare.shift = nil, nil
+	if scale, shift, err = bare.channelParams(m, p, shape); err != nil {
+		return err
+	}
+	y := p.Add("InstanceNormalization", []*onnx.Value{f.x, scale, shift}, onnx.FloatAttr("epsilon", float32(f.epsilon)))
+	if f.scale != nil {
+		y = p.Add("Mul", []*onnx.Value{y, f.scale})
+	}
+	if f.shift != nil {
+		y = p.Add("Add", []*onnx.Value{y, f.shift})
+	}
+	p.Swap(m.Root.Output(0), y)
+	return nil
+}
+
+// channelParams returns scale and shift as vectors for the channels of shape.
+func (f *normForm) channelParams(m *rewrite.Match, p *rewrite.Patch, shape onnx.Shape) (scale, shift *onnx.Value, err error) {
+	if f.scale != nil && f.factor != 1 {
+		return nil, nil, rewrite.Decline("it is scaled by %q and by %v", f.scale.Name(), f.factor)
+	}
+	param := func(name string, v *onnx.Value, c float64) (*onnx.Value, error) {
+		if v != nil {
+			return perChannelVector(m, p, v, shape)
+		}
+		if !shape[1].Known() {
+			return nil, rewrite.Decline("it has no %s, and the number %v of one is not known", name, shape[1])
+		}
+		return spread(p, name, m.Facts.DType(f.x), []int64{shape[1].Value}, c)
+	}
+	if scale, err = param("scale", f.scale, f.factor); err == nil {
+		shift, err = param("shift", f.shift, 0)
+	}
+	return scale, shift, err
+}
+
+// channelFollowed declines where the only reader of root scales or shifts the
+// normalization per channel, or per element, and so ends a larger one.
+func (f *normForm) channelFollowed(m *rewrite.Match) error {
+	root := m.Root.Output(0)
+	shape := m.Facts.Shape(root)
+	n := soleReader(root)
+	if n == nil || !(n.Is("Mul") && f.scale == nil && f.shift == nil || n.Is("Add") && f.shift == nil) {
+		return f.followed(m)
+	}
+	c := n.Input(0)
+	if c == root {
+		c = n.Input(1)
+	}
+	if t := c.Constant(); t != nil {
+		if v, ok := alongAxes(t, len(shape), 1, shape[1:2]); ok && len(v) > 1 {
+			return rewrite.Decline("%v belongs to the normalization", n)
+		}
+	}
+	return f.followed(m)
 }
 
 // perChannelVector returns a constant of shape [1, C, 1…] or [C, 1…] as a vector.

@@ -117,43 +117,64 @@ var clipChain = rewrite.Rule{
 	},
 }
 
-// minMax: the smaller of a constant and the larger of another is Clip.
+// minMax: a lower bound and an upper one, in whatever order and by whatever
+// operators, are one Clip.
 var minMax = rewrite.Rule{
-	Name: "min-max", Doc: "turns Min and Max with constants, in a row, into Clip",
-	Pattern: "outer=Max|Min(inner=Max|Min(x, c1), c2)",
+	Name: "min-max", Doc: "turns Min and Max with constants, in a row or beside Relu and Clip, into Clip",
+	Pattern: "outer=Max|Min(inner=Max|Min(x, c1), c2); outer=Max|Min(inner=Relu|Clip(x, ...), c2); outer=Relu|Clip(inner=Max|Min(x, c1), ...)",
 	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-		inner, outer := m.Node("inner"), m.Node("outer")
+		inner, outer, x, c1 := m.Node("inner"), m.Node("outer"), m.Value("x"), m.Value("c1")
+		if x.Constant() != nil && c1 != nil {
+			x, c1 = c1, x
+		}
 		if inner.Op == outer.Op {
 			return rewrite.Decline("both are %s", inner.Op)
 		}
 		if err := soleUse(inner); err != nil {
 			return err
 		}
-		x := m.Value("x")
-		first, t1, ok1 := scalarConst(m.Value("c1"))
-		second, t2, ok2 := scalarConst(m.Value("c2"))
-		if !ok1 || !ok2 {
-			return rewrite.Decline("the bounds are not constants of one element")
+		first, err := boundOf(m, inner, x, c1)
+		if err != nil {
+			return err
 		}
-		s := m.Facts.Shape(x)
-		if !rankAtMost(t1.Shape, s) || !rankAtMost(t2.Shape, s) {
-			return rewrite.Decline("the bounds of shapes %v and %v may add axes to %v", t1.Shape, t2.Shape, s)
-		}
-		b := interval{first, second}
-		if outer.Is("Max") {
-			b = interval{second, first}
-		}
-		if !(b.lo <= b.hi) {
-			return rewrite.Decline("the bounds are %v and %v", b.lo, b.hi)
+		second, err := boundOf(m, outer, x, m.Value("c2"))
+		if err != nil {
+			return err
 		}
 		if m.Opset() < 11 && m.Facts.DType(x) == onnx.Double {
 			return rewrite.Decline("Clip has float32 bounds at opset %d", m.Opset())
 		}
-		out, err := addClip(m, p, x, b)
+		if inner.Is("Max") || inner.Is("Min") {
+			if b := (interval{max(first.lo, second.lo), min(first.hi, second.hi)}); !(b.lo <= b.hi) {
+				return rewrite.Decline("the bounds are %v and %v", b.lo, b.hi)
+			}
+		}
+		out, err := addClip(m, p, x, first.then(second))
 		if err != nil {
 			return err
 		}
 		p.Swap(m.Root.Output(0), out)
 		return nil
 	},
+}
+
+// boundOf is [intervalOf], also of Max and Min of x with the constant c.
+func boundOf(m *rewrite.Match, n *onnx.Node, x, c *onnx.Value) (interval, error) {
+	b := interval{math.Inf(-1), math.Inf(1)}
+	if !n.Is("Max") && !n.Is("Min") {
+		return intervalOf(m, n)
+	}
+	v, t, ok := scalarConst(c)
+	if !ok {
+		return b, rewrite.Decline("the bounds are not constants of one element")
+	}
+	if s := m.Facts.Shape(x); !rankAtMost(t.Shape, s) {
+		return b, rewrite.Decline("the bound of shape %v may add axes to %v", t.Shape, s)
+	}
+	if n.Is("Max") {
+		b.lo = v
+	} else {
+		b.hi = v
+	}
+	return b, nil
 }

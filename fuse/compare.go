@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
@@ -75,4 +76,45 @@ var clipBounds = rewrite.Rule{
 		p.Swap(m.Root.Output(0), p.Add("Clip", []*onnx.Value{m.Value("x"), m.Value("lo"), m.Value("hi")}))
 		return nil
 	},
+}
+
+// whereNaN: what is no number where x is none needs no choice for that.
+var whereNaN = rewrite.Rule{
+	Name: "where-nan", Doc: "takes away a choice for what is no number, where either side is none then",
+	Pattern: "Where(c, a, b)",
+	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+		kept, other := m.Value("b"), m.Value("a")
+		x, when := numberTest(m.Value("c"))
+		if x == nil {
+			return rewrite.ErrNotHere
+		}
+		if !when {
+			kept, other = other, kept
+		}
+		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+		switch {
+		case !algebra.Undefined(r.Of(kept), x) || !algebra.Undefined(r.Of(other), x):
+			return rewrite.Decline("a side of the choice may be a number where %q is none", x.Name())
+		case !m.Facts.Shape(kept).Equal(m.Facts.Shape(m.Root.Output(0))):
+			return rewrite.Decline("the shape may go from %v to %v", m.Facts.Shape(kept), m.Facts.Shape(m.Root.Output(0)))
+		}
+		p.Swap(m.Root.Output(0), kept)
+		return nil
+	},
+}
+
+// numberTest returns the value that a condition asks whether it is a number, and
+// whether the condition holds where it is none; nil where it asks something else.
+func numberTest(cond *onnx.Value) (x *onnx.Value, when bool) {
+	when = true
+	if n := producerOf(cond, "Not"); n != nil {
+		cond, when = n.Input(0), false
+	}
+	if n := producerOf(cond, "IsNaN"); n != nil {
+		return n.Input(0), when
+	}
+	if n := producerOf(cond, "Equal"); n != nil && n.Input(0) == n.Input(1) {
+		return n.Input(0), !when
+	}
+	return nil, false
 }

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -14,7 +15,10 @@ import (
 type formula struct {
 	name, doc string
 	roots     string   // operators that can come last, as in a pattern
+	also      string   // more of them, at which it is no refusal that something else is computed
 	inner     []string // operators of which every spelling has one
+	aside     []string // more of them, of which the same holds as of also
+	of        []string // all operators that spellings are made of, in about small nodes; nil: any, in more
 	// read tells whether e is the operator of x, with which attributes.
 	read func(e, x algebra.Poly, tol float64) (attrs []*onnx.Attr, ok bool)
 	emit emitter
@@ -26,46 +30,88 @@ type emitter func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, 
 // rule returns the rule that recognises the formula.
 func (f formula) rule(t *Target) rewrite.Rule {
 	return rewrite.Rule{
-		Name: f.name, Doc: f.doc, Pattern: f.roots + "(...)",
+		Name: f.name, Doc: f.doc, Pattern: f.pattern(),
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			root := m.Root.Output(0)
-			if !isFloat(m.Facts.DType(root)) {
-				return rewrite.Decline("the element type is %v", m.Facts.DType(root))
+			at, err := f.find(m)
+			if err != nil {
+				return err
 			}
-			region := upstream(m.Root, mostUpstream)
-			at := slices.IndexFunc(region, func(n *onnx.Node) bool { return slices.ContainsFunc(f.inner, n.Is) })
-			if at < 0 {
-				return rewrite.ErrNotHere
+			y, err := f.emit(t, m, p, at.x, at.attrs)
+			if err != nil {
+				return err
 			}
-			for _, x := range slices.Backward(variables(upstream(region[at], mostWithin))) { // the farthest, of which most is read
-				r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
-				attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root)))
-				if !ok {
-					continue
-				}
-				if err := replaceable(m, r, x); err != nil {
-					return err
-				}
-				y, err := f.emit(t, m, p, x, attrs)
-				if err != nil {
-					return err
-				}
-				p.Swap(root, y)
-				return nil
-			}
-			return rewrite.Decline("it computes something else")
+			p.Swap(m.Root.Output(0), y)
+			return nil
 		},
 	}
+}
+
+func (f formula) pattern() string {
+	ops := f.roots
+	if f.also != "" {
+		ops += "|" + f.also
+	}
+	return ops + "(...)"
+}
+
+// found is where a formula was recognised: what it is a function of, by which
+// attributes, and what was read.
+type found struct {
+	x     *onnx.Value
+	attrs []*onnx.Attr
+	r     *algebra.Reader
+}
+
+// find recognises the formula at the root of a match, where one node can stand
+// for it, or declines.
+func (f formula) find(m *rewrite.Match) (found, error) {
+	root := m.Root.Output(0)
+	if !isFloat(m.Facts.DType(root)) {
+		return found{}, rewrite.Decline("the element type is %v", m.Facts.DType(root))
+	}
+	reach := f.reach()
+	region := reach.upstream(m.Root)
+	at := slices.IndexFunc(region, func(n *onnx.Node) bool {
+		return slices.ContainsFunc(f.inner, n.Is) || slices.ContainsFunc(f.aside, n.Is)
+	})
+	if at < 0 {
+		return found{}, rewrite.ErrNotHere
+	}
+	within := reach
+	within.most = min(within.most, mostWithin)
+	for _, x := range slices.Backward(variables(within.upstream(region[at]))) { // the farthest, of which most is read
+		if !reach.ends(m.Root, x) {
+			continue
+		}
+		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+		if attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root))); ok {
+			return found{x, attrs, r}, replaceable(m, r, x)
+		}
+	}
+	if slices.ContainsFunc(strings.Split(f.also, "|"), m.Root.Is) || slices.ContainsFunc(f.aside, region[at].Is) {
+		return found{}, rewrite.ErrNotHere
+	}
+	return found{}, rewrite.Decline("it computes something else")
 }
 
 // standard returns an emitter of a standard operator.
 func standard(op string) emitter {
 	return func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
+		if since, ok := bfloat16Since[op]; ok && m.Facts.DType(x) == onnx.BFloat16 && m.Opset() < since {
+			return nil, rewrite.Decline("%s takes bfloat16 from opset %d on", op, since)
+		}
 		if err := t.offer(m, "", op, m.Facts.DType(x)); err != nil {
 			return nil, err
 		}
 		return p.Add(op, []*onnx.Value{x}, attrs...), nil
 	}
+}
+
+// bfloat16Since are the operators that took bfloat16 later than the arithmetic
+// did of which they are made, which was at opset 13.
+var bfloat16Since = map[string]int64{
+	"Elu": 22, "Selu": 22, "HardSigmoid": 22, "HardSwish": 22, "Mish": 22, "Softplus": 22, "Softsign": 22, "ThresholdedRelu": 22,
+	"LeakyRelu": 16, "PRelu": 16,
 }
 
 // either returns an emitter of a standard operator, or of ONNX Runtime's own one
@@ -90,28 +136,67 @@ func tolerance(d onnx.DType) float64 {
 }
 
 // Bounds of the search: the nodes before the last among which the inner operator
-// is looked for, and the nodes before that among which the variable is.
+// is looked for, the nodes before that among which the variable is, and the nodes
+// of a formula that says of which operators it is made.
 const (
 	mostUpstream = 24
 	mostWithin   = 10
+	small        = 12
 )
 
-// upstream returns root and what computes its inputs, nearest first, through
-// arithmetic and reductions of one graph: about most nodes.
-func upstream(root *onnx.Node, most int) []*onnx.Node {
+// reach is how far the search goes: through operators that are good for it, of
+// one graph, and about most nodes.
+type reach struct {
+	good func(*onnx.Node) bool
+	most int
+}
+
+func (f formula) reach() reach {
+	if f.of == nil {
+		return reach{ofFormulas, mostUpstream}
+	}
+	return reach{func(n *onnx.Node) bool { return slices.ContainsFunc(f.of, n.Is) }, small}
+}
+
+// upstream returns root and what computes its inputs, nearest first.
+func (r reach) upstream(root *onnx.Node) []*onnx.Node {
 	out := []*onnx.Node{root}
-	for i := 0; i < len(out) && len(out) < most; i++ {
+	for i := 0; i < len(out) && len(out) < r.most; i++ {
 		for _, v := range out[i].Inputs() {
 			if v == nil {
 				continue
 			}
-			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && ofFormulas(n) && !slices.Contains(out, n) {
+			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && r.good(n) && !slices.Contains(out, n) {
 				out = append(out, n)
 			}
 		}
 	}
 	return out
 }
+
+// ends reports whether root is computed from x and constants alone.
+func (r reach) ends(root *onnx.Node, x *onnx.Value) bool {
+	list := []*onnx.Node{root}
+	for i := 0; i < len(list); i++ {
+		for _, v := range list[i].Inputs() {
+			if v == nil || v == x || v.Constant() != nil {
+				continue
+			}
+			n := v.Producer()
+			if n == nil || n.Graph() == nil || !r.good(n) || len(list) > 2*r.most {
+				return false
+			}
+			if !slices.Contains(list, n) {
+				list = append(list, n)
+			}
+		}
+	}
+	return true
+}
+
+// upstream returns root and what computes its inputs, nearest first, through
+// arithmetic and reductions of one graph: about most nodes.
+func upstream(root *onnx.Node, most int) []*onnx.Node { return reach{ofFormulas, most}.upstream(root) }
 
 // ofFormulas reports whether formulas are written with n.
 func ofFormulas(n *onnx.Node) bool {
@@ -198,4 +283,9 @@ func spelled(forms ...func(x algebra.Poly) algebra.Poly) func(e, x algebra.Poly,
 		}
 		return nil, false
 	}
+}
+
+// closeToAny reports whether e is one of the forms.
+func closeToAny(e algebra.Poly, tol float64, forms []algebra.Poly) bool {
+	return slices.ContainsFunc(forms, func(f algebra.Poly) bool { return algebra.Close(e, f, tol) })
 }

@@ -2,6 +2,8 @@ package fuse
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
@@ -25,17 +27,33 @@ func (freeze) Doc() string {
 	return "makes inputs with a default value constants, so that they can be folded and packed"
 }
 
-// Run takes the inputs with a default out of the main graph's inputs.
+// Run takes the inputs with a default out of the main graph's inputs, each a
+// firing of its own. Where one is left out, callers may override it.
 func (f freeze) Run(_ context.Context, m *onnx.Model, e *rewrite.Env) error {
 	if e.Exhausted() || f.keep && m.IRVersion >= 4 {
 		return nil
 	}
-	frozen := m.Graph.Freeze()
-	if m.IRVersion < 4 {
-		m.IRVersion = 4
-		return nil
+	old := m.IRVersion < 4
+	m.IRVersion = max(m.IRVersion, 4)
+	note := "callers can no longer override it"
+	if old {
+		note = "below IR version 4 it is a constant anyhow"
 	}
-	if frozen > 0 {
+	frozen := 0
+	for _, v := range slices.Clone(m.Graph.Inputs()) {
+		if v.Const == nil || !e.AllowPart("freeze", v.Name()) {
+			continue
+		}
+		site := e.AtPart("freeze", v.Name(), fmt.Sprintf("input %q", v.Name()))
+		if err := m.Graph.Freeze(v); err != nil {
+			return err
+		}
+		if err := e.Fired("freeze", site, 0, 0, note); err != nil {
+			return err
+		}
+		frozen++
+	}
+	if frozen > 0 && !old {
 		e.Log.Notice("made %d inputs with a default value constants; callers can no longer override them (keep them with --keep-inputs)", frozen)
 	}
 	return nil

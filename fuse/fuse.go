@@ -65,7 +65,6 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	if o.Guard != nil {
 		g := *o.Guard
 		g.Asked = append(slices.Clone(g.Asked), o.asked()...)
-		g.Unlogged = append(slices.Clone(g.Unlogged), freeze{}.Name())
 		o.Guard = &g
 	}
 	return produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -10,7 +11,7 @@ import (
 // hardSigmoid: max(0, min(1, α·x + β)), also with the bounds before the scale.
 var hardSigmoid = formula{
 	name: "hardsigmoid", doc: "recognises HardSigmoid in bounds of a scaled and shifted value",
-	roots: "Clip|Min|Max|Relu|Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu"},
+	roots: "Clip|Min|Max|Relu|Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu"}, of: slices.Concat(rational, signed),
 	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
 		a, c, ok := callOf(e, "clip")
 		if !ok {
@@ -30,7 +31,7 @@ var hardSigmoid = formula{
 // hardSwish: x·max(0, min(6, x + 3)) / 6 (Howard and others, arXiv:1905.02244).
 var hardSwish = formula{
 	name: "hardswish", doc: "recognises HardSwish in any arithmetic that computes it by bounds",
-	roots: "Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu", "HardSigmoid"},
+	roots: "Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu", "HardSigmoid"}, of: slices.Concat(rational, signed, []string{"HardSigmoid"}),
 	read: spelled(
 		func(x algebra.Poly) algebra.Poly {
 			return algebra.Scale(1.0/6, algebra.Mul(x, algebra.Clip(algebra.Add(x, algebra.Number(3)), 0, 6)))

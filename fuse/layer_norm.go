@@ -1,6 +1,8 @@
 package fuse
 
 import (
+	"slices"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
@@ -13,7 +15,7 @@ func layerNorm(t *Target) rewrite.Rule {
 		Name: "layernorm", Doc: "recognises LayerNormalization in any arithmetic that computes it",
 		Pattern: "Add|Mul|Div|Reshape(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			f, x, axis, err := trailingNorm(m, true)
+			f, x, axis, err := t.trailingNorm(m, true)
 			if err != nil {
 				return err
 			}
@@ -48,7 +50,7 @@ func rmsNorm(t *Target) rewrite.Rule {
 		Name: "rmsnorm", Doc: "recognises RMSNormalization in any arithmetic that computes it; SimplifiedLayerNormalization for ONNX Runtime below opset 23",
 		Pattern: "Mul|Div|Reshape(...)",
 		Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-			f, x, axis, err := trailingNorm(m, false)
+			f, x, axis, err := t.trailingNorm(m, false)
 			if err != nil {
 				return err
 			}
@@ -108,7 +110,7 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 	if m.Root.Is("Reshape") {
 		body = m.Root.Input(0)
 		if body.Producer() == nil || body.IsOutput() || len(body.Uses()) != 1 {
-			return nil, nil, 0, rewrite.Decline("it does not end a normalization")
+			return nil, nil, 0, rewrite.ErrNotHere
 		}
 	}
 	region := upstream(body.Producer(), mostUpstream)
@@ -147,7 +149,7 @@ func trailingNorm(m *rewrite.Match, centred bool) (f *normForm, x *onnx.Value, a
 // rooted reports whether a root, or a power that may be one, is taken at most
 // depth nodes before n.
 func rooted(n *onnx.Node, depth int) bool {
-	if n.Is("Sqrt") || n.Is("Pow") {
+	if n.Is("Sqrt") || n.Is("Pow") || n.Is("ReduceL2") {
 		return true
 	}
 	if depth == 0 || !ofFormulas(n) {
@@ -161,14 +163,7 @@ func rooted(n *onnx.Node, depth int) bool {
 	return false
 }
 
-func hasMean(region []*onnx.Node) bool {
-	for _, n := range region {
-		if n.Is("ReduceMean") {
-			return true
-		}
-	}
-	return false
-}
+func hasMean(region []*onnx.Node) bool { return slices.ContainsFunc(region, isMean) }
 
 // swapLeaks makes readers of the mean and of one over the deviation read the
 // outputs of n, which have size 1 along the axes normalized.

@@ -24,31 +24,48 @@ func tidy(*Target) []rewrite.Rule {
 func reroll(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
 		sigmoid.rule(t),
+		tanh.rule(t),
 		softplus.rule(t),
+		softplusGuard,
 		softsign.rule(t),
 		mish.rule(t),
 		swish.rule(t),
+		swishSpelling.rule(t), // each spelling after the rule for its operator, which says why there is none
 		gelu.rule(t),
+		geluSpelling.rule(t),
 		geluTanh.rule(t),
+		geluTanhSpelling.rule(t),
 		hardSwish.rule(t), // before hardsigmoid, which may be a part of it
+		hardSwishSpelling.rule(t),
 		hardSigmoid.rule(t),
 		elu.rule(t),
+		celu.rule(t), // before selu, which is another reading of it without the scale
 		selu.rule(t),
-		celu.rule(t),
+		relu.rule(t),
+		abs.rule(t),
 		leakyRelu.rule(t),
 		thresholdedRelu.rule(t),
 		shrink.rule(t),
-		prelu,
+		prelu(t),
 		softmax(t), // before attention, which is built around it
 		logSoftmax(t),
 		logOfSoftmax,
+		expOfLogSoftmax,
 		softmaxReshape,
 		crossEntropy,
 		instanceNorm(t), // before layernorm: over the last axis of three both fit, and the scale tells
+		groupNorm(t),    // after instancenorm, which it is built on
+		groupNormParts(t),
 		layerNorm(t),
+		layerNormSpelling(t),
 		rmsNorm(t),
+		rmsNormSpelling(t),
+		axisNorm(t),
+		normCast(t),    // after what it takes casts from
+		normArithmetic, // after layernorm and rmsnorm, which leave a scale that is applied in another type
 		meanVariance.rule(t),
 		reduceLogSumExp, // before reduce-log-sum, which is a part of it
+		logSumExpMax(t), // after reduce-log-sum-exp, of which it extends the result
 		reduceLogSum,
 		reduceL2, // before reduce-sum-square, which is a part of it
 		reduceSumSquare,
@@ -86,6 +103,15 @@ func runtimeOwn(t *Target) []rewrite.Rule {
 	}
 }
 
+// flatten are the rules that make a Reshape of what moves no element, and join
+// Reshapes. They come last, with runtimeOwn: no pattern knows the result.
+func flatten(*Target) []rewrite.Rule {
+	return []rewrite.Rule{
+		transposeReshape,
+		concatReshaped,
+	}
+}
+
 // foldWeights are the rules that move arithmetic into weights.
 func foldWeights(t *Target) []rewrite.Rule {
 	return []rewrite.Rule{
@@ -111,6 +137,8 @@ func foldWeights(t *Target) []rewrite.Rule {
 		convChain(t), // after all that extends a bias: it composes them too
 		matmulChain(t),
 		normMatMul(t),
+		convUnfold,
+		convShuffle,
 		concatConv, // after conv-batchnorm, whose Convs it merges
 		convMerge(t),
 		matmulMerge(t),
@@ -150,6 +178,7 @@ func simplify(t *Target) []rewrite.Rule {
 		gatherUnsqueeze,
 		whereConstant,
 		whereNot,
+		whereNaN,
 		undone,
 		again,
 		lessOrEqual,
@@ -189,13 +218,15 @@ func simplify(t *Target) []rewrite.Rule {
 var groups = []struct {
 	name  string
 	rules func(*Target) []rewrite.Rule
+	late  bool // waits until nothing before it fires
 }{
-	{"tidy", tidy},
-	{"reroll", reroll},
-	{"fold-weights", foldWeights},
-	{"simplify", simplify},
-	{"runtime-blocks", runtimeBlocks},
-	{"runtime-own", runtimeOwn},
+	{"tidy", tidy, false},
+	{"reroll", reroll, false},
+	{"fold-weights", foldWeights, false},
+	{"simplify", simplify, false},
+	{"runtime-blocks", runtimeBlocks, true},
+	{"runtime-own", runtimeOwn, true},
+	{"flatten", flatten, true},
 }
 
 // order documents what must come before what.
@@ -206,13 +237,17 @@ var order = []rewrite.Constraint{
 	{Before: "tidy", After: "reroll", Reason: "a pattern does not look through Identity"},
 	{Before: "reroll", After: "fold-weights", Reason: "a scale that belongs to a normalization must not move into the weights behind it first"},
 	{Before: "reroll", After: "simplify", Reason: "a factor of one belongs to a normalization's pattern"},
-	{Before: "inline-functions", After: "opset", Reason: "functions have opset imports of their own"},
+	{Before: "inline-functions", After: "opset", Reason: "what is inlined needs not be raised as a function, where less is known"},
 	{Before: "opset", After: "reroll", Reason: "later opsets have more operators"},
 	{Before: "constants", After: "if-constant", Reason: "a condition may be a Constant"},
 	{Before: "simplify", After: "runtime-own", Reason: "no other rule knows the runtime's own operators"},
 	{Before: "simplify", After: "runtime-blocks", Reason: "what is read before a block only for its size is gone"},
 	{Before: "runtime-blocks", After: "runtime-own", Reason: "products that have taken transposes in are no parts of a block any more"},
+	{Before: "transposes", After: "flatten", Reason: "a Transpose that can be moved away must not become a Reshape, which cannot"},
+	{Before: "runtime-own", After: "flatten", Reason: "the runtime's own operators take Transposes in"},
 	{Before: "simplify", After: "transposes", Reason: "pairs that cancel by themselves are gone, which leaves fewer to move"},
+	{Before: "simplify", After: "hoist", Reason: "a pattern is found where all of it is in one body"},
+	{Before: "hoist", After: "cse", Reason: "what leaves a loop may be computed there already"},
 	{Before: "simplify", After: "cse", Reason: "rules bring equal computations into equal form"},
 	{Before: "cse", After: "weights", Reason: "merging computations leaves fewer weights to compare"},
 	{Before: "cse", After: "reorder", Reason: "an order is for the nodes that are left"},
@@ -231,19 +266,21 @@ func passes(o Options) ([]rewrite.Pass, error) {
 		ifConstant{},
 		unroll{most: o.Unroll},
 	}
-	var last roundEnd
+	end := &roundEnd{}
+	var last []rewrite.Pass
 	for _, g := range groups {
 		p, err := rewrite.Rules(g.name, t.keep(g.rules(&t)))
 		if err != nil {
 			return nil, err
 		}
-		if g.name == "runtime-blocks" || g.name == "runtime-own" {
-			l := &late{Pass: p}
-			p, last = l, append(last, l)
+		if g.late {
+			last = append(last, late{p, end})
+			continue
 		}
 		list = append(list, p)
 	}
-	return append(list, transposes{}, cse{}, weights{o.prints}, reorder{o.Reorder}, last), nil
+	list = append(append(list, transposes{}, hoist{limit: o.foldLimit()}, cse{}, weights{o.prints}), last...)
+	return append(list, reorder{o.Reorder}, end), nil
 }
 
 // RuleNames returns the names of all rules and passes, in order, with what each does.
@@ -252,11 +289,18 @@ func RuleNames() [][2]string {
 		{"freeze", freeze{}.Doc()}, {"inline-functions", inlineFunctions{}.Doc()}, {"opset", raise{}.Doc()}, {"constants", constants{}.Doc()},
 		{"fold", fold{}.Doc()}, {"if-constant", ifConstant{}.Doc()}, {"unroll", unroll{}.Doc()},
 	}
-	for _, g := range groups {
-		for _, r := range g.rules(&Target{}) {
-			out = append(out, [2]string{r.Name, r.Doc})
+	named := func(late bool) {
+		for _, g := range groups {
+			if g.late != late {
+				continue
+			}
+			for _, r := range g.rules(&Target{}) {
+				out = append(out, [2]string{r.Name, r.Doc})
+			}
 		}
 	}
-	return append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()},
-		[2]string{"reorder", reorder{}.Doc()})
+	named(false)
+	out = append(out, [2]string{"transposes", transposes{}.Doc()}, [2]string{"hoist", hoist{}.Doc()}, [2]string{"cse", cse{}.Doc()}, [2]string{"weights", weights{}.Doc()})
+	named(true)
+	return append(out, [2]string{"reorder", reorder{}.Doc()})
 }

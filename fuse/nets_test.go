@@ -194,6 +194,8 @@ func census(m *onnx.Model, batchNorms int) map[nets.Kind]int {
 				out[nets.QKV]++
 			case n.Op == "GroupQueryAttention" && n.Int("do_rotary", 0) == 1:
 				out[nets.Rotary] += 2
+			case n.Op == "GroupNorm" && n.Int("activation", 0) == 1:
+				out[nets.Swish]++
 			}
 			for _, s := range n.Subgraphs() {
 				count(s)
@@ -210,6 +212,9 @@ func kindOf(n *onnx.Node) (nets.Kind, bool) {
 		name = d + "." + n.Op
 	}
 	k, ok := operatorKinds[name]
+	if n.Op == "FusedConv" { // what stood behind a convolution is in it
+		k, ok = operatorKinds[n.Str("activation", "")]
+	}
 	if n.Op == "Gelu" && n.Str("approximate", "none") == "tanh" {
 		k = nets.GeluTanh
 	}

@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,23 +26,39 @@ type normForm struct {
 	mean, inverse algebra.Poly // the mean, and one over the root
 }
 
-// normOf reads root as a normalization of any value of a region, or declines. One
-// that takes a mean away is preferred: without it, it is one of the difference.
+// normOf reads root as a normalization of any value of a region, or declines.
 func normOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm, error) {
+	type key struct{ root *onnx.Value }
+	type reading struct {
+		f   *normForm
+		err error
+	}
+	r := rewrite.Reading(m, key{root}, func() reading {
+		f, err := readNormOf(m, root, region)
+		return reading{f, err}
+	})
+	return r.f, r.err
+}
+
+// readNormOf is normOf without its memory. A normalization that takes a mean away
+// is preferred: without it, it is one of the difference.
+func readNormOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm, error) {
 	tol := tolerance(m.Facts.DType(root))
 	var plain *normForm
+	bounded := false
 	for _, x := range averaged(region) {
 		if m.Facts.Shape(x) == nil || !isFloat(m.Facts.DType(x)) {
 			continue
 		}
-		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
+		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}, Means: true}
 		e := r.Of(root)
+		bounded = bounded || overBoundedNorm(e)
 		for _, k := range inverseRoots(e) {
-			f := readNorm(e, k, x, tol)
+			f := readNorm(r, e, k, x, tol)
 			if f == nil {
 				continue
 			}
-			if f.r = r; f.centred {
+			if f.centred {
 				return f, nil
 			}
 			if plain == nil {
@@ -49,10 +66,31 @@ func normOf(m *rewrite.Match, root *onnx.Value, region []*onnx.Node) (*normForm,
 			}
 		}
 	}
-	if plain == nil {
+	switch {
+	case plain == nil && bounded:
+		return nil, rewrite.Decline("it divides by a norm that is kept from 0, and no operator does: RMSNormalization adds to the square, and LpNormalization gives 0 where the norm is 0")
+	case plain == nil:
 		return nil, rewrite.Decline("it computes something else")
 	}
 	return plain, nil
+}
+
+// overBoundedNorm reports whether e has one over the root of a mean that a bound
+// or an addend keeps from 0.
+func overBoundedNorm(e algebra.Poly) bool {
+	root := func(p algebra.Poly) bool {
+		return slices.ContainsFunc(p, func(m algebra.Mono) bool {
+			return len(m.F) == 1 && m.F[0].P == 0.5 && m.F[0].Atom.Func == "mean"
+		})
+	}
+	for _, m := range e {
+		for _, f := range m.F {
+			if f.P == -1 && f.Atom.Value == nil && (f.Atom.Func == "" || f.Atom.Func == "clip") && root(f.Atom.Args[0]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // averaged returns the values of which a region takes the mean, or the mean of
@@ -65,7 +103,7 @@ func averaged(region []*onnx.Node) []*onnx.Value {
 		}
 	}
 	for _, n := range region {
-		if !n.Is("ReduceMean") {
+		if !isMean(n) {
 			continue
 		}
 		v := n.Input(0)
@@ -75,6 +113,12 @@ func averaged(region []*onnx.Node) []*onnx.Value {
 		add(v)
 	}
 	return out
+}
+
+// isMean reports whether n may be a mean: one, a sum that is divided, or the
+// square of a norm that is.
+func isMean(n *onnx.Node) bool {
+	return n.Is("ReduceMean") || n.Is("ReduceSum") || n.Is("ReduceSumSquare") || n.Is("ReduceL2")
 }
 
 // inverseRoots returns the factors of e that are one over a root.
@@ -91,12 +135,12 @@ func inverseRoots(e algebra.Poly) []algebra.Factor {
 }
 
 // readNorm reads e as a normalization of x by the factor k, nil where it is none.
-func readNorm(e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *normForm {
+func readNorm(r *algebra.Reader, e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *normForm {
 	variance := algebra.Poly{{C: 1, F: []algebra.Factor{{Atom: k.Atom, P: 1}}}}
 	if k.Atom.Func == "" && k.Atom.Value == nil {
-		variance = k.Atom.Args[0]
+		variance = notBelowZero(k.Atom.Args[0])
 	}
-	f := &normForm{x: x, inverse: algebra.Poly{{C: 1, F: []algebra.Factor{k}}}}
+	f := &normForm{r: r, x: x, inverse: algebra.Poly{{C: 1, F: []algebra.Factor{k}}}}
 	for _, m := range variance {
 		if len(m.F) == 0 {
 			f.epsilon = m.C
@@ -104,6 +148,9 @@ func readNorm(e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *nor
 	}
 	if f.axes = meanAxes(variance); f.axes == nil || f.epsilon < 0 {
 		return nil
+	}
+	if count, ok := r.Count(x, f.axes); ok { // a sum divided by one element less is not a mean
+		tol = min(tol, max(0.4/float64(count), 4e-7))
 	}
 	v := algebra.Var(x)
 	f.mean = algebra.Reduce("mean", v, f.axes)
@@ -124,6 +171,22 @@ func readNorm(e algebra.Poly, k algebra.Factor, x *onnx.Value, tol float64) *nor
 		return nil
 	}
 	return f
+}
+
+// notBelowZero returns p, or what it would be if no term were kept from falling
+// below 0: a variance never does, but for rounding.
+func notBelowZero(p algebra.Poly) algebra.Poly {
+	var out algebra.Poly
+	for _, m := range p {
+		term := algebra.Poly{m}
+		if a, c, ok := callOf(term, "clip"); ok {
+			if lo, hi := a.Bounds(); lo == 0 && math.IsInf(hi, 1) {
+				term = algebra.Scale(c, a.Args[0])
+			}
+		}
+		out = algebra.Add(out, term)
+	}
+	return out
 }
 
 // meanAxes returns the axes of the first mean in an expression.

@@ -85,7 +85,7 @@ func (f *normForm) followed(m *rewrite.Match) error {
 	n := uses[0].Node
 	other := n.Input(1 - min(uses[0].Index, 1))
 	switch {
-	case n.Is("Mul") && f.scale == nil && f.shift == nil, n.Is("Add") && f.shift == nil && f.centred:
+	case n.Is("Mul") && f.scale == nil && f.shift == nil, n.Is("Add") && f.shift == nil && f.centred && !isNumber(other):
 		if other != nil && other != root && perElement(m.Facts, f, other) {
 			return rewrite.Decline("%v belongs to the normalization", n)
 		}
@@ -93,6 +93,16 @@ func (f *normForm) followed(m *rewrite.Match) error {
 		return rewrite.Decline("%v belongs to the normalization", n)
 	}
 	return nil
+}
+
+// isNumber reports whether v is a constant of one element, which is read as a
+// number.
+func isNumber(v *onnx.Value) bool {
+	if v == nil || v.Constant() == nil {
+		return false
+	}
+	_, ok := onlyElement(v.Constant())
+	return ok
 }
 
 // perElement reports whether v has as many elements as the axes normalized, or one.

@@ -50,7 +50,7 @@ func (p *Prober) Kernel(ctx context.Context) func(domain, op string, version int
 // load reads the answers of earlier processes; a cache that cannot be read is an empty one.
 func (p *Prober) load() {
 	p.known = map[string]bool{}
-	if b, err := os.ReadFile(p.Cache); err == nil && json.Unmarshal(b, &p.known) != nil {
+	if b, err := os.ReadFile(p.Cache); err == nil && json.Unmarshal(b, &p.known) != nil || p.known == nil {
 		p.known = map[string]bool{}
 	}
 }
@@ -124,8 +124,11 @@ func specimen(domain, op string, version int64, d onnx.DType) (*onnx.Model, erro
 			continue
 		}
 		elem := slotType(s.Name, d)
-		if op == "MatMulNBits" && s.Name == "B" {
+		switch {
+		case op == "MatMulNBits" && s.Name == "B":
 			elem = onnx.Uint8 // of packed codes
+		case op == "GroupNorm" && i > 0:
+			elem = onnx.Float // of its parameters, whatever it normalizes
 		}
 		in = append(in, m.Graph.AddInput("in"+strconv.Itoa(i), onnx.TensorType(elem, nil)))
 	}

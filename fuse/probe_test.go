@@ -2,6 +2,8 @@ package fuse_test
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -50,5 +52,21 @@ func TestProbe(t *testing.T) {
 	again := (&fuse.Prober{Cache: cache, Open: p.Open}).Kernel(t.Context())
 	if !again("com.microsoft", "MultiHeadAttention", 1, onnx.Float) || again("", "Mish", 18, onnx.Float) || opened != asked {
 		t.Errorf("the answers were not kept: %d sessions more", opened-asked)
+	}
+}
+
+// TestProbeEmptyCache: whatever is in the file, answers can be kept.
+func TestProbeEmptyCache(t *testing.T) {
+	for _, text := range []string{"null", "", "{", "[]"} {
+		cache := filepath.Join(t.TempDir(), "kernels.json")
+		if err := os.WriteFile(cache, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := &fuse.Prober{Cache: cache, Open: func(context.Context, string, session.Options) (session.Session, error) {
+			return nil, errors.New("there is no engine")
+		}}
+		if p.Kernel(t.Context())("", "Gelu", 20, onnx.Float) {
+			t.Errorf("with the cache %q: an engine that opens nothing has a kernel", text)
+		}
 	}
 }

@@ -12,15 +12,15 @@ const reductions = "ReduceMean|ReduceSum|ReduceMax|ReduceMin|ReduceProd|ReduceL1
 // reduceUnsqueeze: axes that a reduction drops and the next node puts back, or
 // keeps and the next node drops.
 var reduceUnsqueeze = rewrite.Rule{
-	Name: "reduce-unsqueeze", Doc: "lets a reduction keep, or drop, its axes instead of Unsqueeze, or Squeeze, behind it",
-	Pattern: "outer=Unsqueeze|Squeeze(r=" + reductions + "(x, ?a1), ?a2)",
+	Name: "reduce-unsqueeze", Doc: "lets a reduction keep, or drop, its axes instead of Unsqueeze, Squeeze, Flatten or Reshape behind it",
+	Pattern: "outer=Unsqueeze|Squeeze|Flatten|Reshape(r=" + reductions + "(x, ?a1), ?a2)",
 	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
 		r, outer := m.Node("r"), m.Node("outer")
 		if err := soleUse(r); err != nil {
 			return err
 		}
 		keep := r.Int("keepdims", 1) != 0
-		if keep == outer.Is("Unsqueeze") {
+		if byAxes := outer.Is("Unsqueeze") || outer.Is("Squeeze"); byAxes && keep == outer.Is("Unsqueeze") {
 			return rewrite.Decline("keepdims is %v already", keep)
 		}
 		shape := m.Facts.Shape(m.Value("x"))
@@ -31,18 +31,42 @@ var reduceUnsqueeze = rewrite.Rule{
 		if err != nil {
 			return err
 		}
-		axes, given, err := axesArg(m, outer)
-		if err != nil {
+		if err := samePlaces(m, outer, r, shape, reduced, !keep); err != nil {
 			return err
-		}
-		axes, ok := normalAxes(axes, len(shape))
-		if !given || !ok || !slices.Equal(axes, reduced) {
-			return rewrite.Decline("the axes are %v, those of %v %v", axes, r, reduced)
 		}
 		n := p.AddNode("", r.Op, r.Inputs(), 1, append(withoutAttr(r, "keepdims"), onnx.IntAttr("keepdims", boolInt(!keep)))...)
 		p.Swap(m.Root.Output(0), n.Output(0))
 		return nil
 	},
+}
+
+// samePlaces declines unless outer drops, or puts back, the axes that r reduces
+// of a value of some shape.
+func samePlaces(m *rewrite.Match, outer, r *onnx.Node, shape onnx.Shape, reduced []int64, keep bool) error {
+	if outer.Is("Flatten") || outer.Is("Reshape") {
+		want := onnx.Shape{}
+		for i, d := range shape {
+			switch {
+			case !slices.Contains(reduced, int64(i)):
+				want = append(want, d)
+			case keep:
+				want = append(want, onnx.Fixed(1))
+			}
+		}
+		if got := m.Facts.Shape(outer.Output(0)); !got.Equal(want) {
+			return rewrite.Decline("%v gives the shape %v, the reduction alone would give %v", outer, got, want)
+		}
+		return nil
+	}
+	axes, given, err := axesArg(m, outer)
+	if err != nil {
+		return err
+	}
+	axes, ok := normalAxes(axes, len(shape))
+	if !given || !ok || !slices.Equal(axes, reduced) {
+		return rewrite.Decline("the axes are %v, those of %v %v", axes, r, reduced)
+	}
+	return nil
 }
 
 // reducedAxes returns the axes that a reduction works along, in order.
@@ -75,55 +99,4 @@ func boolInt(b bool) int64 {
 		return 1
 	}
 	return 0
-}
-
-// imageMean: the mean over height and width of what a convolution made is
-// GlobalAveragePool, which engines compute in the layout of the convolution.
-var imageMean = rewrite.Rule{
-	Name: "image-mean", Doc: "turns ReduceMean over height and width into GlobalAveragePool where only it reads what a convolution made, whose blocked layout it takes",
-	Pattern: "r=ReduceMean(x, ?axes)",
-	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
-		x := m.Value("x")
-		shape := m.Facts.Shape(x)
-		if len(shape) != 4 || m.Facts.DType(x) != onnx.Float {
-			return rewrite.Decline("%v%v is not an image of float32", m.Facts.DType(x), shape)
-		}
-		if m.Root.Int("keepdims", 1) == 0 {
-			return rewrite.Decline("the axes are dropped")
-		}
-		axes, err := reducedAxes(m, m.Root, 4)
-		if err != nil {
-			return err
-		}
-		if !slices.Equal(axes, []int64{2, 3}) {
-			return rewrite.Decline("the axes are %v", axes)
-		}
-		if x.IsOutput() || len(x.Uses()) != 1 {
-			return rewrite.Decline("%q is read elsewhere too, in the plain layout", x.Name())
-		}
-		if !convBefore(x) {
-			return rewrite.Decline("no convolution comes before it, so that the layout stays the same")
-		}
-		p.Swap(m.Root.Output(0), p.Add("GlobalAveragePool", []*onnx.Value{x}))
-		return nil
-	},
-}
-
-// convBefore reports whether v is a convolution's result, perhaps activated,
-// added to another, or multiplied.
-func convBefore(v *onnx.Value) bool {
-	for range 8 {
-		n := v.Producer()
-		switch {
-		case n == nil || n.Graph() == nil:
-			return false
-		case n.Is("Conv"):
-			return true
-		case n.Is("Relu"), n.Is("Clip"), n.Is("LeakyRelu"), n.Is("HardSwish"), n.Is("Sigmoid"), n.Is("Add"), n.Is("Mul"), n.Is("BatchNormalization"):
-			v = n.Input(0)
-		default:
-			return false
-		}
-	}
-	return false
 }

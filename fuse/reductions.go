@@ -18,6 +18,9 @@ func reduction(name, op, pattern string) rewrite.Rule {
 			if m.Facts.DType(x) != m.Facts.DType(m.Root.Output(0)) {
 				return rewrite.Decline("it goes from %v to %v", m.Facts.DType(x), m.Facts.DType(m.Root.Output(0)))
 			}
+			if mid := m.Facts.DType(sum.Output(0)); m.Root.Is("Cast") && mid != onnx.Double && !(mid == onnx.Float && m.Facts.DType(x) != onnx.Double) {
+				return rewrite.Decline("it is computed in %v", mid)
+			}
 			if n := m.Node("square"); n != nil && n.Is("Pow") {
 				if c, _, ok := scalarConst(n.Input(1)); !ok || c != 2 {
 					return rewrite.Decline("the exponent is not 2")
@@ -78,5 +81,5 @@ var (
 		"sum=ReduceSum(square=Mul(x, x), ?axes); sum=ReduceSum(square=Pow(x, two), ?axes)")
 	reduceLogSum    = reduction("reduce-log-sum", "ReduceLogSum", "Log(sum=ReduceSum(x, ?axes))")
 	reduceLogSumExp = reduction("reduce-log-sum-exp", "ReduceLogSumExp",
-		"Log(sum=ReduceSum(inner=Exp(x), ?axes)); Cast(outer=Log(sum=ReduceSum(inner=Exp(Cast(x)), ?axes))); sum=ReduceLogSum(inner=Exp(x), ?axes)")
+		"Log(sum=ReduceSum(inner=Exp(x), ?axes)); Cast(outer=Log(sum=ReduceSum(inner=Exp(Cast(x)), ?axes))); sum=ReduceLogSum(inner=Exp(x), ?axes); Cast(sum=ReduceLogSumExp(inner=Cast(x), ?axes))")
 )

@@ -66,6 +66,18 @@ var logOfSoftmax = rewrite.Rule{
 	},
 }
 
+// expOfLogSoftmax: and exp of LogSoftmax is Softmax.
+var expOfLogSoftmax = rewrite.Rule{
+	Name: "exp-logsoftmax", Doc: "makes Softmax of Exp and LogSoftmax", Pattern: "Exp(s=LogSoftmax(x))",
+	Rewrite: func(m *rewrite.Match, p *rewrite.Patch) error {
+		if err := soleUse(m.Node("s")); err != nil {
+			return err
+		}
+		p.Swap(m.Root.Output(0), p.Add("Softmax", []*onnx.Value{m.Value("x")}, m.Node("s").Attrs...))
+		return nil
+	},
+}
+
 // softmaxReshape: along an axis that a reshape leaves in place, with all before
 // it, Softmax does the same on the value before the reshape.
 var softmaxReshape = rewrite.Rule{

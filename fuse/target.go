@@ -19,6 +19,7 @@ type Target struct {
 
 	maxGrowth int64    // bytes by which one rewrite may grow the model
 	enabled   []string // rules asked for that are off by default
+	norm      normRead // the normalization that was read last
 }
 
 // Own reports whether the target runs operators of ONNX Runtime's own domain.

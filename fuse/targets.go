@@ -97,22 +97,19 @@ func (t *Target) keep(list []rewrite.Rule) []rewrite.Rule {
 	return list
 }
 
-// within returns a rewrite that declines what the runtime does not have. An
-// operator that stands in the place already may stay there.
+// within returns a rewrite that declines what the runtime does not have. A rule
+// may move or change an operator that the graph has already.
 func (r runtime) within(inner func(*rewrite.Match, *rewrite.Patch) error) func(*rewrite.Match, *rewrite.Patch) error {
 	return func(m *rewrite.Match, p *rewrite.Patch) error {
 		if err := inner(m, p); err != nil {
 			return err
 		}
 		for _, n := range p.Nodes() {
-			if n.Op == m.Root.Op {
-				continue
-			}
 			d := onnx.Undefined
 			if len(n.Inputs()) > 0 {
 				d = m.Facts.DType(n.Input(0))
 			}
-			if err := r.has(n.Domain, n.Op, d); err != nil {
+			if err := r.has(n.Domain, n.Op, d); err != nil && !hasOp(m.Root.Graph(), n.Op) {
 				return err
 			}
 			if len(n.Outputs()) > 1 && slices.Contains(r.one, n.Op) {
@@ -121,6 +118,16 @@ func (r runtime) within(inner func(*rewrite.Match, *rewrite.Patch) error) func(*
 		}
 		return nil
 	}
+}
+
+// hasOp reports whether a graph has a standard operator.
+func hasOp(g *onnx.Graph, op string) bool {
+	for n := range g.Nodes() {
+		if n.Is(op) {
+			return true
+		}
+	}
+	return false
 }
 
 // notice tells what of the finished model the runtime is documented not to have.

@@ -69,8 +69,8 @@ func raised(t *testing.T, b []byte, name string, refused *int) *onnx.Model {
 	if _, err := m.Repair(); err != nil || m.Check() != nil || m.OpsetVersion("") >= upgrade.Latest {
 		return nil
 	}
-	_, err = fuse.Model(t.Context(), m, fuse.Options{Opset: upgrade.Latest, InlineFunctions: true,
-		Rewrite: rewrite.Options{Only: []string{"opset", "inline-functions"}}})
+	_, err = fuse.Model(t.Context(), m, fuse.Options{Opset: upgrade.Latest,
+		Rewrite: rewrite.Options{Only: []string{"opset"}}})
 	if err != nil {
 		*refused++
 		t.Logf("%s: %v", name, err)

@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -42,6 +43,9 @@ func scaled(w *onnx.Tensor, scale []float64, channel func(i int) int) (*onnx.Ten
 	if !isReal(w.DType) {
 		return nil, rewrite.Decline("the weights are %v", w.DType)
 	}
+	if w.DType == onnx.Float {
+		return scaledFloats(w, scale, channel)
+	}
 	out := make([]byte, 0, w.Size())
 	peak := newPeaks(len(scale))
 	part := make([]float64, 0, chunk)
@@ -72,6 +76,35 @@ func scaled(w *onnx.Tensor, scale []float64, channel func(i int) int) (*onnx.Ten
 		return nil, err
 	}
 	return onnx.NewTensor(w.Name, w.DType, slices.Clone(w.Shape), out)
+}
+
+// scaledFloats is scaled for float32, which most weights are, in one pass.
+func scaledFloats(w *onnx.Tensor, scale []float64, channel func(i int) int) (*onnx.Tensor, error) {
+	in, err := w.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, len(in))
+	peak := newPeaks(len(scale))
+	for i := range len(in) / 4 {
+		c := channel(i)
+		x := float64(math.Float32frombits(binary.LittleEndian.Uint32(in[4*i:])))
+		y := x * scale[c]
+		if math.IsNaN(y) || math.Abs(y) > math.MaxFloat32 {
+			return nil, unfit(y, onnx.Float)
+		}
+		peak.add(c, x, y)
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(float32(y)))
+	}
+	if err := peak.check(w.DType, scale); err != nil {
+		return nil, err
+	}
+	return onnx.NewTensor(w.Name, w.DType, slices.Clone(w.Shape), out)
+}
+
+// unfit declines a folded weight that its type cannot hold.
+func unfit(x float64, d onnx.DType) error {
+	return rewrite.Decline("a folded weight would be %v, which %v cannot hold", x, d)
 }
 
 // peaks are the largest magnitudes of the weights of each channel.
@@ -117,7 +150,7 @@ func floatTensor(name string, d onnx.DType, shape []int64, v []float64) (*onnx.T
 	}
 	for _, x := range v {
 		if math.IsNaN(x) || math.Abs(x) > limit {
-			return nil, rewrite.Decline("a folded weight would be %v, which %v cannot hold", x, d)
+			return nil, unfit(x, d)
 		}
 	}
 	return onnx.FromFloat64s(name, d, shape, v)

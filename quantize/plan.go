@@ -80,8 +80,8 @@ type plan struct {
 	consts    map[*onnx.Value][2]*onnx.Value
 }
 
-// newPlan starts from every node that could be quantized and drops those that
-// do not pay, until none is left to drop.
+// newPlan takes every node that could be quantized and drops those that do not
+// stand between others, until none is left to drop. [plan.settle] completes it.
 func newPlan(g *onnx.Graph, e *rewrite.Env, s *static) *plan {
 	p := &plan{g: g, s: s, facts: e.Facts, chosen: map[*onnx.Node]bool{}, reasons: map[*onnx.Node]string{}, quantized: map[*onnx.Value]bool{},
 		pulled: map[*onnx.Node]bool{}, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}
@@ -99,7 +99,6 @@ func newPlan(g *onnx.Graph, e *rewrite.Env, s *static) *plan {
 	}
 	for p.drop() {
 	}
-	p.settle()
 	return p
 }
 
@@ -268,7 +267,7 @@ func (p *plan) rangeOf(v *onnx.Value) (lo, hi float32, ok bool) {
 		return lo, hi, err == nil
 	}
 	r, known := p.s.ranges[v.Name()]
-	return r.Min, r.Max, known && r.Runs > 0 && r.Invalid == 0
+	return r.Min, r.Max, known && p.s.measured.Stats[v.Name()].Invalid == 0
 }
 
 // shared returns the constants for v's coding, the same for all of its group.

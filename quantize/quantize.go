@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
@@ -32,11 +33,22 @@ type Options struct {
 	Include     []string // operators or names of nodes or weights to quantize, no others; patterns as of path.Match
 	Exclude     []string // likewise, to leave alone
 
-	Calibration *dataset.Set    // samples for static Int8; nil: dynamic
-	Synthetic   bool            // Calibration was generated, which is recorded
-	Batch       int             // calibration samples run at once; 0: 1
-	Open        session.Opener  // runs the model on the calibration data; needed with Calibration
-	Session     session.Options // for Open
+	Calibration   *dataset.Set    // samples for static Int8; nil: dynamic
+	Synthetic     bool            // Calibration was generated, which is recorded
+	Batch         int             // calibration samples run at once; 0: 1
+	Method        string          // static Int8: how a range is found, of [Methods]; "" is auto
+	Workers       int             // calibration runs at once, each in a session of its own; 0: 1
+	MaxMemory     int64           // bytes of activations in memory at once during calibration; 0: no limit
+	Statistics    string          // file that keeps what calibration measured, to go on from or to use again; "" is none
+	SnapshotEvery int             // batches between two writes of Statistics; 0: 64
+	Open          session.Opener  // runs the model on the calibration data; needed with Calibration
+	Session       session.Options // for Open
+
+	// Speed leaves in float32 what is not faster in int8, by times of operators
+	// on this machine, and refuses a result that is slower than the original
+	// with a [produce.Slower]. It is for static Int8 on the device of Session.
+	Speed bool
+	Times string // file that keeps the times, for this machine, engine and number of threads; "" is none
 
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
@@ -47,7 +59,13 @@ type Options struct {
 	// Calibrated is told after each batch how many samples of how many are
 	// done; may be nil.
 	Calibrated func(done, total int64)
+
+	method calibrate.Method // that Method names
+	key    string           // of Statistics
 }
+
+// Methods returns the names of the calibration methods.
+func Methods() []string { return calibrate.Methods() }
 
 // Result says what was done.
 type Result struct {
@@ -91,10 +109,12 @@ type Sizes struct {
 
 // Calibration describes the data on which ranges were measured.
 type Calibration struct {
-	Method    string `json:"method"`  // minmax
-	Samples   int64  `json:"samples"` // run
-	Tensors   int    `json:"tensors"` // measured
-	Digest    string `json:"digest"`  // SHA-256 over the samples, as dataset.Set.Digest
+	Method    string `json:"method"`           // of Methods
+	Samples   int64  `json:"samples"`          // measured on
+	Tensors   int    `json:"tensors"`          // measured
+	Passes    int    `json:"passes"`           // over the data; more than one where memory is limited
+	Reused    int64  `json:"reused,omitempty"` // samples whose statistics came from a file
+	Digest    string `json:"digest"`           // SHA-256 over the samples, as dataset.Set.Digest
 	Synthetic bool   `json:"synthetic,omitempty"`
 }
 
@@ -112,6 +132,13 @@ func (o *Options) validate() error {
 	}
 	if o.static() && o.Open == nil {
 		return errors.New("static int8 needs an engine to run the model on the calibration data")
+	}
+	if o.Method == "" {
+		o.Method = "auto"
+	}
+	var err error
+	if o.method, err = calibrate.ParseMethod(o.Method); err != nil {
+		return err
 	}
 	return checkPatterns(append(append([]string(nil), o.Include...), o.Exclude...))
 }
@@ -133,17 +160,27 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 			return nil, fmt.Errorf("calibration data: %w", err)
 		}
 		o.Step.Calibration = []string{digest}
-		out.Calibration = &Calibration{Method: "minmax", Digest: digest, Synthetic: o.Synthetic}
+		out.Calibration = &Calibration{Method: o.Method, Digest: digest, Synthetic: o.Synthetic}
 	}
 	var done *outcome
-	r, err := produce.File(ctx, dst, src, func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
+	transform := func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
 		var err error
+		if o.static() && o.Statistics != "" && o.key == "" {
+			if o.key, err = statisticsKey(src, m, out.Calibration.Digest, &o); err != nil {
+				return nil, err
+			}
+		}
 		done, err = quantizeModel(ctx, m, s, ro)
 		if err != nil {
 			return nil, err
 		}
 		return done.log, nil
-	}, produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress})
+	}
+	po := produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress}
+	r, err := fastest(s, func(g *produce.Guard) (*produce.Result, error) {
+		po.Guard = g
+		return produce.File(ctx, dst, src, transform, po)
+	}, &o)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func schemeFor(o *Options) scheme {
 	case o.To == Float16:
 		return &toFloat16{o: o}
 	case o.static():
-		return &static{o: o}
+		return &static{o: o, method: o.method, factor: 1}
 	}
 	return &dynamic{o: o}
 }
@@ -52,6 +52,11 @@ func quantizeModel(ctx context.Context, m *onnx.Model, s scheme, ro rewrite.Opti
 	r := &outcome{}
 	if r.log, err = rewrite.Run(ctx, m, []rewrite.Pass{once{s.pass(r), new(bool)}}, nil, ro); err != nil {
 		return nil, err
+	}
+	if s, ok := s.(*static); ok {
+		if err := s.paid(r); err != nil {
+			return nil, err
+		}
 	}
 	r.log.Notices = append(append(notices, overridable(m)...), r.log.Notices...)
 	if len(r.log.Fired) == 0 {

@@ -2,7 +2,9 @@ package quantize
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -20,9 +22,14 @@ const qdqOpset = 13
 
 // static is int8 in QDQ form with measured ranges.
 type static struct {
-	o       *Options
-	ranges  map[string]calibrate.Range // measured once, by tensor name
-	samples int64
+	o        *Options
+	method   calibrate.Method
+	measured *calibrate.Result          // once, by tensor name
+	ranges   map[string]calibrate.Range // what method made of it
+	factor   float64                    // by which int8 must be faster, with Speed
+	unpaid   bool                       // something was left out for that
+	slower   *NotFaster                 // the attempt before this one; nil: this is the first
+	missed   int                        // classes of operators that there was no time to measure
 }
 
 func (*static) name() string { return staticName }
@@ -42,22 +49,86 @@ func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
 	if s.o.Synthetic {
 		notices = append(notices, "calibrated on generated data: ranges of real inputs differ, and so does the accuracy")
 	}
-	if s.ranges != nil {
+	if s.measured != nil {
 		return notices, nil
 	}
 	facts, err := opset.Infer(m, opset.Options{Dims: s.o.Rewrite.Dims})
 	if err != nil {
 		return nil, err
 	}
-	tensors, maybeEmpty := toMeasure(m.Graph, facts)
-	return notices, s.measure(ctx, m, tensors, maybeEmpty)
+	if s.measured, err = measure(ctx, s.o, m, s.wants(m.Graph, facts)); err != nil {
+		return nil, err
+	}
+	s.ranges = map[string]calibrate.Range{}
+	for name, stats := range s.measured.Stats {
+		if stats.Runs > 0 {
+			s.ranges[name] = s.method.Range(stats, activationCodes)
+		}
+	}
+	return append(notices, s.measured.Notices...), nil
 }
 
-// toMeasure returns the float32 tensors that candidates read and write, and
-// those among them whose size only the data decides.
-func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
-	var list []string
-	seen, maybeEmpty := map[*onnx.Value]bool{}, map[string]bool{}
+// worthwhile leaves out of a plan what is not faster in int8, where speed is
+// asked for, at the sizes of the first sample.
+func (s *static) worthwhile(ctx context.Context, p *plan) error {
+	if !s.o.Speed {
+		return nil
+	}
+	s.o.progress("timing operators")
+	dims, err := sampleDims(ctx, p.g.Model(), s.o)
+	if err != nil {
+		return err
+	}
+	facts, err := opset.Infer(p.g.Model(), opset.Options{Dims: dims})
+	if err != nil {
+		return err
+	}
+	t, err := openOpTimes(s.o)
+	if err != nil {
+		return err
+	}
+	c, err := p.measureCosts(ctx, facts, t)
+	if err = errors.Join(err, t.close()); err != nil {
+		return err
+	}
+	s.missed = t.missed
+	s.unpaid = p.improve(c, s.factor)
+	return nil
+}
+
+// sampleDims returns the sizes that the first calibration sample gives to
+// symbols of the model's inputs, and those that were given by name.
+func sampleDims(ctx context.Context, m *onnx.Model, o *Options) (map[string]int64, error) {
+	dims := maps.Clone(o.Rewrite.Dims)
+	if dims == nil {
+		dims = map[string]int64{}
+	}
+	sample, err := o.Calibration.At(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("calibration data: %w", err)
+	}
+	for _, v := range m.Graph.Inputs() {
+		t := sample.Inputs[v.Name()]
+		if t == nil || len(t.Shape) != len(v.Shape()) {
+			continue
+		}
+		for i, d := range v.Shape() {
+			if _, given := dims[d.Param]; !d.Known() && d.Param != "" && !given {
+				dims[d.Param] = t.Shape[i]
+			}
+		}
+	}
+	return dims, nil
+}
+
+// activationCodes are those of uint8.
+var activationCodes = calibrate.Codes{Levels: 256}
+
+// wants returns the float32 tensors that candidates read and write; those whose
+// size only the data decides may be empty.
+func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
+	var list []calibrate.Want
+	seen := map[*onnx.Value]bool{}
 	fed := map[string]bool{}
 	for _, v := range g.Inputs() {
 		for _, d := range v.Shape() {
@@ -70,14 +141,12 @@ func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
 			return
 		}
 		seen[v] = true
-		list = append(list, v.Name())
 		shape := facts.Shape(v)
-		maybeEmpty[v.Name()] = shape == nil
+		w := calibrate.Want{Tensor: v.Name(), MaybeEmpty: shape == nil, Extremes: !s.method.NeedsHistogram()}
 		for _, d := range shape {
-			if !(d.Value > 0 || d.Value < 0 && fed[d.Param]) {
-				maybeEmpty[v.Name()] = true
-			}
+			w.MaybeEmpty = w.MaybeEmpty || !(d.Value > 0 || d.Value < 0 && fed[d.Param])
 		}
+		list = append(list, w)
 	}
 	for n := range g.Nodes() {
 		if place(n) == never {
@@ -88,48 +157,13 @@ func toMeasure(g *onnx.Graph, facts *opset.Facts) ([]string, map[string]bool) {
 		}
 		add(n.Output(0))
 	}
-	return list, maybeEmpty
-}
-
-// measure runs the model on the calibration data.
-func (s *static) measure(ctx context.Context, m *onnx.Model, tensors []string, maybeEmpty map[string]bool) error {
-	s.o.progress("calibrating")
-	p, err := calibrate.Open(ctx, m, tensors, maybeEmpty, calibrate.Options{Open: s.o.Open, Session: s.o.Session})
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	carrier := s.o.Calibration.Carrier()
-	for b, err := range s.o.Calibration.Batches(ctx, s.o.Batch) {
-		if err != nil {
-			return fmt.Errorf("calibration data: %w", err)
-		}
-		sample := *b.Samples[0]
-		sample.Inputs = b.Inputs
-		in, err := carrier.Feed(&sample)
-		if err != nil {
-			return fmt.Errorf("calibration data: %w", err)
-		}
-		out, err := p.Run(ctx, in)
-		if err != nil {
-			return fmt.Errorf("calibrating on sample %s: %w", sample.ID, err)
-		}
-		if err := carrier.Keep(out); err != nil {
-			return fmt.Errorf("calibration data: %w", err)
-		}
-		s.samples += int64(len(b.Samples))
-		if s.o.Calibrated != nil {
-			s.o.Calibrated(s.samples, s.o.Calibration.Len())
-		}
-	}
-	s.ranges = p.Ranges()
-	return nil
+	return list
 }
 
 func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} }
 
 func (s *static) describe(r *Result) {
-	r.Calibration.Samples, r.Calibration.Tensors = s.samples, len(s.ranges)
+	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
 }
 
 // staticPass inserts the pairs.
@@ -150,6 +184,10 @@ func (p *staticPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	p.pairs, p.consts = map[*onnx.Value]*onnx.Value{}, map[*onnx.Value]*onnx.Value{}
 	p.weights = map[weightKey]quantWeight{}
 	p.plan = newPlan(m.Graph, e, p.s)
+	if err := p.s.worthwhile(ctx, p.plan); err != nil {
+		return err
+	}
+	p.plan.settle()
 	for _, g := range m.Graphs()[1:] {
 		for n := range g.Nodes() {
 			if place(n) == anchor {
@@ -218,7 +256,7 @@ func (p *staticPass) node(n *onnx.Node, e *rewrite.Env) error {
 		}
 	}
 	if place(n) == anchor {
-		if err := p.weight(n, &l, e); err != nil {
+		if err := p.weight(n, &l); err != nil {
 			return err
 		}
 	}

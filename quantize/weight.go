@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
-	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
 // weightKey names a quantized weight: nodes that need other scales for their
@@ -42,7 +41,7 @@ func weightAxis(n *onnx.Node, w *onnx.Tensor, perTensor bool) int {
 }
 
 // weight quantizes the weight and the bias of an anchor.
-func (p *staticPass) weight(n *onnx.Node, l *Layer, e *rewrite.Env) error {
+func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 	w, t := n.Input(1), n.Input(1).Constant()
 	axis := weightAxis(n, t, p.s.o.PerTensor)
 	m := channelsOf(t, axis)

@@ -35,17 +35,24 @@ type verdictError struct{ verdict report.Verdict }
 
 func (e verdictError) Error() string { return "the verdict is " + string(e.verdict) }
 
+// gateError is a result that does not meet what it is for, and was not written.
+type gateError struct{ err error }
+
+func (e gateError) Error() string { return e.err.Error() }
+func (e gateError) Unwrap() error { return e.err }
+
 // exitCode maps an error to the exit code.
 func exitCode(err error) int {
 	var usage usageError
 	var verdict verdictError
 	var rejected *attest.RejectedError
+	var gate gateError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &verdict) && verdict.verdict == report.Inconclusive:
 		return exitInconclusive
-	case errors.As(err, &verdict):
+	case errors.As(err, &verdict), errors.As(err, &gate):
 		return exitGate
 	case errors.As(err, &rejected):
 		return exitRejected

@@ -30,12 +30,14 @@ var fuseLatencies = []fuseLatency{
 	{"models/stories260K.onnx", []string{"--target=ort-cpu"}, []string{"--data=stories"}},
 	{"models/magika-fast.onnx", nil, []string{"--data=magika-fast"}},
 	{"models/squeezenet1.1.onnx", nil, []string{"--data=synthetic:4"}},
+	{"focus-slices", nil, []string{"--data=synthetic:4"}},
 	{"gelu-tanh-cubes", nil, []string{"--data=synthetic:4"}},
 	{"gelu-erf-multiplied", nil, []string{"--data=synthetic:4"}},
 	{"rmsnorm-reciprocal", nil, []string{"--data=synthetic:4"}},
 	{"layernorm-multiplied", nil, []string{"--data=synthetic:4"}},
 	{"softmax-spelled-out", nil, []string{"--data=synthetic:4"}},
 	{"hardswish-spelled-out", nil, []string{"--data=synthetic:4"}},
+	{"loop-invariant-product", nil, []string{"--data=synthetic:4"}},
 }
 
 // TestFuseLatency measures original against fused model by interleaved pairs in

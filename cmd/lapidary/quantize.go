@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/quantize"
@@ -16,6 +18,9 @@ type quantizeFlags struct {
 	ef engineFlags
 	df dataFlags
 	to string
+
+	memory  int64  // MiB
+	purpose string // speed or size
 }
 
 func (f *quantizeFlags) register(c *cobra.Command) {
@@ -27,6 +32,11 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	p.BoolVar(&o.Dynamic, "dynamic", false, "int8: measure the ranges of activations while the model runs")
 	p.BoolVar(&o.PerTensor, "per-tensor", false, "int8: one scale per weight tensor instead of one per output channel")
 	p.BoolVar(&o.ReduceRange, "reduce-range", false, "int8: weights in 7 bits, for x86 processors without VNNI")
+	p.StringVar(&o.Method, "calibrate", "auto", "static int8: how the range of a tensor is found: "+strings.Join(quantize.Methods(), ", "))
+	p.StringVar(&o.Statistics, "statistics", "", "`FILE` that keeps what calibration measured: an interrupted one goes on from it, a later one with the same model and data uses it")
+	p.IntVar(&o.Workers, "calibration-workers", 0, "calibration runs at once, each in a process of its own; 0: 1")
+	p.Int64Var(&f.memory, "max-memory", 0, "MiB of activations in memory at once during calibration; 0: no limit")
+	p.StringVar(&f.purpose, "for", "speed", "int8: speed leaves in float32 what is not faster in int8 here, and refuses a model that is slower; size quantizes all it can")
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
 	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
 }
@@ -36,6 +46,16 @@ func (f *quantizeFlags) validate() error {
 	if f.o.To != quantize.Int8 && f.o.To != quantize.Float16 {
 		return usagef("--to %q is unknown; want int8 or fp16", f.to)
 	}
+	switch {
+	case !slices.Contains(quantize.Methods(), f.o.Method):
+		return usagef("--calibrate %q is unknown; want one of %s", f.o.Method, strings.Join(quantize.Methods(), ", "))
+	case f.purpose != "speed" && f.purpose != "size":
+		return usagef("--for %q is unknown; want speed or size", f.purpose)
+	case f.memory < 0 || f.o.Workers < 0:
+		return usagef("--max-memory and --calibration-workers must not be negative")
+	}
+	f.o.MaxMemory = f.memory << 20
+	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8
 	if f.o.To == quantize.Float16 && (f.o.Dynamic || f.o.PerTensor || f.o.ReduceRange) {
 		return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for fp16")
 	}
@@ -69,6 +89,7 @@ func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o qu
 		return o, nil, err
 	}
 	o.Open, o.Session = e.open, e.options
+	o.Times = a.timesCache(e)
 	return o, done, nil
 }
 
@@ -126,6 +147,10 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	o.Calibrated = func(done, total int64) { s.stage(fmt.Sprintf("calibrating %d/%d", done, total)) }
 	r, err := quantize.File(ctx, dst, model, o)
 	s.finish()
+	var slow *quantize.NotFaster
+	if errors.As(err, &slow) {
+		return gateError{fmt.Errorf("%s: %w; write it all the same with --for size", model, slow)}
+	}
 	if err != nil {
 		return err
 	}
@@ -140,7 +165,17 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 	w := a.env.stdout
 	fmt.Fprintf(w, "  %s: %d nodes quantized, %d kept in float32\n", r.Scheme, r.Quantized, r.Kept)
 	if c := r.Calibration; c != nil {
-		fmt.Fprintf(w, "  calibrated by %s on %d samples (sha256 %s)\n", c.Method, c.Samples, c.Digest)
+		fmt.Fprintf(w, "  calibrated by %s on %d samples (sha256 %s)", c.Method, c.Samples, c.Digest)
+		switch {
+		case c.Passes == 0:
+			fmt.Fprint(w, ", all from the file of statistics")
+		case c.Reused > 0:
+			fmt.Fprintf(w, ", %d of them from the file of statistics", c.Reused)
+		}
+		if c.Passes > 1 {
+			fmt.Fprintf(w, ", in %d passes", c.Passes)
+		}
+		fmt.Fprintln(w)
 	}
 	if !layers {
 		return

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,4 +58,15 @@ func (a *app) kernelCache(e *engine) string {
 	}
 	device := strings.NewReplacer(":", "-", "/", "-").Replace(e.options.Device)
 	return filepath.Join(a.env.cacheDir, "lapidary", "kernels", e.info.SHA256+"-"+device+".json")
+}
+
+// timesCache is the file that keeps the times of operators on this machine, by
+// engine and number of threads; "" where there is none.
+func (a *app) timesCache(e *engine) string {
+	if a.env.cacheDir == "" || e.info.SHA256 == "" {
+		return ""
+	}
+	cpu := sha256.Sum256(fmt.Appendf(nil, "%s %v", e.machine.CPU.Model, e.machine.CPU.ISA))
+	device := strings.NewReplacer(":", "-", "/", "-").Replace(e.options.Device)
+	return filepath.Join(a.env.cacheDir, "lapidary", "times", fmt.Sprintf("%s-%s-%x-%d.json", e.info.SHA256[:16], device, cpu[:8], e.threads.N))
 }

@@ -27,6 +27,10 @@ func TestSameForm(t *testing.T) {
 		"bound in a bound":     {Clip(Clip(x, 0, math.Inf(1)), math.Inf(-1), 6), Clip(x, 0, 6)},
 		"bound within another": {Clip(Clip(x, -1, 1), 0, 6), Clip(x, 0, 1)},
 		"the larger":           {Larger(x, y), Larger(y, x)},
+		"odd function":         {Call("erf", "", Scale(-2, x)), Scale(-1, Call("erf", "", Scale(2, x)))},
+		"size of the negative": {Call("abs", "", Sub(x, y)), Call("abs", "", Sub(y, x))},
+		"sigmoid by exp":       {Pow(Add(Number(1), Call("exp", "", Scale(-1, x))), -1), Call("sigmoid", "", x)},
+		"its other form":       {Mul(Call("exp", "", x), Pow(Add(Number(1), Call("exp", "", x)), -1)), Call("sigmoid", "", x)},
 	} {
 		if !Close(pair[0], pair[1], 1e-12) {
 			t.Errorf("%s: %v and %v", name, pair[0], pair[1])

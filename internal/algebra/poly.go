@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -33,8 +32,9 @@ type Atom struct {
 	Attr  string      // what else the function depends on, such as its axes
 	Args  []Poly
 
-	shape string // the structure without numbers, which gives the order
-	key   string // the whole, which tells atoms apart
+	shape uint64 // hash of the structure without numbers, which gives the order
+	key   uint64 // hash of the whole, which tells most atoms apart
+	size  int    // about how long the written form is, in bytes
 }
 
 // maxTerms bounds the monomials of an expression; what would have more is not
@@ -51,46 +51,70 @@ func Number(c float64) Poly {
 
 // Var returns the expression that is a value.
 func Var(v *onnx.Value) Poly {
-	id := fmt.Sprintf("%p", v)
-	return Poly{{C: 1, F: []Factor{{&Atom{Value: v, shape: id, key: id}, 1}}}}
+	id := hashText(hashStart, v.Name())
+	return Poly{{C: 1, F: []Factor{{&Atom{Value: v, shape: id, key: id, size: 12}, 1}}}}
 }
 
 // Call returns a function of expressions.
 func Call(name, attr string, args ...Poly) Poly {
+	if p, ok := called(name, args); ok {
+		return p
+	}
 	return Poly{{C: 1, F: []Factor{{call(name, attr, args), 1}}}}
 }
 
 func call(name, attr string, args []Poly) *Atom {
-	a := &Atom{Func: name, Attr: attr, Args: args}
-	var shape, key strings.Builder
-	fmt.Fprintf(&shape, "%s[%s](", name, attr)
-	fmt.Fprintf(&key, "%s[%s](", name, attr)
-	for i, p := range args {
-		if i > 0 {
-			shape.WriteByte(',')
-			key.WriteByte(',')
-		}
-		shape.WriteString(p.shape())
-		key.WriteString(p.String())
+	id := hashText(hashText(hashStart, name), attr)
+	a := &Atom{Func: name, Attr: attr, Args: args, shape: id, key: id, size: len(name) + len(attr) + 4}
+	for _, p := range args {
+		a.shape, a.key, a.size = hash(a.shape, p.shape()), hash(a.key, p.key()), a.size+p.size()+1
 	}
-	a.shape, a.key = shape.String()+")", key.String()+")"
 	return a
 }
 
-// String writes the expression with its numbers; equal expressions have equal strings.
+// String writes the expression.
 func (p Poly) String() string {
-	return p.text(func(m Mono) string { return strconv.FormatFloat(m.C, 'g', 7, 64) + m.key() })
-}
-
-// shape writes the expression without its numbers.
-func (p Poly) shape() string { return p.text(Mono.shape) }
-
-func (p Poly) text(f func(Mono) string) string {
 	parts := make([]string, len(p))
 	for i, m := range p {
-		parts[i] = f(m)
+		parts[i] = m.String()
 	}
 	return strings.Join(parts, "+")
+}
+
+// String writes the number and the powers.
+func (m Mono) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%.7g", m.C)
+	for _, f := range m.F {
+		fmt.Fprintf(&b, "·%v^%v", f.Atom, f.P)
+	}
+	return b.String()
+}
+
+// String writes a name, or a function with its arguments.
+func (a *Atom) String() string {
+	if a.Value != nil {
+		return a.Value.Name()
+	}
+	return fmt.Sprintf("%s[%s]%v", a.Func, a.Attr, a.Args)
+}
+
+// shape is a hash of the expression without its numbers.
+func (p Poly) shape() uint64 {
+	h := hash(hashStart, uint64(len(p)))
+	for _, m := range p {
+		h = hash(h, m.shape())
+	}
+	return h
+}
+
+// key is a hash of the expression; expressions that are the same have the same.
+func (p Poly) key() uint64 {
+	h := hash(hashStart, uint64(len(p)))
+	for _, m := range p {
+		h = hash(hash(h, rounded(m.C)), m.key())
+	}
+	return h
 }
 
 // size is about the length of the written form.
@@ -98,25 +122,38 @@ func (p Poly) size() int {
 	n := 0
 	for _, m := range p {
 		for _, f := range m.F {
-			n += len(f.Atom.key) + 4
+			n += f.Atom.size + 4
 		}
 	}
 	return n
 }
 
-func (m Mono) key() string { return m.text(func(a *Atom) string { return a.key }) }
-
-func (m Mono) shape() string { return m.text(func(a *Atom) string { return a.shape }) }
-
-func (m Mono) text(f func(*Atom) string) string {
-	var b strings.Builder
-	for _, x := range m.F {
-		b.WriteString("·")
-		b.WriteString(f(x.Atom))
-		b.WriteByte('^')
-		b.WriteString(strconv.FormatFloat(x.P, 'g', -1, 64))
+func (m Mono) shape() uint64 {
+	h := uint64(hashStart)
+	for _, f := range m.F {
+		h = hash(hash(h, f.Atom.shape), math.Float64bits(f.P))
 	}
-	return b.String()
+	return h
+}
+
+// key is a hash of the powers, without the number before them.
+func (m Mono) key() uint64 {
+	h := uint64(hashStart)
+	for _, f := range m.F {
+		h = hash(hash(h, f.Atom.key), math.Float64bits(f.P))
+	}
+	return h
+}
+
+// sameAtom reports whether two atoms are one, up to the seventh digit of their
+// numbers.
+func sameAtom(a, b *Atom) bool {
+	return a == b || a.key == b.key && closeAtoms(a, b, 1e-6)
+}
+
+// samePowers reports whether two monomials differ in their number at most.
+func samePowers(a, b Mono) bool {
+	return slices.EqualFunc(a.F, b.F, func(f, g Factor) bool { return f.P == g.P && sameAtom(f.Atom, g.Atom) })
 }
 
 // Const returns the number that p is.
@@ -163,32 +200,30 @@ func Add(list ...Poly) Poly {
 func Sub(a, b Poly) Poly { return Add(a, Scale(-1, b)) }
 
 // canonical sorts monomials and joins those that differ in their number only.
+// It takes p over.
 func canonical(p Poly) Poly {
-	type written struct {
+	type hashed struct {
 		Mono
-		shape, key string
+		shape, key uint64
 	}
-	list := make([]written, len(p))
-	for i, m := range p {
-		list[i] = written{m, m.shape(), m.key()}
+	var few [maxTerms]hashed
+	list := few[:0]
+	for _, m := range p {
+		list = append(list, hashed{m, m.shape(), m.key()})
 	}
-	slices.SortStableFunc(list, func(a, b written) int {
-		return cmp.Or(strings.Compare(a.shape, b.shape), strings.Compare(a.key, b.key))
+	slices.SortStableFunc(list, func(a, b hashed) int {
+		return cmp.Or(cmp.Compare(a.shape, b.shape), cmp.Compare(a.key, b.key))
 	})
-	var out Poly
-	last := ""
+	out := p[:0]
 	for _, m := range list {
-		if n := len(out); n > 0 && last == m.key {
-			out[n-1].C += m.C
-			if math.Abs(out[n-1].C) < 1e-12*math.Abs(m.C) {
-				out = out[:n-1]
-				if last = ""; n > 1 {
-					last = out[n-2].key()
-				}
-			}
+		n := len(out)
+		if n == 0 || !samePowers(out[n-1], m.Mono) {
+			out = append(out, m.Mono)
 			continue
 		}
-		out, last = append(out, m.Mono), m.key
+		if out[n-1].C += m.C; math.Abs(out[n-1].C) < 1e-12*math.Abs(m.C) {
+			out = out[:n-1]
+		}
 	}
 	return out
 }
@@ -198,7 +233,7 @@ func Mul(a, b Poly) Poly {
 	if len(a)*len(b) > maxTerms {
 		a, b = atom(a), atom(b)
 	}
-	var out Poly
+	out := make(Poly, 0, len(a)*len(b))
 	for _, x := range a {
 		for _, y := range b {
 			out = append(out, times(x, y))
@@ -220,18 +255,16 @@ func atom(p Poly) Poly {
 func times(a, b Mono) Mono {
 	out := Mono{C: a.C * b.C, F: slices.Clone(a.F)}
 	for _, f := range b.F {
-		i := slices.IndexFunc(out.F, func(g Factor) bool { return g.Atom.key == f.Atom.key && (g.P > 0) == (f.P > 0) })
+		i := slices.IndexFunc(out.F, func(g Factor) bool { return (g.P > 0) == (f.P > 0) && sameAtom(g.Atom, f.Atom) })
 		if i < 0 {
 			out.F = append(out.F, f)
 			continue
 		}
 		out.F[i].P += f.P
 	}
+	out.F = joined(out.F)
 	slices.SortStableFunc(out.F, func(x, y Factor) int {
-		if c := strings.Compare(x.Atom.shape, y.Atom.shape); c != 0 {
-			return c
-		}
-		return strings.Compare(x.Atom.key, y.Atom.key)
+		return cmp.Or(cmp.Compare(x.Atom.shape, y.Atom.shape), cmp.Compare(x.Atom.key, y.Atom.key))
 	})
 	return out
 }
@@ -240,9 +273,12 @@ func times(a, b Mono) Mono {
 func Pow(p Poly, e float64) Poly {
 	c, number := p.Const()
 	whole := e == math.Trunc(e)
+	u, logistic := aboveOne(p)
 	switch {
 	case e == 1:
 		return p
+	case e == -1 && logistic:
+		return Call("sigmoid", "", Scale(-1, u))
 	case number && (c > 0 || c < 0 && whole):
 		return Number(math.Pow(c, e))
 	case (e == 2 || e == 3) && len(p) <= 3:

@@ -1,6 +1,7 @@
 package algebra
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -14,6 +15,7 @@ import (
 type Reader struct {
 	Facts *opset.Facts
 	Stop  []*onnx.Value // values that are variables, whatever computes them
+	Means bool          // sums over axes of known size are that many means
 
 	// Nodes are those that were read, in the order in which they were met; each once.
 	Nodes []*onnx.Node
@@ -84,7 +86,7 @@ func (r *Reader) read(v *onnx.Value) Poly {
 }
 
 // comparisons are operators with boolean results that are read all the same.
-var comparisons = map[string]bool{"Less": true, "Greater": true, "LessOrEqual": true, "GreaterOrEqual": true, "Not": true}
+var comparisons = map[string]bool{"Less": true, "Greater": true, "LessOrEqual": true, "GreaterOrEqual": true, "Not": true, "Or": true}
 
 // number returns the only element of t.
 func number(t *onnx.Tensor) (float64, bool) {
@@ -129,15 +131,17 @@ func init() {
 		"LessOrEqual":    compare("notgreater", 0, 1),
 		"GreaterOrEqual": compare("notgreater", 1, 0),
 		"Not":            func(r *Reader, n *onnx.Node) (Poly, bool) { return Call("not", "", r.Of(n.Input(0))), true },
+		"Or":             func(r *Reader, n *onnx.Node) (Poly, bool) { return Or(r.Of(n.Input(0)), r.Of(n.Input(1))), modern(n) },
 		"Elu":            elu,
 		"HardSigmoid":    hardSigmoid,
 		"ThresholdedRelu": func(r *Reader, n *onnx.Node) (Poly, bool) {
 			x := r.Of(n.Input(0))
 			return Where(Less(Number(float64(n.Float("alpha", 1))), x), x, nil), true
 		},
+		"Softplus":  func(r *Reader, n *onnx.Node) (Poly, bool) { return Softplus(r.Of(n.Input(0))), true },
 		"Unsqueeze": unsqueeze,
 	}
-	for op, name := range map[string]string{"Erf": "erf", "Tanh": "tanh", "Exp": "exp", "Log": "log", "Sigmoid": "sigmoid", "Abs": "abs", "Softplus": "softplus"} {
+	for op, name := range map[string]string{"Erf": "erf", "Tanh": "tanh", "Exp": "exp", "Log": "log", "Sigmoid": "sigmoid", "Abs": "abs"} {
 		functions[op] = func(r *Reader, n *onnx.Node) (Poly, bool) { return Call(name, "", r.Of(n.Input(0))), true }
 	}
 	for op, f := range composed {
@@ -146,7 +150,7 @@ func init() {
 			if !ok || n.Int("keepdims", 1) == 0 {
 				return nil, false
 			}
-			return f(r.Of(n.Input(0)), axes), true
+			return f(r.Of(n.Input(0)), func(p Poly) Poly { return r.sum(n, p, axes) }), true
 		}
 	}
 	for op, name := range map[string]string{"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"} {
@@ -155,19 +159,47 @@ func init() {
 			if !ok || n.Int("keepdims", 1) == 0 {
 				return nil, false
 			}
-			return Reduce(name, r.Of(n.Input(0)), axes), true
+			return r.reduce(name, n, axes), true
 		}
 	}
 }
 
+// reduce reads a reduction n over axes.
+func (r *Reader) reduce(name string, n *onnx.Node, axes []int64) Poly {
+	if name == "sum" {
+		return r.sum(n, r.Of(n.Input(0)), axes)
+	}
+	return Reduce(name, r.Of(n.Input(0)), axes)
+}
+
+// sum returns the sum of p, an expression of the shape of what n reduces, over
+// axes of it.
+func (r *Reader) sum(n *onnx.Node, p Poly, axes []int64) Poly {
+	if count, ok := r.Count(n.Input(0), axes); ok && r.Means {
+		return Scale(float64(count), Reduce("mean", p, axes))
+	}
+	return Reduce("sum", p, axes)
+}
+
+// Count returns how many elements of v are reduced to one over axes, false where
+// a size is not known or 0.
+func (r *Reader) Count(v *onnx.Value, axes []int64) (int64, bool) {
+	shape, count := r.Facts.Shape(v), int64(1)
+	for _, a := range axes {
+		if int(a) >= len(shape) || !shape[a].Known() || shape[a].Value < 1 || shape[a].Value > math.MaxInt32 || count > math.MaxInt32 {
+			return 0, false
+		}
+		count *= shape[a].Value
+	}
+	return count, true
+}
+
 // composed are the reductions that are written with sums.
-var composed = map[string]func(x Poly, axes []int64) Poly{
-	"ReduceSumSquare": func(x Poly, axes []int64) Poly { return Reduce("sum", Pow(x, 2), axes) },
-	"ReduceL2":        func(x Poly, axes []int64) Poly { return Pow(Reduce("sum", Pow(x, 2), axes), 0.5) },
-	"ReduceLogSum":    func(x Poly, axes []int64) Poly { return Call("log", "", Reduce("sum", x, axes)) },
-	"ReduceLogSumExp": func(x Poly, axes []int64) Poly {
-		return Call("log", "", Reduce("sum", Call("exp", "", x), axes))
-	},
+var composed = map[string]func(x Poly, sum func(Poly) Poly) Poly{
+	"ReduceSumSquare": func(x Poly, sum func(Poly) Poly) Poly { return sum(Pow(x, 2)) },
+	"ReduceL2":        func(x Poly, sum func(Poly) Poly) Poly { return Pow(sum(Pow(x, 2)), 0.5) },
+	"ReduceLogSum":    func(x Poly, sum func(Poly) Poly) Poly { return Call("log", "", sum(x)) },
+	"ReduceLogSumExp": func(x Poly, sum func(Poly) Poly) Poly { return Call("log", "", sum(Call("exp", "", x))) },
 }
 
 // modern reports whether a binary operator broadcasts as it does since opset 7.
@@ -198,6 +230,14 @@ func Where(cond, a, b Poly) Poly { return Call("where", "", cond, a, b) }
 
 // Less returns the condition a < b.
 func Less(a, b Poly) Poly { return Call("less", "", a, b) }
+
+// Or returns the condition that a or b holds.
+func Or(a, b Poly) Poly {
+	if a.String() > b.String() {
+		a, b = b, a
+	}
+	return Call("or", "", a, b)
+}
 
 func compare(name string, i, j int) function {
 	return func(r *Reader, n *onnx.Node) (Poly, bool) {
@@ -278,16 +318,17 @@ func bound(f func(Poly, float64) Poly) function {
 				}
 			}
 		}
-		if n.Op == "Max" {
-			return Larger(r.Of(n.Input(0)), r.Of(n.Input(1))), true
+		a, b := r.Of(n.Input(0)), r.Of(n.Input(1))
+		if n.Op == "Min" {
+			return Scale(-1, Larger(Scale(-1, a), Scale(-1, b))), true
 		}
-		return nil, false
+		return Larger(a, b), true
 	}
 }
 
 // Larger returns the larger of two expressions.
 func Larger(a, b Poly) Poly {
-	if a.shape()+a.String() > b.shape()+b.String() {
+	if c := cmp.Or(cmp.Compare(a.shape(), b.shape()), cmp.Compare(a.key(), b.key())); c > 0 {
 		a, b = b, a
 	}
 	return Call("larger", "", a, b)
@@ -374,7 +415,7 @@ func unsqueeze(r *Reader, n *onnx.Node) (Poly, bool) {
 		return nil, false
 	}
 	r.Nodes = append(r.Nodes, m)
-	return Reduce(name, r.Of(m.Input(0)), axes), true
+	return r.reduce(name, m, axes), true
 }
 
 // unsqueezed returns the axes that n puts into a result of rank axes.

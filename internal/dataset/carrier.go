@@ -16,6 +16,9 @@ type Carrier struct {
 	sequence string
 }
 
+// Stateful reports whether outputs of one sample are inputs of the next.
+func (s *Set) Stateful() bool { return len(s.o.State) > 0 }
+
 // Carrier returns a new carrier. Where Options.State is empty it changes nothing.
 func (s *Set) Carrier() *Carrier { return &Carrier{state: s.o.State, ports: s.ports} }
 

@@ -81,16 +81,50 @@ func instanceNorm(c *call) []*array {
 func groupNorm(c *call) []*array {
 	x, groups := c.input(0), c.int("num_groups", 0)
 	c.stashed()
+	per := int64(1)
+	y := c.grouped(x, groups)
+	if c.version < 21 {
+		per = x.shape[1] / groups
+	}
+	return one(c.channelAffine(x, y, per))
+}
+
+// grouped normalizes x over groups of its channels.
+func (c *call) grouped(x *array, groups int64) *array {
 	if x.rank() < 2 || groups < 1 || x.shape[1] < groups || x.shape[1]%groups != 0 {
 		c.fail("%d groups of the channels of %v", groups, x.shape)
 	}
 	grouped := x.reshaped(slices.Concat([]int64{x.shape[0], groups, x.shape[1] / groups}, x.shape[2:]))
 	y, _, _ := c.normalized(grouped, 2, nil, nil, deviating(c.float("epsilon", 1e-5)))
-	per := int64(1)
-	if c.version < 21 {
-		per = x.shape[1] / groups
+	return y.reshaped(x.shape)
+}
+
+// contribGroupNorm is the GroupNorm of com.microsoft: an image with its channels
+// last unless told otherwise, scale and shift of float32, and perhaps Swish.
+func contribGroupNorm(c *call) []*array {
+	x, last := c.input(0), c.int("channels_last", 1) != 0
+	if x.rank() != 4 {
+		c.fail("want an image, have shape %v", x.shape)
 	}
-	return one(c.channelAffine(x, y, per))
+	if last {
+		x = c.permute(x, []int{0, 3, 1, 2})
+	}
+	y := c.grouped(x, c.int("groups", 0))
+	scale, shift := load[float64](c.input(1)), load[float64](c.input(2))
+	if n := int(x.shape[1]); len(scale) != n || len(shift) != n {
+		c.fail("%d scales and %d shifts for %d channels", len(scale), len(shift), n)
+	}
+	out, area := slices.Clone(load[float64](y)), product(x.shape[2:])
+	for i := range out {
+		k := i / area % int(x.shape[1])
+		if out[i] = out[i]*scale[k] + shift[k]; c.int("activation", 0) == 1 {
+			out[i] *= sigmoid(out[i])
+		}
+	}
+	if y = store(c, x.dt, x.shape, out); last {
+		y = c.permute(y, []int{0, 2, 3, 1})
+	}
+	return one(y)
 }
 
 // localResponseNorm divides by a power of the squares in the channels around.

@@ -24,6 +24,7 @@ func contribOperators() []operator {
 		{"SkipLayerNormalization", 1, 1, "epsilon", skipLayerNorm},
 		{"SkipSimplifiedLayerNormalization", 1, 1, "epsilon", skipSimplifiedLayerNorm},
 		{"EmbedLayerNormalization", 1, 1, "epsilon mask_index_type", embedLayerNorm},
+		{"GroupNorm", 1, 1, "activation channels_last epsilon groups", contribGroupNorm},
 	}
 }
 

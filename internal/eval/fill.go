@@ -16,6 +16,30 @@ func fillOperators() []operator {
 	}
 }
 
+// given returns the constant that the caller of a function gives to a Constant in
+// it; nil where it gives none.
+func (c *call) given() *onnx.Tensor {
+	for _, name := range []string{"value", "value_float", "value_floats", "value_int", "value_ints"} {
+		a := c.attr(name)
+		if a == nil {
+			continue
+		}
+		switch a.Type {
+		case onnx.AttrTensor:
+			return a.T
+		case onnx.AttrFloat:
+			return onnx.FromFloats("", []int64{}, []float32{a.F})
+		case onnx.AttrFloats:
+			return onnx.FromFloats("", []int64{int64(len(a.Floats))}, a.Floats)
+		case onnx.AttrInt:
+			return onnx.FromInts("", []int64{}, []int64{a.I})
+		case onnx.AttrInts:
+			return onnx.FromInts("", []int64{int64(len(a.Ints))}, a.Ints)
+		}
+	}
+	return nil
+}
+
 // constant gives what the node holds.
 func constant(c *call) []*array {
 	v := c.n.Output(0)
@@ -23,6 +47,9 @@ func constant(c *call) []*array {
 		c.fail("it has no output")
 	}
 	t := v.Constant()
+	if t == nil {
+		t = c.given()
+	}
 	if t == nil {
 		c.unsupported("the constant refers to an attribute of a function, or is malformed")
 	}

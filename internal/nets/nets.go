@@ -56,6 +56,7 @@ var list = []net{
 	{name: "lstm", styles: torch[:2], build: lstm},
 	{name: "gru", styles: torch[:2], build: gru},
 	{name: "gtcrn", styles: torch[:2], build: gtcrn},
+	{name: "gtcrn-stream", styles: torch[:2], build: gtcrnStream},
 	{name: "chain", styles: torch[:2], build: chain},
 	{name: "wide", styles: torch[:2], build: wide, big: true},
 }

@@ -43,9 +43,30 @@ type checker struct {
 	found []error
 }
 
-func (c *checker) add(where, format string, args ...any) {
+// place is where something is wrong; it is written out only where it is.
+type place struct {
+	text string
+	node *Node // nil: the graph itself
+}
+
+func (p place) String() string {
+	if p.node == nil {
+		return p.text
+	}
+	return p.text + ": " + p.node.String()
+}
+
+// slot is an input or output with its index.
+type slot struct {
+	kind  string
+	index int
+}
+
+func (s slot) String() string { return fmt.Sprintf("%s %d", s.kind, s.index) }
+
+func (c *checker) add(where place, format string, args ...any) {
 	if len(c.found) < maxProblems {
-		c.found = append(c.found, Problem{where, fmt.Sprintf(format, args...)})
+		c.found = append(c.found, Problem{where.String(), fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -61,10 +82,10 @@ func (c *checker) positions(g *Graph) {
 
 func (c *checker) function(f *Function) {
 	if f.Name == "" {
-		c.add("function", "it has no name")
+		c.add(place{text: "function"}, "it has no name")
 	}
 	if f.Body == nil {
-		c.add(fmt.Sprintf("function %q", f.Name), "it has no body")
+		c.add(place{text: fmt.Sprintf("function %q", f.Name)}, "it has no body")
 		return
 	}
 	opsets := f.Opsets
@@ -76,7 +97,7 @@ func (c *checker) function(f *Function) {
 
 // graph checks g and the subgraphs below it.
 func (c *checker) graph(g *Graph, opsets []Opset) {
-	where := fmt.Sprintf("graph %q", g.Name)
+	where := place{text: fmt.Sprintf("graph %q", g.Name)}
 	c.names(g, where)
 	for _, v := range g.inits {
 		if err := v.Const.check(); err != nil {
@@ -90,12 +111,12 @@ func (c *checker) graph(g *Graph, opsets []Opset) {
 		}
 	}
 	for i, v := range g.outputs {
-		c.readable(g, v, nil, where, fmt.Sprintf("output %d", i))
+		c.readable(g, v, nil, where, slot{"output", i})
 	}
 }
 
 // names checks that each name is defined once.
-func (c *checker) names(g *Graph, where string) {
+func (c *checker) names(g *Graph, where place) {
 	seen := map[string]bool{}
 	for v := range g.Values() {
 		switch {
@@ -108,8 +129,8 @@ func (c *checker) names(g *Graph, where string) {
 	}
 }
 
-func (c *checker) node(g *Graph, n *Node, graph string, opsets []Opset) {
-	where := graph + ": " + n.String()
+func (c *checker) node(g *Graph, n *Node, where place, opsets []Opset) {
+	where.node = n
 	if n.Op == "" {
 		c.add(where, "it has no operator type")
 	}
@@ -123,7 +144,7 @@ func (c *checker) node(g *Graph, n *Node, graph string, opsets []Opset) {
 		if !v.usedBy(n, i) {
 			c.add(where, "input %d %q does not know its reader", i, v.name)
 		}
-		c.readable(g, v, n, where, fmt.Sprintf("input %d", i))
+		c.readable(g, v, n, where, slot{"input", i})
 	}
 	for i, v := range n.outputs {
 		if v != nil && (v.producer != n || v.index != i || v.graph != g) {
@@ -147,14 +168,14 @@ func (v *Value) usedBy(n *Node, i int) bool {
 
 // readable checks that v is computed before reader, a node of g or nil for an
 // output of g, can read it.
-func (c *checker) readable(g *Graph, v *Value, reader *Node, where, slot string) {
+func (c *checker) readable(g *Graph, v *Value, reader *Node, where place, s slot) {
 	for h := g; ; {
 		if v.graph == h {
-			c.ordered(v, reader, where, slot)
+			c.ordered(v, reader, where, s)
 			return
 		}
 		if h == nil {
-			c.add(where, "%s %q belongs to graph %q, which does not enclose this one", slot, v.name, v.graph.name())
+			c.add(where, "%v %q belongs to graph %q, which does not enclose this one", s, v.name, v.graph.name())
 			return
 		}
 		reader, h = h.owner, h.Parent()
@@ -169,19 +190,19 @@ func (g *Graph) name() string {
 }
 
 // ordered checks that v exists when reader, a node of v's graph, runs.
-func (c *checker) ordered(v *Value, reader *Node, where, slot string) {
+func (c *checker) ordered(v *Value, reader *Node, where place, s slot) {
 	switch {
 	case v.input || v.Const != nil || v.Sparse != nil:
 	case v.producer == nil:
-		c.add(where, "%s %q is not defined by any input, constant or node", slot, v.name)
+		c.add(where, "%v %q is not defined by any input, constant or node", s, v.name)
 	case v.producer.graph != v.graph:
-		c.add(where, "%s %q is computed by a node that is not in the graph", slot, v.name)
+		c.add(where, "%v %q is computed by a node that is not in the graph", s, v.name)
 	case reader != nil && c.pos[v.producer] >= c.pos[reader]:
-		c.add(where, "%s %q is computed only later, by %v", slot, v.name, v.producer)
+		c.add(where, "%v %q is computed only later, by %v", s, v.name, v.producer)
 	}
 }
 
-func (c *checker) attrs(n *Node, where string) {
+func (c *checker) attrs(n *Node, where place) {
 	for i, a := range n.Attrs {
 		for _, b := range n.Attrs[:i] {
 			if a.Name == b.Name {
@@ -228,7 +249,7 @@ func (c *checker) recursion() {
 			top.calls = top.calls[1:]
 			switch state[next] {
 			case visiting:
-				c.add(fmt.Sprintf("function %q", next.Name), "it calls itself")
+				c.add(place{text: fmt.Sprintf("function %q", next.Name)}, "it calls itself")
 				return
 			case 0:
 				state[next] = visiting

@@ -14,7 +14,7 @@ func (m *Model) Clone() *Model {
 	c.SetGraph(cl.graph(m.Graph))
 	for _, f := range m.Functions {
 		g := *f
-		g.Body = cl.graph(f.Body)
+		g.Body, g.Opsets = cl.graph(f.Body), slices.Clone(f.Opsets)
 		c.AddFunction(&g)
 	}
 	return &c

@@ -291,23 +291,16 @@ func (g *Graph) RemoveInput(v *Value) error {
 	return fmt.Errorf("%q is not an input of graph %q", v.name, g.Name)
 }
 
-// Freeze makes plain constants of the inputs that have a default, and returns
-// how many there were.
-func (g *Graph) Freeze() int {
-	kept := g.inputs[:0:0]
-	for _, v := range g.inputs {
-		if v.Const == nil {
-			kept = append(kept, v)
-			continue
-		}
-		v.input, v.Type = false, v.Const.Type()
+// Freeze makes a plain constant of v, an input of g with a default.
+func (g *Graph) Freeze(v *Value) error {
+	if v.Const == nil {
+		return fmt.Errorf("input %q has no default", v.name)
 	}
-	frozen := len(g.inputs) - len(kept)
-	if frozen > 0 {
-		g.touch()
+	if err := g.RemoveInput(v); err != nil {
+		return err
 	}
-	g.inputs = kept
-	return frozen
+	v.Type = v.Const.Type()
+	return nil
 }
 
 // SetOutputs replaces the list of graph outputs.

@@ -97,8 +97,14 @@ func TestInputs(t *testing.T) {
 			t.Errorf("%q is not a plain constant", name)
 		}
 	}
-	same(t, "frozen", 1, g.Freeze())
-	same(t, "frozen again", 0, g.Freeze())
+	if err := g.Freeze(value(t, m, "v")); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"v", "x"} {
+		if err := g.Freeze(value(t, m, name)); err == nil {
+			t.Errorf("%q was frozen, which is no input with a default", name)
+		}
+	}
 	same(t, "inputs", 1, len(g.Inputs()))
 	if err := m.Check(); err != nil {
 		t.Error(err)
@@ -291,4 +297,20 @@ func TestCycle(t *testing.T) {
 	if _, err := m.Sort(); err == nil || !strings.Contains(err.Error(), "takes part in a cycle") {
 		t.Errorf("error is %v", err)
 	}
+}
+
+// TestCloneFunctions: what is changed about a copy's functions is not changed
+// about the original's.
+func TestCloneFunctions(t *testing.T) {
+	m := parse(t, `<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+main (float[2] x) => (float[2] y) {
+  y = local.f (x)
+}
+<domain: "local", opset_import: ["" : 17]>
+f (x) => (y) {
+  y = Neg (x)
+}`)
+	c := m.Clone()
+	c.Functions[0].Opsets[0].Version = 21
+	same(t, "opset of the original's function", int64(17), m.Functions[0].OpsetVersion(""))
 }

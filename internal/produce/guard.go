@@ -21,12 +21,12 @@ type Guard struct {
 	// Attempts is the most results that are timed while looking for what to leave
 	// out; twice as many are loaded for their operators. 0: 24.
 	Attempts int
+	// Whole refuses a result that is slower, with a [Slower], instead of looking for
+	// what makes it so, and does not compare the engine's operators.
+	Whole bool
 	// Asked are rules and passes that somebody asked for: what they cost is said,
 	// and they stay.
 	Asked []string
-	// Unlogged are passes whose changes are not in the log; their gain is measured
-	// where they make a difference.
-	Unlogged []string
 }
 
 func (g Guard) filled() Guard {
@@ -123,7 +123,7 @@ const minGain = 2 * time.Second
 // gains times a against itself without each of its rules, one rule left out at a
 // time: what a rule does that another one would do in its place is no gain of it.
 func (j *job) gains(ctx context.Context, a *attempt) ([]Gain, error) {
-	names := append(rulesOf(a.log), j.guard.Unlogged...)
+	names := rulesOf(a.log)
 	budget := max(min(minGain, j.guard.Full), j.guard.Full/time.Duration(max(1, len(names))))
 	var out []Gain
 	for _, name := range names {
@@ -140,8 +140,6 @@ func (j *job) gains(ctx context.Context, a *attempt) ([]Gain, error) {
 			return nil, ctx.Err()
 		case err != nil:
 			gain.Note = err.Error()
-		case d == nil && gain.Firings == 0:
-			continue
 		case d == nil:
 			gain.Note = "without it, other rules make the same model"
 		default:

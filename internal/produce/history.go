@@ -69,6 +69,26 @@ func fileDigest(ctx context.Context, path string) (string, int64, error) {
 	return hex.EncodeToString(h.Sum(nil)), n, err
 }
 
+// digesting computes the SHA-256 of a file beside what its caller does. digest
+// waits for it; stop gives up, and returns when the file is no longer read.
+func digesting(ctx context.Context, path string) (digest func() (string, error), stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var sum string
+	var err error
+	go func() {
+		defer close(done)
+		sum, _, err = fileDigest(ctx, path)
+	}()
+	return func() (string, error) {
+			<-done
+			return sum, err
+		}, func() {
+			cancel()
+			<-done
+		}
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (r readerFunc) Read(b []byte) (int, error) { return r(b) }

@@ -28,6 +28,7 @@ var (
 	values    = &judge{"values", 0, (*job).sameValues, again((*job).sameValues), (*job).byFiring}
 	operators = &judge{"operators", 2, (*job).sameOperators, again((*job).sameOperators), (*job).byRule}
 	latency   = &judge{"latency", 1, (*job).sameSpeed, (*job).mostOfLoss, (*job).byRule}
+	whole     = &judge{"latency", 1, (*job).sameSpeed, (*job).mostOfLoss, (*job).refuse}
 )
 
 func again(look func(j *job, ctx context.Context, a *attempt) error) func(*job, context.Context, *attempt, error) error {
@@ -41,6 +42,8 @@ func (j *job) judges() []*judge {
 		return nil
 	case j.o.Guard == nil:
 		return []*judge{values}
+	case j.guard.Whole:
+		return []*judge{values, whole}
 	case j.guard.NoMeasure:
 		return []*judge{values, operators}
 	}
@@ -98,6 +101,11 @@ func (j *job) ensure(ctx context.Context, a *attempt) error {
 	}
 	a.loaded = l
 	return nil
+}
+
+// refuse leaves nothing out: the result as a whole is not wanted.
+func (j *job) refuse(_ context.Context, _ *judge, _ *attempt, found error) (*RolledBack, error) {
+	return nil, found
 }
 
 // Slower is the error of a result that takes longer than the original.

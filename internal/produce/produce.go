@@ -131,9 +131,9 @@ type job struct {
 	f        Transform
 	o        Options
 	guard    Guard
-	m        *onnx.Model // the original, repaired
-	base     string      // the file that results are held against: src, or what Cut made of it
-	digest   string
+	m        *onnx.Model            // the original, repaired
+	base     string                 // the file that results are held against: src, or what Cut made of it
+	digest   func() (string, error) // the SHA-256 of src, once it is known
 	ref      *reference
 	original *loaded // nil without a guard
 	silent   string  // why there is no census of the original
@@ -164,12 +164,14 @@ func (j *job) options() rewrite.Options {
 
 func (j *job) run(ctx context.Context) (*Result, error) {
 	j.progress("reading")
-	digest, size, err := fileDigest(ctx, j.src)
+	info, err := os.Stat(j.src)
 	if err != nil {
 		return nil, err
 	}
-	j.digest = digest
-	r := &Result{Input: FileInfo{Path: j.src, SHA256: digest, Bytes: size + externalBytes(j.m), Nodes: countNodes(j.m)}}
+	var stop func()
+	j.digest, stop = digesting(ctx, j.src)
+	defer stop()
+	r := &Result{Input: FileInfo{Path: j.src, Bytes: info.Size() + externalBytes(j.m), Nodes: countNodes(j.m)}}
 	if r.Input.Bytes > mostCounted {
 		j.silent = fmt.Sprintf("the model has more than %d MiB, which the engine would have to write once more", mostCounted>>20)
 	}
@@ -187,6 +189,9 @@ func (j *job) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer a.drop()
+	if r.Input.SHA256, err = j.digest(); err != nil {
+		return nil, err
+	}
 	if r.Guarded, err = j.guarded(ctx, a, refused); err != nil {
 		return nil, err
 	}
@@ -298,7 +303,10 @@ func (j *job) attempt(ctx context.Context, o rewrite.Options) (*attempt, error) 
 		return nil, fmt.Errorf("%s: %w", j.src, err)
 	}
 	step := j.o.Step
-	step.InputSHA256, step.Verified = j.digest, j.o.Verify != nil
+	step.Verified = j.o.Verify != nil
+	if step.InputSHA256, err = j.digest(); err != nil {
+		return nil, err
+	}
 	if err := appendStep(a.model, step); err != nil {
 		return nil, err
 	}

@@ -342,7 +342,12 @@ func (v *Verify) compare(ctx context.Context, s session.Session, level session.L
 	return nil
 }
 
+// distance compares one output. An element of a sequence or an optional may be
+// there in one run only.
 func (v *Verify) distance(name string, want, got *onnx.Tensor) (*compare.Distance, error) {
+	if want == nil || got == nil {
+		return nil, fmt.Errorf("it is not there in each run")
+	}
 	class := compare.ClassFor(want.DType)
 	if v.Tolerance != nil {
 		class = v.Tolerance(name, want.DType)

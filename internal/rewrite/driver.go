@@ -175,12 +175,18 @@ func (e *Env) Exhausted() bool {
 // reached and this firing is not one to skip. Ask when everything else is
 // decided. Where rule can change several things at n, what names the one.
 func (e *Env) Allow(rule string, n *onnx.Node, what ...string) bool {
-	return !e.Exhausted() && !e.opts.Skip[e.Log.keys.key(rule, n, what...)]
+	return !e.Exhausted() && !e.opts.Skip[e.Log.keys.key(rule, nodeLabel(n), what...)]
+}
+
+// AllowPart is [Env.Allow] for a change of what is no node: the part of the
+// model called label.
+func (e *Env) AllowPart(rule, label string) bool {
+	return !e.Exhausted() && !e.opts.Skip[e.Log.keys.key(rule, label)]
 }
 
 // Site names a place before it is changed, for [Env.Fired].
 type Site struct {
-	node  *onnx.Node
+	node  *onnx.Node // nil where it is none
 	text  string
 	graph string
 	key   string
@@ -190,7 +196,13 @@ type Site struct {
 // At describes where rule is about to fire, after [Env.Allow] with the same
 // arguments; call it while n is still in place.
 func (e *Env) At(rule string, n *onnx.Node, what ...string) Site {
-	return Site{node: n, text: n.String(), graph: n.Graph().Name, key: e.Log.keys.key(rule, n, what...), match: match(rule, n, what...)}
+	return Site{node: n, text: n.String(), graph: n.Graph().Name, key: e.Log.keys.key(rule, nodeLabel(n), what...), match: match(rule, nodeLabel(n), what...)}
+}
+
+// AtPart is [Env.At] for what is no node, after [Env.AllowPart]: text is the part
+// as messages name it.
+func (e *Env) AtPart(rule, label, text string) Site {
+	return Site{text: text, graph: e.model.Graph.Name, key: e.Log.keys.key(rule, label), match: match(rule, label)}
 }
 
 // Fired records that rule changed the model at s.

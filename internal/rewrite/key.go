@@ -18,9 +18,10 @@ type keys struct {
 	fired map[string]int      // by match: how often it fired
 }
 
-// key names a firing of rule at n; what tells it from others at the same node.
-func (k *keys) key(rule string, n *onnx.Node, what ...string) string {
-	base, m := rule+" at "+nodeLabel(n), match(rule, n, what...)
+// key names a firing of rule at the place called label; what tells it from
+// others there.
+func (k *keys) key(rule, label string, what ...string) string {
+	base, m := rule+" at "+label, match(rule, label, what...)
 	m += " #" + strconv.Itoa(k.fired[m])
 	i := slices.Index(k.found[base], m)
 	if i < 0 {
@@ -33,9 +34,9 @@ func (k *keys) key(rule string, n *onnx.Node, what ...string) string {
 	return base + " #" + strconv.Itoa(i+1)
 }
 
-// match says what a firing of rule at n is about.
-func match(rule string, n *onnx.Node, what ...string) string {
-	return rule + " at " + nodeLabel(n) + " " + strings.Join(what, " ")
+// match says what a firing of rule at the place called label is about.
+func match(rule, label string, what ...string) string {
+	return rule + " at " + label + " " + strings.Join(what, " ")
 }
 
 // nodeLabel names n by its first output, which is unique, else by its name.

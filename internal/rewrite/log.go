@@ -9,7 +9,7 @@ import (
 // Firing is one rewrite that was done.
 type Firing struct {
 	Rule  string `json:"rule"`
-	Node  string `json:"node"`           // the node that matched, as messages name it
+	Node  string `json:"node"`           // the node that matched, or the input or "the model", as messages name it
 	Graph string `json:"graph"`          // the graph it was in
 	Key   string `json:"key"`            // names this firing in [Options].Skip
 	Gone  int    `json:"removed"`        // nodes that nobody reads any more

@@ -45,6 +45,21 @@ type Match struct {
 	Root  *onnx.Node // the node that matched the outermost call
 	Facts *opset.Facts
 	b     *bindings
+	read  map[any]any // what the rules have read at this node so far
+}
+
+// Reading returns what read gives, once for all rules that ask for the same key
+// at one node: nothing changes until one of them fires. Who gets it must not
+// change it.
+func Reading[T any](m *Match, key any, read func() T) T {
+	if x, ok := m.read[key]; ok {
+		return x.(T)
+	}
+	x := read()
+	if m.read != nil {
+		m.read[key] = x
+	}
+	return x
 }
 
 // Value returns what name is bound to, nil for an omitted input.

@@ -95,6 +95,7 @@ func (r *rules) Names() []string {
 
 // visit tries the rules at n until one fires.
 func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
+	read := map[any]any{}
 	for _, i := range r.byOp[opName(n)] {
 		rule := &r.list[i]
 		if !e.allows(r, rule.Name) {
@@ -102,7 +103,7 @@ func (r *rules) visit(n *onnx.Node, q *queue, e *Env) (bool, error) {
 		}
 		var first error // why the first way to match was declined
 		for _, b := range rule.pattern.matches(n, isCommutative) {
-			err := r.fire(rule, n, b, q, e)
+			err := r.fire(rule, &Match{Root: n, Facts: e.Facts, b: b, read: read}, q, e)
 			if err == nil {
 				return true, nil
 			}
@@ -128,11 +129,12 @@ var errLeftOut = errors.New("left out")
 
 // fire asks the rule for a patch and applies it; the error is a [Declined]
 // where there is none.
-func (r *rules) fire(rule *compiled, n *onnx.Node, b *bindings, q *queue, e *Env) error {
+func (r *rules) fire(rule *compiled, m *Match, q *queue, e *Env) error {
+	n, b := m.Root, m.b
 	p := &Patch{graph: n.Graph(), root: n, rule: rule.Name}
 	err := b.settled()
 	if err == nil {
-		err = rule.Rewrite(&Match{Root: n, Facts: e.Facts, b: b}, p)
+		err = rule.Rewrite(m, p)
 	}
 	if err == nil && len(p.swaps) == 0 {
 		err = Decline("nothing to change")

@@ -61,12 +61,16 @@ func dropMask(n *onnx.Node) error {
 
 // axesToInput moves axes from an attribute to input 1 (opset 13).
 func axesToInput(u *upgrader, n *onnx.Node) error {
-	axes := n.Ints("axes", nil)
-	n.DeleteAttr("axes")
-	if axes != nil {
-		n.SetInput(1, u.ints(n, "axes", axes...))
+	return u.listToInput(n, "axes")
+}
+
+// listToInput moves a list from an attribute to input 1.
+func (u *upgrader) listToInput(n *onnx.Node, name string) error {
+	v, err := u.listed(n, name)
+	if err == nil && v != nil {
+		n.SetInput(1, v)
 	}
-	return nil
+	return err
 }
 
 // flattenAround keeps the meaning that Softmax, LogSoftmax and Hardmax had
@@ -132,11 +136,7 @@ func upgradeSlice(u *upgrader, n *onnx.Node) error {
 
 // upgradeSplit turns the sizes from an attribute into an input (opset 13).
 func upgradeSplit(u *upgrader, n *onnx.Node) error {
-	if a := n.Ints("split", nil); a != nil {
-		n.SetInput(1, u.ints(n, "split", a...))
-		n.DeleteAttr("split")
-	}
-	return nil
+	return u.listToInput(n, "split")
 }
 
 // upgradeTopK turns k from an attribute into an input (opset 10).

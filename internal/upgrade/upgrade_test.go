@@ -2,9 +2,11 @@ package upgrade
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 )
 
@@ -107,6 +109,46 @@ func TestSpread(t *testing.T) {
 		}
 		if got := n.Input(1).Const.Shape; !slices.Equal(got, c.shape) || len(n.Attrs) > 0 {
 			t.Errorf("axis %d: the bias has shape %v, want %v", c.axis, got, c.shape)
+		}
+	}
+}
+
+// TestFunctionRefuses: what the caller of a function gives is not known in it.
+func TestFunctionRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"axis": {`<ir_version: 8, opset_import: ["" : 12, "local" : 1]>
+main (float[2,3] x) => (float[2,3] y) {
+  y = local.f <axis = 1> (x)
+}
+<domain: "local", opset_import: ["" : 12]>
+f <axis> (x) => (y) {
+  y = Softmax <axis: int = @axis> (x)
+}`, `function "f": node producing "y" (Softmax) cannot be raised from opset 12 to 18: its axis is given by the caller`},
+		"some give axes": {`<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+main (float[2,3] x) => (float[1,3] y, float[1,1] z) {
+  y = local.f <axes = [0]> (x)
+  z = local.f (x)
+}
+<domain: "local", opset_import: ["" : 17]>
+f <axes> (x) => (y) {
+  y = ReduceMax <axes: ints = @axes> (x)
+}`, "its axes is given by some callers of the function only"},
+		"types": {`<ir_version: 8, opset_import: ["" : 10, "local" : 1]>
+main (float[2] x, double[2] v) => (float[2] y, double[2] z) {
+  y = local.f (x)
+  z = local.f (v)
+}
+<domain: "local", opset_import: ["" : 10]>
+f (x) => (y) {
+  y = Clip <min = 0.0> (x)
+}`, `the element type of "x" is not known`},
+	} {
+		m, err := onnxtext.Parse(name, []byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := To(m, 18); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }

@@ -233,7 +233,12 @@ func (p *process) lost(cause error) error {
 	return p.dead
 }
 
+// describeExit says how a process ended; s is nil where the system did not tell,
+// as where somebody else has waited for it.
 func describeExit(s *os.ProcessState) string {
+	if s == nil {
+		return "ended, nobody knows how"
+	}
 	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return fmt.Sprintf("died: signal %d (%v)", ws.Signal(), ws.Signal())
 	}

@@ -450,3 +450,10 @@ func TestLarge(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownEnd: the system does not always tell how a process ended.
+func TestUnknownEnd(t *testing.T) {
+	if got := describeExit(nil); got != "ended, nobody knows how" {
+		t.Errorf("an end that nobody knows is called %q", got)
+	}
+}

@@ -1,0 +1,153 @@
+package calibrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/session"
+)
+
+// Want says what to measure of one float32 tensor of a model's main graph.
+type Want struct {
+	Tensor     string
+	Extremes   bool // no histogram: the tensor does not leave the engine
+	MaybeEmpty bool // it may have no elements, of which an engine takes no extremes
+	Channels   bool // sums by index of Axis too
+	Axis       int  // from the end where negative
+}
+
+// reduced reports whether the engine reduces the tensor to three numbers.
+func (w Want) reduced() bool { return w.Extremes && !w.MaybeEmpty && !w.Channels }
+
+// probe is a model with outputs for some tensors, ready to run.
+type probe struct {
+	dir   string
+	path  string
+	wants []probed
+	plain []string // the model's own outputs
+}
+
+// probed is a tensor with the outputs that tell of it: its least, its largest
+// and its sum, or all of it.
+type probed struct {
+	Want
+	outputs []string
+}
+
+// newProbe writes a copy of m with outputs for wants. The standard opset must be
+// 11 or later. m is not changed.
+func newProbe(m *onnx.Model, wants []Want, dir string) (*probe, error) {
+	p := &probe{}
+	c := m.Clone()
+	for _, v := range c.Graph.Outputs() {
+		p.plain = append(p.plain, v.Name())
+	}
+	byName := map[string]*onnx.Value{}
+	for v := range c.Graph.Values() {
+		byName[v.Name()] = v
+	}
+	for _, w := range wants {
+		v := byName[w.Tensor]
+		if v == nil {
+			return nil, fmt.Errorf("calibration: the model has no tensor %q", w.Tensor)
+		}
+		p.add(c, v, w)
+	}
+	return p, p.write(c, dir)
+}
+
+func (p *probe) add(c *onnx.Model, v *onnx.Value, w Want) {
+	t := probed{Want: w}
+	ops := []string{"Identity"}
+	if w.reduced() {
+		ops = []string{"ReduceMin", "ReduceMax", "ReduceSum"}
+	}
+	for _, op := range ops {
+		n := onnx.NewNode(op, []*onnx.Value{v}, c.Fresh(w.Tensor+"_"+op))
+		typ := onnx.TensorType(onnx.Float, nil)
+		if w.reduced() {
+			n.Attrs = []*onnx.Attr{onnx.IntAttr("keepdims", 0)}
+			typ = onnx.TensorType(onnx.Float, onnx.Shape{})
+		}
+		n.Output(0).Type = typ
+		c.Graph.Append(n)
+		c.Graph.AddOutput(n.Output(0))
+		t.outputs = append(t.outputs, n.Output(0).Name())
+	}
+	p.wants = append(p.wants, t)
+}
+
+func (p *probe) write(c *onnx.Model, dir string) error {
+	var err error
+	if p.dir, err = os.MkdirTemp(dir, "lapidary-calibrate-"); err != nil {
+		return fmt.Errorf("calibration: %w", err)
+	}
+	p.path = filepath.Join(p.dir, "probed.onnx")
+	if _, err = onnxfile.Write(p.path, c, onnxfile.WriteOptions{}); err != nil {
+		p.close()
+		return fmt.Errorf("calibration: %w", err)
+	}
+	return nil
+}
+
+func (p *probe) open(ctx context.Context, o *Options) (session.Session, error) {
+	so := o.Session
+	so.Level, so.Outputs = session.LevelOff, nil
+	s, err := o.Open(ctx, p.path, so)
+	if err != nil {
+		return nil, fmt.Errorf("calibration: the probed model does not load: %w", err)
+	}
+	return s, nil
+}
+
+func (p *probe) close() {
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
+}
+
+// own returns those of the outputs that the model itself has.
+func (p *probe) own(all map[string]*onnx.Tensor) map[string]*onnx.Tensor {
+	out := map[string]*onnx.Tensor{}
+	for _, name := range p.plain {
+		out[name] = all[name]
+	}
+	return out
+}
+
+// summarize returns the statistics of one run, in the order of the wants.
+func (p *probe) summarize(out map[string]*onnx.Tensor) ([]*Stats, error) {
+	list := make([]*Stats, len(p.wants))
+	for i, t := range p.wants {
+		list[i] = &Stats{}
+		if err := t.summarize(list[i], out); err != nil {
+			return nil, fmt.Errorf("tensor %q: %w", t.Tensor, err)
+		}
+	}
+	return list, nil
+}
+
+func (t probed) summarize(s *Stats, out map[string]*onnx.Tensor) error {
+	if slices.ContainsFunc(t.outputs, func(name string) bool { return out[name] == nil }) {
+		return errors.New("the engine did not return what was asked of it")
+	}
+	if !t.reduced() {
+		return s.whole(out[t.outputs[0]], t.Want)
+	}
+	var v [3]float32
+	for i, name := range t.outputs {
+		f, err := out[name].Floats()
+		if err != nil || len(f) != 1 {
+			return fmt.Errorf("the engine returned %v%v for a single number", out[name].DType, out[name].Shape)
+		}
+		v[i] = f[0]
+	}
+	s.extremes(v[0], v[1], float64(v[2]))
+	return nil
+}

@@ -1,0 +1,76 @@
+package quantize
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+)
+
+// measure runs m on the calibration data and returns what was seen of wants.
+func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.Want) (*calibrate.Result, error) {
+	o.progress("calibrating")
+	return calibrate.Measure(ctx, m, wants, func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, calibrate.Options{
+		Open: o.Open, Session: o.Session, Workers: o.Workers, MaxBytes: o.MaxMemory, Snapshot: o.Statistics, Every: o.SnapshotEvery, Key: o.key,
+		Progress: func(samples int64) {
+			if o.Calibrated != nil {
+				o.Calibrated(samples, o.Calibration.Len())
+			}
+		},
+	})
+}
+
+// passOver is one pass over a data set, a batch of n samples at a time.
+func passOver(ctx context.Context, set *dataset.Set, n int) calibrate.Pass {
+	carrier := set.Carrier()
+	p := calibrate.Pass{Batches: func(yield func(*calibrate.Batch, error) bool) {
+		for b, err := range set.Batches(ctx, n) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			sample := *b.Samples[0]
+			sample.Inputs = b.Inputs
+			out := &calibrate.Batch{ID: sample.ID, Samples: int64(len(b.Samples)),
+				Inputs: func() (map[string]*onnx.Tensor, error) { return carrier.Feed(&sample) }}
+			if !yield(out, nil) {
+				return
+			}
+		}
+	}}
+	if set.Stateful() {
+		p.Keep = carrier.Keep
+	}
+	return p
+}
+
+// statisticsKey tells what decides the statistics besides the tensors: the model
+// with its external data, the data and how it is fed.
+func statisticsKey(src string, m *onnx.Model, data string, o *Options) (string, error) {
+	h := sha256.New()
+	f, err := os.Open(src)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	for _, g := range m.Graphs() {
+		for _, v := range g.Initializers() {
+			if t := v.Const; t != nil && t.External != nil {
+				if _, err := onnx.WriteData(h, t.Data); err != nil {
+					return "", err
+				}
+			}
+		}
+	}
+	return strings.Join([]string{hex.EncodeToString(h.Sum(nil)), data, fmt.Sprint(o.Batch), fmt.Sprint(o.Rewrite.Dims)}, "\n"), nil
+}
