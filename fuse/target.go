@@ -42,7 +42,7 @@ func (t *Target) offer(m *rewrite.Match, domain, op string, d onnx.DType) error 
 	if opset.Lookup(domain, op, version) == nil {
 		return rewrite.Decline("%s needs a later opset than %d", op, version)
 	}
-	if err := t.runtime().has(domain, op, d); err != nil {
+	if err := t.runtime().has(domain, op, d); err != nil && !hasOp(m.Root.Graph(), op) {
 		return err
 	}
 	if t.Kernel != nil && !t.Kernel(domain, op, version, d) {

@@ -97,8 +97,8 @@ func (t *Target) keep(list []rewrite.Rule) []rewrite.Rule {
 	return list
 }
 
-// within returns a rewrite that declines what the runtime does not have. A rule
-// may move or change an operator that the graph has already.
+// within returns a rewrite that declines what the runtime does not have, unless the
+// graph has such operators already.
 func (r runtime) within(inner func(*rewrite.Match, *rewrite.Patch) error) func(*rewrite.Match, *rewrite.Patch) error {
 	return func(m *rewrite.Match, p *rewrite.Patch) error {
 		if err := inner(m, p); err != nil {
