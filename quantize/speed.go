@@ -25,7 +25,7 @@ func fastest(s scheme, file func(*produce.Guard) (*produce.Result, error), o *Op
 		if tunable {
 			fixed.factor, fixed.slower = f, last
 		}
-		r, err := file(&produce.Guard{Whole: true, Slower: 0.01})
+		r, err := file(&produce.Guard{Whole: true, Slower: 0.02})
 		var slower *produce.Slower
 		if !errors.As(err, &slower) {
 			return r, err

@@ -21,8 +21,9 @@ type Guard struct {
 	// Attempts is the most results that are timed while looking for what to leave
 	// out; twice as many are loaded for their operators. 0: 24.
 	Attempts int
-	// Whole refuses a result that is slower, with a [Slower], instead of looking for
-	// what makes it so, and does not compare the engine's operators.
+	// Whole refuses a result whose ratio is more than Slower above 1, with a
+	// [Slower], instead of looking for what makes it so, and does not compare the
+	// engine's operators.
 	Whole bool
 	// Asked are rules and passes that somebody asked for: what they cost is said,
 	// and they stay.

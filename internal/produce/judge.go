@@ -124,6 +124,9 @@ func (j *job) sameSpeed(ctx context.Context, a *attempt) error {
 		return err
 	}
 	budget, precision := j.guard.Full, fullPrecision
+	if j.guard.Whole {
+		return j.fasterAtAll(ctx, a)
+	}
 	if budget == 0 {
 		suspect, err := j.race(j.base, a).quick(ctx, [2]session.Session{j.original.session, a.loaded.session}, j.guard.Quick)
 		if a.timed(suspect, err); err != nil || suspect.Interval.Low <= 1+j.guard.Slower {
@@ -133,6 +136,16 @@ func (j *job) sameSpeed(ctx context.Context, a *attempt) error {
 	}
 	d, err := j.race(j.base, a).full(ctx, budget, precision)
 	if a.timed(d, err); err != nil || d.Interval.Low <= 1+j.guard.Slower {
+		return nil
+	}
+	return &Slower{*newLatency(d)}
+}
+
+// fasterAtAll times a in fresh processes at once: whoever wants a result only if
+// it is fast is not content with the lack of a proof that it is slow.
+func (j *job) fasterAtAll(ctx context.Context, a *attempt) error {
+	d, err := j.race(j.base, a).full(ctx, j.guard.Confirm, quickPrecision)
+	if a.timed(d, err); err != nil || d.Ratio <= 1+j.guard.Slower {
 		return nil
 	}
 	return &Slower{*newLatency(d)}
