@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -20,7 +23,17 @@ func floatAt(b []byte, i int) float32 {
 type coded struct {
 	src  onnx.Data
 	size int // bytes of one code
-	put  func(out []byte, i int, x float32)
+	// fill codes all numbers of src, of which the first is element first.
+	fill func(out, src []byte, first int)
+}
+
+// each codes number by number into size bytes.
+func each(size int, put func(out []byte, x float32)) func(out, src []byte, first int) {
+	return func(out, src []byte, _ int) {
+		for i := range len(src) / 4 {
+			put(out[i*size:], floatAt(src, i))
+		}
+	}
 }
 
 // Len returns the number of bytes.
@@ -28,27 +41,64 @@ func (c *coded) Len() int64 { return c.src.Len() / 4 * int64(c.size) }
 
 // Bytes returns the codes in new memory.
 func (c *coded) Bytes() ([]byte, error) {
-	src, err := c.src.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	out := make([]byte, len(src)/4*c.size)
-	c.fill(out, src, 0)
-	return out, nil
+	out := make([]byte, c.Len())
+	return out, c.parts(out, 0)
 }
 
-// WriteTo streams the codes.
-func (c *coded) WriteTo(w io.Writer) (int64, error) {
-	src, err := c.src.Bytes()
-	if err != nil {
-		return 0, err
+// parts codes what out has room for, from element first on, on all processors.
+func (c *coded) parts(out []byte, first int) error {
+	return inWindows(c.src, first, len(out)/c.size, func(src []byte, at int) {
+		c.fill(out[(at-first)*c.size:(at-first+len(src)/4)*c.size], src, at)
+	})
+}
+
+// inWindows calls f for parts of n float32 elements of d from element first on,
+// on all processors. Content in a mapped file is read from the file, so that none
+// of it stays in this process.
+func inWindows(d onnx.Data, first, n int, f func(src []byte, at int)) error {
+	var all sync.WaitGroup
+	var failed atomic.Pointer[error]
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), (n+window-1)/window) {
+		all.Go(func() {
+			buf := buffers.Get().(*[4 * window]byte)
+			defer buffers.Put(buf)
+			for failed.Load() == nil {
+				at := int(next.Add(window)) - window
+				if at >= n {
+					return
+				}
+				src := buf[:4*min(window, n-at)]
+				if err := onnx.ReadDataAt(d, src, 4*int64(first+at)); err != nil {
+					failed.Store(&err)
+					return
+				}
+				f(src, first+at)
+			}
+		})
 	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// buffers hold a window each.
+var buffers = sync.Pool{New: func() any { return new([4 * window]byte) }}
+
+// WriteTo streams the codes, some windows at a time.
+func (c *coded) WriteTo(w io.Writer) (int64, error) {
 	var total int64
-	buf := make([]byte, min(window, len(src)/4)*c.size)
-	for at := 0; at < len(src)/4; at += window {
-		n := min(window, len(src)/4-at)
-		c.fill(buf[:n*c.size], src[4*at:4*(at+n)], at)
-		k, err := w.Write(buf[:n*c.size])
+	count := int(c.src.Len() / 4)
+	step := window * runtime.GOMAXPROCS(0)
+	buf := make([]byte, min(step, count)*c.size)
+	for at := 0; at < count; at += step {
+		part := buf[:min(step, count-at)*c.size]
+		if err := c.parts(part, at); err != nil {
+			return total, err
+		}
+		k, err := w.Write(part)
 		total += int64(k)
 		if err != nil {
 			return total, err
@@ -57,34 +107,46 @@ func (c *coded) WriteTo(w io.Writer) (int64, error) {
 	return total, nil
 }
 
-func (c *coded) fill(out, src []byte, first int) {
-	for i := range len(src) / 4 {
-		c.put(out[i*c.size:], first+i, floatAt(src, i))
-	}
-}
-
 // int8Codes returns the symmetric codes of m under scales, one per channel.
 func (m matrix) int8Codes(name string, scales []float32, limit int) *onnx.Tensor {
-	lim := float64(limit)
 	return &onnx.Tensor{Name: name, DType: onnx.Int8, Shape: m.t.Shape, Data: &coded{src: m.t.Data, size: 1,
-		put: func(out []byte, i int, x float32) {
-			out[0] = byte(int8(min(max(code(x, scales[m.channel(i)]), -lim), lim)))
+		fill: func(out, src []byte, first int) {
+			m.runs(first, len(src)/4, func(at, n, c, step int) {
+				codeRun(out[at:at+n], src[4*at:], scales[c:], step, float32(limit))
+			})
 		}}}
+}
+
+// half-even is what adding and taking away this number rounds to, for magnitudes
+// below 2^22.
+const halfEven = 0x1.8p23
+
+// codeRun codes len(out) numbers by scales that are step apart.
+func codeRun(out, src []byte, scales []float32, step int, limit float32) {
+	for i := range out {
+		v := math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:])) / scales[i*step]
+		if v > limit {
+			v = limit
+		} else if v < -limit {
+			v = -limit
+		}
+		out[i] = byte(int8(int32(v + halfEven - halfEven)))
+	}
 }
 
 // uint8Codes returns the codes of t with one scale.
 func uint8Codes(name string, t *onnx.Tensor, scale float32, zero uint8) *onnx.Tensor {
 	return &onnx.Tensor{Name: name, DType: onnx.Uint8, Shape: t.Shape, Data: &coded{src: t.Data, size: 1,
-		put: func(out []byte, _ int, x float32) { out[0] = uint8(min(max(code(x, scale)+float64(zero), 0), 255)) }}}
+		fill: each(1, func(out []byte, x float32) { out[0] = uint8(min(max(code(x, scale)+float64(zero), 0), 255)) })}}
 }
 
 // half returns t in float16. Finite magnitudes beyond its range become the largest.
 func half(t *onnx.Tensor) *onnx.Tensor {
 	h := *t
 	h.DType, h.External, h.Unknown = onnx.Float16, nil, nil
-	h.Data = &coded{src: t.Data, size: 2, put: func(out []byte, _ int, x float32) {
+	h.Data = &coded{src: t.Data, size: 2, fill: each(2, func(out []byte, x float32) {
 		binary.LittleEndian.PutUint16(out, toHalf(x))
-	}}
+	})}
 	return &h
 }
 

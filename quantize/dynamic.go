@@ -67,7 +67,16 @@ func (p *dynamicPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) er
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if place(n) != anchor || e.Exhausted() {
+			if e.Exhausted() {
+				return nil
+			}
+			if n.Is("Gather") && n.Input(0).Constant() != nil {
+				if err := p.gather(n, e); err != nil {
+					return err
+				}
+				continue
+			}
+			if place(n) != anchor {
 				continue
 			}
 			if why := p.refuse(n, e); why != "" {
@@ -80,6 +89,16 @@ func (p *dynamicPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) er
 			}
 		}
 	}
+	return nil
+}
+
+// gather codes the table of n, or says why not.
+func (p *dynamicPass) gather(n *onnx.Node, e *rewrite.Env) error {
+	why := p.refuseTable(n, e)
+	if why == "" {
+		return p.table(n, e)
+	}
+	e.Decline(dynamicName, n, "%s", why)
 	return nil
 }
 
@@ -125,13 +144,7 @@ func (p *dynamicPass) node(n *onnx.Node, e *rewrite.Env) error {
 	}
 	l.Weight = &w.params
 	a := p.input(n)
-	name := out.Name()
-	add := func(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.Value {
-		k := onnx.NewNode(op, in, g.Model().Fresh(name+"_"+op))
-		k.Name, k.Attrs = k.Output(0).Name(), attrs
-		g.InsertBefore(k, n)
-		return k.Output(0)
-	}
+	add := p.adder(n)
 	product := add("MatMulInteger", []*onnx.Value{a[0], w.codes, a[2]})
 	y := add("Cast", []*onnx.Value{product}, onnx.IntAttr("to", int64(onnx.Float)))
 	y = add("Mul", []*onnx.Value{y, add("Mul", []*onnx.Value{a[1], w.scale})})
@@ -145,6 +158,17 @@ func (p *dynamicPass) node(n *onnx.Node, e *rewrite.Env) error {
 	g.SweepFrom(n)
 	p.r.layers = append(p.r.layers, l)
 	return e.Fired(dynamicName, site, 1, g.Len()-before+1, "")
+}
+
+// adder returns what adds a node before n, named after n's output.
+func (*dynamicPass) adder(n *onnx.Node) func(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.Value {
+	g, name := n.Graph(), outputName(n)
+	return func(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.Value {
+		k := onnx.NewNode(op, in, g.Model().Fresh(name+"_"+op))
+		k.Name, k.Attrs = k.Output(0).Name(), attrs
+		g.InsertBefore(k, n)
+		return k.Output(0)
+	}
 }
 
 // gemmRest adds alpha and beta·C to the product.
@@ -185,12 +209,18 @@ func (p *dynamicPass) input(n *onnx.Node) [3]*onnx.Value {
 // column where it is a plain matrix.
 func (p *dynamicPass) weight(n *onnx.Node) (dynamicWeight, error) {
 	v := n.Input(1)
-	key := dynamicKey{v, n.Graph(), n.Is("Gemm") && n.Int("transB", 0) == 1}
+	return p.coded(v, n.Graph(), weightAxis(n, v.Constant(), p.o.PerTensor), n.Is("Gemm") && n.Int("transB", 0) == 1)
+}
+
+// coded returns the codes and scales of v, one scale for each index of axis, or
+// one for all where that is negative. Scales along the first axis that stays the
+// first are [rows, 1], and [n] otherwise.
+func (p *dynamicPass) coded(v *onnx.Value, g *onnx.Graph, axis int, turn bool) (dynamicWeight, error) {
+	key := dynamicKey{v, g, turn}
 	if w, ok := p.weights[key]; ok {
 		return w, nil
 	}
 	t := v.Constant()
-	axis := weightAxis(n, t, p.o.PerTensor)
 	m := channelsOf(t, axis)
 	peak, lo, hi, err := m.magnitudes()
 	if err != nil {
@@ -203,14 +233,16 @@ func (p *dynamicPass) weight(n *onnx.Node) (dynamicWeight, error) {
 		largest = max(largest, scales[i])
 	}
 	codes := m.int8Codes(v.Name()+"_quantized", scales, limit)
-	if key.turned {
+	if turn {
 		codes = turned(codes)
 	}
 	shape := []int64{}
-	if axis >= 0 {
+	switch {
+	case axis == 0 && !turn:
+		shape = []int64{int64(len(scales)), 1}
+	case axis >= 0:
 		shape = []int64{int64(len(scales))}
 	}
-	g := n.Graph()
 	w := dynamicWeight{codes: g.NewConst(codes), scale: g.NewConst(onnx.FromFloats(v.Name()+"_scale", shape, scales)),
 		params: Params{Tensor: v.Name(), Type: "int8", Scale: float64(largest), Min: float64(lo), Max: float64(hi)}}
 	if axis >= 0 {

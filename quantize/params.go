@@ -1,8 +1,10 @@
 package quantize
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -69,24 +71,94 @@ func channelsOf(t *onnx.Tensor, axis int) matrix {
 	return m
 }
 
-func (m matrix) channel(i int) int { return i / m.inner % m.channels }
+// runs calls f for stretches of the n elements from first on that lie side by
+// side: at is where a stretch begins, counted from first, c is the channel there,
+// and step is 0 where all of it is of that channel, 1 where each element is of the
+// next one.
+func (m matrix) runs(first, n int, f func(at, n, c, step int)) {
+	if m.channels == 1 {
+		f(0, n, 0, 0)
+		return
+	}
+	for at := 0; at < n; {
+		i := first + at
+		if m.inner == 1 {
+			c := i % m.channels
+			k := min(m.channels-c, n-at)
+			f(at, k, c, 1)
+			at += k
+			continue
+		}
+		k := min(m.inner-i%m.inner, n-at)
+		f(at, k, i/m.inner%m.channels, 0)
+		at += k
+	}
+}
 
 // magnitudes returns the largest magnitude of each channel, and the extremes of
 // all. It fails on weights that are not finite.
 func (m matrix) magnitudes() (peak []float32, lo, hi float32, err error) {
-	b, err := m.t.Bytes()
+	all := &extent{peak: make([]float32, m.channels)}
+	var lock sync.Mutex
+	err = inWindows(m.t.Data, 0, int(m.t.Size()/4), func(src []byte, at int) {
+		e := &extent{peak: make([]float32, m.channels)}
+		e.look(m, src, at)
+		lock.Lock()
+		defer lock.Unlock()
+		all.merge(e)
+	})
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	peak = make([]float32, m.channels)
-	for i := range len(b) / 4 {
-		x := floatAt(b, i)
-		a := float32(math.Abs(float64(x)))
-		if !(a <= math.MaxFloat32) {
-			return nil, 0, 0, fmt.Errorf("weight %q has an element %v", m.t.Name, x)
-		}
-		c := m.channel(i)
-		peak[c], lo, hi = max(peak[c], a), min(lo, x), max(hi, x)
+	if all.bad != 0 {
+		return nil, 0, 0, fmt.Errorf("weight %q has an element %v", m.t.Name, all.bad)
 	}
-	return peak, lo, hi, nil
+	return all.peak, all.lo, all.hi, nil
+}
+
+// extent is what part of a weight reaches.
+type extent struct {
+	peak   []float32
+	lo, hi float32
+	bad    float32 // an element that is not finite, else 0
+}
+
+// merge adds what another part reaches.
+func (e *extent) merge(f *extent) {
+	e.lo, e.hi = min(e.lo, f.lo), max(e.hi, f.hi)
+	if f.bad != 0 {
+		e.bad = f.bad
+	}
+	for c, p := range f.peak {
+		e.peak[c] = max(e.peak[c], p)
+	}
+}
+
+// look enters the elements of src, of which the first is element first.
+func (e *extent) look(m matrix, src []byte, first int) {
+	m.runs(first, len(src)/4, func(at, n, c, step int) {
+		b, peak := src[4*at:], e.peak[c:]
+		lo, hi := e.lo, e.hi
+		for i := range n {
+			x := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+			a := math.Float32frombits(math.Float32bits(x) &^ (1 << 31))
+			if a > peak[i*step] {
+				peak[i*step] = a
+			} else if a != a {
+				e.bad = x
+			}
+			if x < lo {
+				lo = x
+			}
+			if x > hi {
+				hi = x
+			}
+		}
+		e.lo, e.hi = lo, hi
+	})
+	for _, p := range e.peak {
+		if p > math.MaxFloat32 {
+			e.bad = p
+		}
+	}
 }

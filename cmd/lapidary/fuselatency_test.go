@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/nets"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/report"
@@ -16,7 +17,7 @@ import (
 
 // fuseLatency is a model whose latency fusing is measured to change.
 type fuseLatency struct {
-	model string   // a path in the corpus, ARCHIVE.zip:MEMBER, or a text under testdata/latency
+	model string   // a path in the corpus, ARCHIVE.zip:MEMBER, net:NAME, or a text under testdata/latency
 	fuse  []string // flags of fuse
 	data  []string // flags that choose the data
 }
@@ -24,9 +25,12 @@ type fuseLatency struct {
 var fuseLatencies = []fuseLatency{
 	{"models/ultraface-rfb-320.onnx", nil, []string{"--data=synthetic:4"}},
 	{"models/ultraface-slim-320.onnx", nil, []string{"--data=synthetic:4"}},
+	{"models/tf-bert-qa-tiny.onnx", []string{"--dim=batch_size=8"}, []string{"--data=synthetic:4", "--dim=batch_size=8"}},
 	{"models/tf-bert-qa-tiny.onnx", []string{"--dim=batch_size=8", "--opset=20"}, []string{"--data=synthetic:4", "--dim=batch_size=8"}},
 	{"models/tf-bert-qa-tiny.onnx", []string{"--dim=batch_size=8", "--target=ort-cpu"}, []string{"--data=synthetic:4", "--dim=batch_size=8"}},
 	{"ort-transformers.zip:gpt2_past.onnx", []string{"--dim=batch_size=1", "--dim=seq_len=4", "--target=ort-cpu"}, []string{"--data=synthetic:4", "--dim=batch_size=1", "--dim=seq_len=4"}},
+	{"net:gtcrn-stream", []string{"--opset=17"}, []string{"--data=synthetic:4"}},
+	{"net:gtcrn-stream", []string{"--opset=17", "--target=ort-cpu"}, []string{"--data=synthetic:4"}},
 	{"models/stories260K.onnx", []string{"--target=ort-cpu"}, []string{"--data=stories"}},
 	{"models/magika-fast.onnx", nil, []string{"--data=magika-fast"}},
 	{"models/squeezenet1.1.onnx", nil, []string{"--data=synthetic:4"}},
@@ -94,9 +98,17 @@ func (r *jobRun) latency(c fuseLatency) {
 func (r *jobRun) source(name string) string {
 	file := r.path("model.onnx")
 	switch archive, member, packed := strings.Cut(name, ":"); {
-	case packed:
+	case packed && archive != "net":
 		b := zootest.Archive(r.t, strings.TrimSuffix(archive, ".zip"))[member]
 		if err := os.WriteFile(file, b, 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	case archive == "net":
+		m, err := nets.Build(member, nets.Options{Full: true})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if _, err := onnxfile.Write(file, m, onnxfile.WriteOptions{}); err != nil {
 			r.t.Fatal(err)
 		}
 	case strings.Contains(name, "/"):
