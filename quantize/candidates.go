@@ -49,7 +49,7 @@ func (p *plan) refuseValue(v *onnx.Value) string {
 	if _, _, ok := p.rangeOf(v); ok {
 		return ""
 	}
-	if r := p.s.measured.Stats[v.Name()]; r != nil && r.Invalid > 0 {
+	if r := p.s.choices.stats[v.Name()]; r != nil && r.Invalid > 0 {
 		return fmt.Sprintf("%q had NaN or infinite elements in %d calibration runs", v.Name(), r.Invalid)
 	}
 	return fmt.Sprintf("%q had no finite elements during calibration", v.Name())

@@ -17,8 +17,12 @@ import (
 // measure runs m on the calibration data and returns what was seen of wants.
 func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.Want) (*calibrate.Result, error) {
 	o.progress("calibrating")
-	return calibrate.Measure(ctx, m, wants, func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, calibrate.Options{
-		Open: o.Open, Session: o.Session, Workers: o.Workers, MaxBytes: o.MaxMemory, Snapshot: o.Statistics, Every: o.SnapshotEvery, Key: o.key,
+	pass, key := func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, o.key
+	if names, _ := o.recovering(); len(names) > 0 {
+		pass, key = func() calibrate.Pass { return fitPass(ctx, o) }, key+"\nfit"
+	}
+	return calibrate.Measure(ctx, m, wants, pass, calibrate.Options{
+		Open: o.Open, Session: o.Session, Workers: o.Workers, MaxBytes: o.MaxMemory, Snapshot: o.Statistics, Every: o.SnapshotEvery, Key: key,
 		Progress: func(samples int64) {
 			if o.Calibrated != nil {
 				o.Calibrated(samples, o.Calibration.Len())

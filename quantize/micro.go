@@ -89,8 +89,8 @@ func (c *micro) coded(o *Options) (*onnx.Model, error) {
 	g := m.Graph
 	n := g.First()
 	q := codingOf(-1, 1)
-	p := &staticPass{s: &static{o: o}, r: &outcome{}, consts: map[*onnx.Value]*onnx.Value{}, weights: map[weightKey]quantWeight{},
-		plan: &plan{s: &static{o: o}, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}}
+	p := &staticPass{s: newStatic(o), r: &outcome{}, consts: map[*onnx.Value]*onnx.Value{}, weights: map[weightKey]quantWeight{},
+		plan: &plan{s: newStatic(o), params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}}
 	for i, v := range n.Inputs() {
 		if v == nil || !activation(n, i) {
 			continue

@@ -71,6 +71,9 @@ func channelsOf(t *onnx.Tensor, axis int) matrix {
 	return m
 }
 
+// channel returns the channel of element i.
+func (m matrix) channel(i int) int { return i / m.inner % m.channels }
+
 // runs calls f for stretches of the n elements from first on that lie side by
 // side: at is where a stretch begins, counted from first, c is the channel there,
 // and step is 0 where all of it is of that channel, 1 where each element is of the

@@ -218,3 +218,26 @@ func (p *plan) neighbours(n *onnx.Node) []*onnx.Node {
 	}
 	return out
 }
+
+// without returns what of before is no longer chosen, by output, with why.
+func (p *plan) without(before map[*onnx.Node]bool) map[string]string {
+	out := map[string]string{}
+	for n := range before {
+		if !p.chosen[n] {
+			out[outputName(n)] = p.reasons[n]
+		}
+	}
+	return out
+}
+
+// leave leaves out what an earlier plan for the same model found not to pay.
+func (p *plan) leave(out map[string]string) {
+	for n := range p.g.Nodes() {
+		if why, ok := out[outputName(n)]; ok && p.chosen[n] {
+			delete(p.chosen, n)
+			p.reasons[n] = why
+		}
+	}
+	for p.drop() {
+	}
+}

@@ -31,9 +31,9 @@ func planned(t *testing.T, text string) *plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &static{o: &Options{}, measured: &calibrate.Result{Stats: map[string]*calibrate.Stats{}}, ranges: map[string]calibrate.Range{}}
+	s := &static{o: &Options{}, choices: &choices{stats: map[string]*calibrate.Stats{}}, ranges: map[string]calibrate.Range{}}
 	for v := range m.Graph.Values() {
-		s.ranges[v.Name()], s.measured.Stats[v.Name()] = calibrate.Range{Min: -1, Max: 1}, &calibrate.Stats{Runs: 1}
+		s.ranges[v.Name()], s.choices.stats[v.Name()] = calibrate.Range{Min: -1, Max: 1}, &calibrate.Stats{Runs: 1}
 	}
 	pass := &planning{s: s}
 	if _, err := rewrite.Run(context.Background(), m, []rewrite.Pass{pass}, nil, rewrite.Options{}); err != nil {

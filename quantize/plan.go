@@ -267,7 +267,7 @@ func (p *plan) rangeOf(v *onnx.Value) (lo, hi float32, ok bool) {
 		return lo, hi, err == nil
 	}
 	r, known := p.s.ranges[v.Name()]
-	return r.Min, r.Max, known && p.s.measured.Stats[v.Name()].Invalid == 0
+	return r.Min, r.Max, known && p.s.choices.stats[v.Name()].Invalid == 0
 }
 
 // shared returns the constants for v's coding, the same for all of its group.

@@ -50,6 +50,8 @@ type Options struct {
 	Speed bool
 	Times string // file that keeps the times, for this machine, engine and number of threads; "" is none
 
+	RecoverOptions // static Int8
+
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
 	Verify   *produce.Verify // how to run the result; nil: not at all
@@ -76,6 +78,7 @@ type Result struct {
 	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point
 	Weights     Sizes        `json:"weights"`
 	Calibration *Calibration `json:"calibration,omitempty"`
+	Recovery    *Recovery    `json:"recovery,omitempty"`
 }
 
 // Layer is what became of one node.
@@ -138,6 +141,9 @@ func (o *Options) validate() error {
 	}
 	var err error
 	if o.method, err = calibrate.ParseMethod(o.Method); err != nil {
+		return err
+	}
+	if _, err := o.steps(); err != nil {
 		return err
 	}
 	return checkPatterns(append(append([]string(nil), o.Include...), o.Exclude...))

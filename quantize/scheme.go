@@ -27,7 +27,7 @@ func schemeFor(o *Options) scheme {
 	case o.To == Float16:
 		return &toFloat16{o: o}
 	case o.static():
-		return &static{o: o, method: o.method, factor: 1}
+		return newStatic(o)
 	}
 	return &dynamic{o: o}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -23,13 +24,17 @@ const qdqOpset = 13
 // static is int8 in QDQ form with measured ranges.
 type static struct {
 	o        *Options
-	method   calibrate.Method
 	measured *calibrate.Result          // once, by tensor name
 	ranges   map[string]calibrate.Range // what method made of it
 	factor   float64                    // by which int8 must be faster, with Speed
 	unpaid   bool                       // something was left out for that
 	slower   *NotFaster                 // the attempt before this one; nil: this is the first
 	missed   int                        // classes of operators that there was no time to measure
+
+	choices   *choices                      // what the recovery decided; without it, what was measured
+	recovered *Recovery                     // nil: nothing was asked for
+	left      map[float64]map[string]string // outputs of nodes that do not pay, with why, by factor
+	at        float64                       // the factor that choices are for
 }
 
 func (*static) name() string { return staticName }
@@ -49,29 +54,31 @@ func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
 	if s.o.Synthetic {
 		notices = append(notices, "calibrated on generated data: ranges of real inputs differ, and so does the accuracy")
 	}
-	if s.measured != nil {
-		return notices, nil
-	}
-	facts, err := opset.Infer(m, opset.Options{Dims: s.o.Rewrite.Dims})
+	more, err := s.decide(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	if s.measured, err = measure(ctx, s.o, m, s.wants(m.Graph, facts)); err != nil {
-		return nil, err
-	}
+	return append(notices, more...), apply(m, slices.Concat(s.choices.edits, s.choices.shifts))
+}
+
+// find gives every tensor that was measured its range.
+func (s *static) find() {
 	s.ranges = map[string]calibrate.Range{}
-	for name, stats := range s.measured.Stats {
+	for name, stats := range s.choices.stats {
 		if stats.Runs > 0 {
-			s.ranges[name] = s.method.Range(stats, activationCodes)
+			s.ranges[name] = s.choices.method.Range(stats, activationCodes)
 		}
 	}
-	return append(notices, s.measured.Notices...), nil
 }
 
 // worthwhile leaves out of a plan what is not faster in int8, where speed is
 // asked for, at the sizes of the first sample.
 func (s *static) worthwhile(ctx context.Context, p *plan) error {
 	if !s.o.Speed {
+		return nil
+	}
+	if left, known := s.left[s.factor]; known {
+		p.leave(left)
 		return nil
 	}
 	s.o.progress("timing operators")
@@ -92,7 +99,9 @@ func (s *static) worthwhile(ctx context.Context, p *plan) error {
 		return err
 	}
 	s.missed = t.missed
+	before := maps.Clone(p.chosen)
 	s.unpaid = p.improve(c, s.factor)
+	s.left[s.factor] = p.without(before)
 	return nil
 }
 
@@ -142,7 +151,7 @@ func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
 		}
 		seen[v] = true
 		shape := facts.Shape(v)
-		w := calibrate.Want{Tensor: v.Name(), MaybeEmpty: shape == nil, Extremes: !s.method.NeedsHistogram()}
+		w := calibrate.Want{Tensor: v.Name(), MaybeEmpty: shape == nil, Extremes: !s.o.method.NeedsHistogram()}
 		for _, d := range shape {
 			w.MaybeEmpty = w.MaybeEmpty || !(d.Value > 0 || d.Value < 0 && fed[d.Param])
 		}
@@ -164,6 +173,7 @@ func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} 
 
 func (s *static) describe(r *Result) {
 	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
+	r.Calibration.Method, r.Recovery = s.choices.method.Name, s.recovered
 }
 
 // staticPass inserts the pairs.

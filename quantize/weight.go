@@ -13,7 +13,7 @@ type weightKey struct {
 	value  *onnx.Value
 	axis   int
 	raised bool
-	node   *onnx.Node // where raised
+	node   *onnx.Node // where raised, or fitted
 }
 
 type quantWeight struct {
@@ -55,6 +55,10 @@ func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 		scales[i] = symmetric(a, limit)
 	}
 	key := weightKey{value: w, axis: axis}
+	if fitted := p.s.choices.scales[outputName(n)]; len(fitted) == len(scales) {
+		copy(scales, fitted)
+		key.node = n
+	}
 	var bias []float32
 	in := p.plan.params[n.Input(0)].scale
 	if b := n.Input(2); b != nil {

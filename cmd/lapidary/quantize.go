@@ -37,6 +37,7 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	p.IntVar(&o.Workers, "calibration-workers", 0, "calibration runs at once, each in a process of its own; 0: 1")
 	p.Int64Var(&f.memory, "max-memory", 0, "MiB of activations in memory at once during calibration; 0: no limit")
 	p.StringVar(&f.purpose, "for", "speed", "int8: speed leaves in float32 what is not faster in int8 here, and refuses a model that is slower; size quantizes all it can")
+	registerRecover(p, &o.RecoverOptions)
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
 	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
 }
@@ -177,6 +178,7 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 		}
 		fmt.Fprintln(w)
 	}
+	printRecovery(w, r.Recovery)
 	if !layers {
 		return
 	}
