@@ -15,6 +15,9 @@ func (p *plan) refuse(n *onnx.Node) string {
 	if why := p.s.o.excluded(n, w); why != "" {
 		return why
 	}
+	if why := p.s.choices.float[outputName(n)]; why != "" {
+		return why
+	}
 	if place(n) == anchor {
 		if why := refuseWeights(n); why != "" {
 			return why

@@ -59,6 +59,8 @@ func passOf(ctx context.Context, set *dataset.Set, n int, keep func(k, at int64)
 
 // score is how near a model's outputs are to the original's on held-out data.
 type score struct {
+	KL                         float64 // mean divergence of the rows of the first output, logits made a distribution
+	Right, Rows, Gains, Losses int     // rows of the first output whose largest element is at the label, where there are labels
 	// DB decides: 10·log10 of the inverse of the mean relative noise of the float
 	// outputs; or of the Kullback-Leibler divergence where the first output is a
 	// distribution.
@@ -84,8 +86,9 @@ type heldOut struct {
 	dir          string
 	inputs       []map[string]*onnx.Tensor
 	want         []map[string]*onnx.Tensor
-	names        []string // float outputs
-	distribution bool     // the first output is one
+	labels       [][]int64 // by run, one for each row of the first output; nil without labels
+	names        []string  // float outputs
+	distribution bool      // the first output is one
 	samples      int64
 	runs         int // candidates compared
 }
@@ -126,12 +129,50 @@ func newHeldOut(ctx context.Context, o *Options, m *onnx.Model, p part, most int
 			}
 		}
 		h.inputs, h.want = append(h.inputs, in), append(h.want, out.Outputs)
+		h.labels = append(h.labels, labelsOf(b.Labels))
 		h.samples += b.Samples
 		if size += bytesOf(in) + bytesOf(out.Outputs); h.samples >= most || size > heldBytes {
 			break
 		}
 	}
-	return h, h.choose(s.Outputs())
+	if err := h.choose(s.Outputs()); err != nil {
+		return h, err
+	}
+	return h, h.checkLabels()
+}
+
+// labelsOf returns class indices, nil where they are none.
+func labelsOf(list []*onnx.Tensor) (out []int64) {
+	for _, t := range list {
+		if !t.DType.IsInt() {
+			return nil
+		}
+		v, err := t.Ints()
+		if err != nil {
+			return nil
+		}
+		out = append(out, v...)
+	}
+	return out
+}
+
+// checkLabels forgets labels that are not one for each row of the first output.
+func (h *heldOut) checkLabels() error {
+	for k, out := range h.want {
+		if len(h.names) == 0 || out[h.names[0]] == nil {
+			h.labels = nil
+			return nil
+		}
+		rows, err := rowsOf(out[h.names[0]])
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 || len(h.labels[k]) != len(rows) {
+			h.labels = nil
+			return nil
+		}
+	}
+	return nil
 }
 
 func bytesOf(tensors map[string]*onnx.Tensor) (n int64) {
@@ -217,7 +258,7 @@ func (h *heldOut) open(ctx context.Context, m *onnx.Model) (session.Session, err
 // run, has the lowest score; the error is that of ctx or of the disk only.
 func (h *heldOut) score(ctx context.Context, m *onnx.Model) (score, error) {
 	h.runs++
-	worst := score{-most, -most}
+	worst := score{DB: -most, SQNR: -most, KL: math.MaxFloat64}
 	s, err := h.open(ctx, m)
 	if err != nil {
 		return worst, ctx.Err()
@@ -229,7 +270,7 @@ func (h *heldOut) score(ctx context.Context, m *onnx.Model) (score, error) {
 		if err != nil {
 			return worst, ctx.Err()
 		}
-		if !n.add(h, h.want[k], out.Outputs) {
+		if !n.add(h, k, out.Outputs) {
 			return worst, nil
 		}
 	}
@@ -239,12 +280,14 @@ func (h *heldOut) score(ctx context.Context, m *onnx.Model) (score, error) {
 // noise collects the differences of outputs.
 type noise struct {
 	signal, error []float64 // sums of squares, by output
-	divergence    float64
+	divergence    float64   // of the first output
 	rows          int
+	labelled      score // Right, Rows, Gains and Losses
 }
 
-// add enters the outputs of one sample; false where they cannot be compared.
-func (n *noise) add(h *heldOut, want, got map[string]*onnx.Tensor) bool {
+// add enters the outputs of run k; false where they cannot be compared.
+func (n *noise) add(h *heldOut, k int, got map[string]*onnx.Tensor) bool {
+	want := h.want[k]
 	for i, name := range h.names {
 		a, b := want[name], got[name]
 		if a == nil || b == nil {
@@ -263,16 +306,70 @@ func (n *noise) add(h *heldOut, want, got map[string]*onnx.Tensor) bool {
 			n.signal[i] += x[k] * x[k]
 			n.error[i] += d * d
 		}
-		if i == 0 && h.distribution {
+		if i == 0 {
 			p, _ := rowsOf(a)
 			q, _ := rowsOf(b)
-			for r := range p {
-				n.divergence += klOf(p[r], q[r])
-				n.rows++
-			}
+			n.first(h, k, p, q)
 		}
 	}
 	return true
+}
+
+// first enters the rows of the first output.
+func (n *noise) first(h *heldOut, k int, p, q [][]float64) {
+	for r := range p {
+		if h.labels != nil {
+			n.labelled.label(h.labels[k][r], p[r], q[r])
+		}
+		if len(p[r]) < 2 {
+			continue
+		}
+		a, b := p[r], q[r]
+		if !h.distribution {
+			a, b = softmax(a), softmax(b)
+		}
+		n.divergence += klOf(a, b)
+		n.rows++
+	}
+}
+
+// label enters whether both models are right about a row.
+func (x *score) label(label int64, p, q []float64) {
+	before, after := largest(p) == label, largest(q) == label
+	x.Rows++
+	if after {
+		x.Right++
+	}
+	switch {
+	case after && !before:
+		x.Gains++
+	case before && !after:
+		x.Losses++
+	}
+}
+
+func largest(row []float64) int64 {
+	best := 0
+	for i, x := range row {
+		if x > row[best] {
+			best = i
+		}
+	}
+	return int64(best)
+}
+
+// softmax returns the distribution of which a row holds the logits.
+func softmax(row []float64) []float64 {
+	out := make([]float64, len(row))
+	top, sum := row[largest(row)], 0.
+	for i, x := range row {
+		out[i] = math.Exp(x - top)
+		sum += out[i]
+	}
+	for i := range out {
+		out[i] /= sum
+	}
+	return out
 }
 
 // klOf is the Kullback-Leibler divergence of q from p in nats.
@@ -303,11 +400,45 @@ func (n *noise) score(h *heldOut) score {
 	for _, r := range ratios {
 		mean += r / float64(len(ratios))
 	}
-	s := score{SQNR: decibels(mean)}
+	s := n.labelled
+	s.SQNR = decibels(mean)
+	if n.rows > 0 {
+		s.KL = n.divergence / float64(n.rows)
+	}
 	if s.DB = s.SQNR; h.distribution {
-		s.DB = decibels(n.divergence / float64(n.rows))
+		s.DB = decibels(s.KL)
 	}
 	return s
+}
+
+// ratio is what a run of b takes over what one of a does, by turns in the
+// engine's own optimizations, on the first held-out input.
+func (h *heldOut) ratio(ctx context.Context, a, b *onnx.Model) (float64, error) {
+	var s [2]session.Session
+	for i, m := range []*onnx.Model{a, b} {
+		path := filepath.Join(h.dir, fmt.Sprintf("timed%d.onnx", i))
+		if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+			return 0, err
+		}
+		so := h.o.Session
+		so.Level, so.Outputs = session.LevelAll, nil
+		var err error
+		if s[i], err = h.o.Open(ctx, path, so); err != nil {
+			return 0, err
+		}
+		defer s[i].Close()
+	}
+	best := [2]float64{math.Inf(1), math.Inf(1)}
+	for range 7 {
+		for i := range s {
+			d, err := burst(ctx, s[i], h.inputs[0], best[i])
+			if err != nil {
+				return 0, err
+			}
+			best[i] = min(best[i], d)
+		}
+	}
+	return best[1] / best[0], nil
 }
 
 func (h *heldOut) close() {

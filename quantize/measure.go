@@ -44,6 +44,11 @@ func passOver(ctx context.Context, set *dataset.Set, n int) calibrate.Pass {
 			sample.Inputs = b.Inputs
 			out := &calibrate.Batch{ID: sample.ID, Samples: int64(len(b.Samples)),
 				Inputs: func() (map[string]*onnx.Tensor, error) { return carrier.Feed(&sample) }}
+			for _, s := range b.Samples {
+				if s.Label != nil {
+					out.Labels = append(out.Labels, s.Label)
+				}
+			}
 			if !yield(out, nil) {
 				return
 			}

@@ -51,6 +51,7 @@ type Options struct {
 	Times string // file that keeps the times, for this machine, engine and number of threads; "" is none
 
 	RecoverOptions // static Int8
+	SearchOptions  // likewise
 
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
@@ -79,6 +80,7 @@ type Result struct {
 	Weights     Sizes        `json:"weights"`
 	Calibration *Calibration `json:"calibration,omitempty"`
 	Recovery    *Recovery    `json:"recovery,omitempty"`
+	Search      *Search      `json:"search,omitempty"` // absent without a budget
 }
 
 // Layer is what became of one node.
@@ -171,7 +173,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	var done *outcome
 	transform := func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
 		var err error
-		if o.static() && o.Statistics != "" && o.key == "" {
+		if o.static() && (o.Statistics != "" || o.Checkpoint != "") && o.key == "" {
 			if o.key, err = statisticsKey(src, m, out.Calibration.Digest, &o); err != nil {
 				return nil, err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -96,6 +97,7 @@ type choices struct {
 	method calibrate.Method
 	scales map[string][]float32 // of weights, by the first output of their node; nil: from the peaks
 	shifts []edit               // of biases, which change what the float model computes
+	float  map[string]string    // outputs of nodes that stay in float32, with why
 }
 
 func (c *choices) with(change func(*choices)) *choices {
@@ -168,7 +170,10 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 		notices = append(notices, "no accuracy was recovered: "+why)
 	}
 	if s.at != s.factor {
-		if len(names) > 0 {
+		if s.o.budgeted() && why != "" {
+			return nil, fmt.Errorf("no budget can be kept: %s", why)
+		}
+		if len(names) > 0 || s.o.budgeted() {
 			if err := s.recover(ctx, m, names); err != nil {
 				return nil, err
 			}
@@ -183,7 +188,7 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 // asked for.
 func (o *Options) recovering() (names []string, why string) {
 	names, err := o.steps()
-	if err != nil || len(names) == 0 || !o.static() {
+	if err != nil || len(names) == 0 && !o.budgeted() || !o.static() {
 		return nil, ""
 	}
 	n := int64(max(o.Batch, o.Calibration.BatchSize(), 1))
@@ -216,7 +221,7 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 			continue
 		}
 		s.o.progress("recovering accuracy: " + step.name)
-		k := &stepper{r: r, start: r.now, before: r.score, best: score{-most, -most}}
+		k := &stepper{r: r, start: r.now, before: r.score, best: score{DB: -most, SQNR: -most}}
 		var no *notTried
 		if err := step.run(ctx, r, k); errors.As(err, &no) {
 			k.refuse(no.why)
@@ -226,13 +231,21 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 		r.report.Steps = append(r.report.Steps, k.done(step.name))
 	}
 	r.report.Trials = r.held.runs
+	if s.o.budgeted() {
+		if err := r.search(ctx); err != nil {
+			return fmt.Errorf("searching: %w", err)
+		}
+	}
 	s.choices, s.recovered = r.now, r.report
 	return nil
 }
 
 func (o *Options) heldOut() int64 {
-	if o.HeldOut > 0 {
+	switch {
+	case o.HeldOut > 0:
 		return o.HeldOut
+	case o.budgeted():
+		return math.MaxInt64 // all that memory holds
 	}
 	return 32
 }

@@ -19,6 +19,7 @@ type quantizeFlags struct {
 	df dataFlags
 	to string
 
+	sf      searchFlags
 	memory  int64  // MiB
 	purpose string // speed or size
 }
@@ -36,6 +37,7 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	p.StringVar(&o.Statistics, "statistics", "", "`FILE` that keeps what calibration measured: an interrupted one goes on from it, a later one with the same model and data uses it")
 	p.IntVar(&o.Workers, "calibration-workers", 0, "calibration runs at once, each in a process of its own; 0: 1")
 	p.Int64Var(&f.memory, "max-memory", 0, "MiB of activations in memory at once during calibration; 0: no limit")
+	f.sf.register(p, &o.SearchOptions)
 	p.StringVar(&f.purpose, "for", "speed", "int8: speed leaves in float32 what is not faster in int8 here, and refuses a model that is slower; size quantizes all it can")
 	registerRecover(p, &o.RecoverOptions)
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
@@ -56,6 +58,9 @@ func (f *quantizeFlags) validate() error {
 		return usagef("--max-memory and --calibration-workers must not be negative")
 	}
 	f.o.MaxMemory = f.memory << 20
+	if err := f.sf.options(&f.o.SearchOptions); err != nil {
+		return err
+	}
 	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8
 	if f.o.To == quantize.Float16 && (f.o.Dynamic || f.o.PerTensor || f.o.ReduceRange) {
 		return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for fp16")
@@ -155,10 +160,20 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printRewritten("quantize", r.Result, &f.rf, r); err != nil || a.json() {
+	files, err := writeSearch(dst, r.Search)
+	if err != nil {
 		return err
 	}
-	a.printQuantized(r, f.rf.explained() || a.verbose)
+	if err := a.printRewritten("quantize", r.Result, &f.rf, r); err != nil {
+		return err
+	}
+	if !a.json() {
+		a.printQuantized(r, f.rf.explained() || a.verbose)
+		printSearch(a.env.stdout, r.Search, files)
+	}
+	if r.Search != nil && !r.Search.Met {
+		return gateError{&quantize.OverBudget{Search: r.Search}}
+	}
 	return nil
 }
 

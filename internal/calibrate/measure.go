@@ -17,6 +17,7 @@ type Batch struct {
 	// Inputs returns what the run gets. For a model that carries a state from run
 	// to run it is called after Keep has taken the state of the run before.
 	Inputs func() (map[string]*onnx.Tensor, error)
+	Labels []*onnx.Tensor // of the samples; nil where there are none. Measuring does not read them
 }
 
 // Pass is one pass over the data.
