@@ -52,6 +52,7 @@ type Options struct {
 
 	RecoverOptions // static Int8
 	SearchOptions  // likewise
+	ISAOptions     // likewise
 
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
@@ -81,6 +82,7 @@ type Result struct {
 	Calibration *Calibration `json:"calibration,omitempty"`
 	Recovery    *Recovery    `json:"recovery,omitempty"`
 	Search      *Search      `json:"search,omitempty"` // absent without a budget
+	Predictions []Prediction `json:"predictions,omitempty"`
 }
 
 // Layer is what became of one node.

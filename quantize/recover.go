@@ -98,6 +98,7 @@ type choices struct {
 	scales map[string][]float32 // of weights, by the first output of their node; nil: from the peaks
 	shifts []edit               // of biases, which change what the float model computes
 	float  map[string]string    // outputs of nodes that stay in float32, with why
+	narrow map[string]bool      // outputs of nodes whose weights are in 7 bits
 }
 
 func (c *choices) with(change func(*choices)) *choices {
@@ -173,7 +174,7 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 		if s.o.budgeted() && why != "" {
 			return nil, fmt.Errorf("no budget can be kept: %s", why)
 		}
-		if len(names) > 0 || s.o.budgeted() {
+		if len(names) > 0 || s.o.judges() && why == "" {
 			if err := s.recover(ctx, m, names); err != nil {
 				return nil, err
 			}
@@ -188,7 +189,7 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 // asked for.
 func (o *Options) recovering() (names []string, why string) {
 	names, err := o.steps()
-	if err != nil || len(names) == 0 && !o.budgeted() || !o.static() {
+	if err != nil || len(names) == 0 && !o.judges() || !o.static() {
 		return nil, ""
 	}
 	n := int64(max(o.Batch, o.Calibration.BatchSize(), 1))
@@ -236,9 +237,18 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 			return fmt.Errorf("searching: %w", err)
 		}
 	}
+	if s.o.Saturates || s.o.PredictISA {
+		if err := r.predict(ctx); err != nil {
+			return fmt.Errorf("predicting what is lost without VNNI: %w", err)
+		}
+	}
 	s.choices, s.recovered = r.now, r.report
 	return nil
 }
+
+// judges reports whether models are judged on held-out data apart from steps of
+// the recovery.
+func (o *Options) judges() bool { return o.budgeted() || o.Saturates || o.PredictISA }
 
 func (o *Options) heldOut() int64 {
 	switch {

@@ -13,6 +13,7 @@ type weightKey struct {
 	value  *onnx.Value
 	axis   int
 	raised bool
+	limit  int
 	node   *onnx.Node // where raised, or fitted
 }
 
@@ -50,12 +51,16 @@ func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 		return err
 	}
 	limit := p.s.o.codeLimit()
+	narrow := p.s.choices.narrow[outputName(n)]
+	if narrow {
+		limit = reducedRange
+	}
 	scales := make([]float32, len(peak))
 	for i, a := range peak {
 		scales[i] = symmetric(a, limit)
 	}
-	key := weightKey{value: w, axis: axis}
-	if fitted := p.s.choices.scales[outputName(n)]; len(fitted) == len(scales) {
+	key := weightKey{value: w, axis: axis, limit: limit}
+	if fitted := p.s.choices.scales[outputName(n)]; len(fitted) == len(scales) && !narrow { // they fit 8 bits
 		copy(scales, fitted)
 		key.node = n
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
+	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/quantize"
 	"github.com/spf13/cobra"
 )
@@ -22,6 +24,7 @@ type quantizeFlags struct {
 	sf      searchFlags
 	memory  int64  // MiB
 	purpose string // speed or size
+	target  string // cpu-…, or auto
 }
 
 func (f *quantizeFlags) register(c *cobra.Command) {
@@ -38,6 +41,8 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	p.IntVar(&o.Workers, "calibration-workers", 0, "calibration runs at once, each in a process of its own; 0: 1")
 	p.Int64Var(&f.memory, "max-memory", 0, "MiB of activations in memory at once during calibration; 0: no limit")
 	f.sf.register(p, &o.SearchOptions)
+	p.StringVar(&f.target, "target", "auto", "static int8: processor that the model is for: cpu-vnni, cpu-avx2 or cpu-arm; auto is this one. Without VNNI, layers whose sums overflow get weights in 7 bits")
+	p.BoolVar(&o.PredictISA, "predict-isa", false, "static int8: report what the model loses on processors without VNNI")
 	p.StringVar(&f.purpose, "for", "speed", "int8: speed leaves in float32 what is not faster in int8 here, and refuses a model that is slower; size quantizes all it can")
 	registerRecover(p, &o.RecoverOptions)
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to quantize, no others; * and ? match")
@@ -54,6 +59,8 @@ func (f *quantizeFlags) validate() error {
 		return usagef("--calibrate %q is unknown; want one of %s", f.o.Method, strings.Join(quantize.Methods(), ", "))
 	case f.purpose != "speed" && f.purpose != "size":
 		return usagef("--for %q is unknown; want speed or size", f.purpose)
+	case !slices.Contains(cpuTargets, f.target):
+		return usagef("--target %q is unknown; want one of %s", f.target, strings.Join(cpuTargets, ", "))
 	case f.memory < 0 || f.o.Workers < 0:
 		return usagef("--max-memory and --calibration-workers must not be negative")
 	}
@@ -96,6 +103,7 @@ func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o qu
 	}
 	o.Open, o.Session = e.open, e.options
 	o.Times = a.timesCache(e)
+	o.Saturates = f.target == "cpu-avx2" || f.target == "auto" && saturates(e.machine.CPU)
 	return o, done, nil
 }
 
@@ -108,6 +116,19 @@ func (f *quantizeFlags) transformation(ctx context.Context, a *app, model string
 	t := &transformation{done: done}
 	t.apply, t.verify, err = quantize.Transform(o)
 	return t, err
+}
+
+// cpuTargets are the processors that int8 models are made for.
+var cpuTargets = []string{"auto", "cpu-vnni", "cpu-avx2", "cpu-arm"}
+
+// saturates reports whether a processor adds products of int8 in 16 bits.
+func saturates(c device.CPU) bool {
+	if runtime.GOARCH != "amd64" {
+		return false
+	}
+	return !slices.ContainsFunc(c.ISA, func(name string) bool {
+		return strings.Contains(name, "vnni") || strings.HasPrefix(name, "amx")
+	})
 }
 
 func (a *app) quantizeCommand() *cobra.Command {
@@ -170,6 +191,7 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	if !a.json() {
 		a.printQuantized(r, f.rf.explained() || a.verbose)
 		printSearch(a.env.stdout, r.Search, files)
+		printPredictions(a.env.stdout, r.Predictions)
 	}
 	if r.Search != nil && !r.Search.Met {
 		return gateError{&quantize.OverBudget{Search: r.Search}}

@@ -96,3 +96,20 @@ func printSearch(w io.Writer, s *quantize.Search, files []string) {
 	}
 	fmt.Fprintf(w, "    %s\n", strings.Join(files, ", "))
 }
+
+// printPredictions prints what is lost on other processors.
+func printPredictions(w io.Writer, list []quantize.Prediction) {
+	for _, p := range list {
+		fmt.Fprintf(w, "  %s: %.1f dB", p.ISA, p.Quality.SQNR)
+		if p.Quality.Drop != nil {
+			fmt.Fprintf(w, ", %.2f points lost", *p.Quality.Drop)
+		}
+		if len(p.Layers) > 0 {
+			fmt.Fprintf(w, "; sums can leave 16 bits in %d layers", len(p.Layers))
+		}
+		if len(p.Narrow) > 0 {
+			fmt.Fprintf(w, ", %d have weights in 7 bits for it", len(p.Narrow))
+		}
+		fmt.Fprintln(w)
+	}
+}
