@@ -245,12 +245,17 @@ func distributions(rows [][]float64) bool {
 
 // open writes m and opens it as it is, without the engine's own rewriting.
 func (h *heldOut) open(ctx context.Context, m *onnx.Model) (session.Session, error) {
+	return h.openAt(ctx, m, session.LevelOff)
+}
+
+// openAt opens m with some of the engine's own rewriting.
+func (h *heldOut) openAt(ctx context.Context, m *onnx.Model, level session.Level) (session.Session, error) {
 	path := filepath.Join(h.dir, "candidate.onnx")
 	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
 		return nil, err
 	}
 	so := h.o.Session
-	so.Level, so.Outputs = session.LevelOff, nil
+	so.Level, so.Outputs = level, nil
 	return h.o.Open(ctx, path, so)
 }
 

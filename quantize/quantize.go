@@ -83,6 +83,7 @@ type Result struct {
 	Recovery    *Recovery    `json:"recovery,omitempty"`
 	Search      *Search      `json:"search,omitempty"` // absent without a budget
 	Predictions []Prediction `json:"predictions,omitempty"`
+	Checks      []NodeCheck  `json:"checks,omitempty"` // of quantized layers by themselves
 }
 
 // Layer is what became of one node.

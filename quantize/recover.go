@@ -167,7 +167,7 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 		}
 		s.choices, s.at = &choices{stats: s.measured.Stats, method: s.o.method}, 0
 	}
-	if why != "" {
+	if why != "" && (len(s.o.Recover) > 0 || s.o.Saturates || s.o.PredictISA) {
 		notices = append(notices, "no accuracy was recovered: "+why)
 	}
 	if s.at != s.factor {
@@ -242,13 +242,20 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 			return fmt.Errorf("predicting what is lost without VNNI: %w", err)
 		}
 	}
+	if s.o.Verify != nil {
+		if err := r.checkNodes(ctx); err != nil {
+			return err
+		}
+	}
 	s.choices, s.recovered = r.now, r.report
 	return nil
 }
 
 // judges reports whether models are judged on held-out data apart from steps of
 // the recovery.
-func (o *Options) judges() bool { return o.budgeted() || o.Saturates || o.PredictISA }
+func (o *Options) judges() bool {
+	return o.budgeted() || o.Saturates || o.PredictISA || o.Verify != nil
+}
 
 func (o *Options) heldOut() int64 {
 	switch {

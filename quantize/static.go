@@ -35,6 +35,8 @@ type static struct {
 	recovered *Recovery                     // nil: nothing was asked for
 	searched  *Search                       // nil: there is no budget
 	predicted []Prediction                  // nil: nothing was asked for
+	checks    []NodeCheck                   // of every quantized layer by itself
+	faults    []string                      // what these found
 	left      map[float64]map[string]string // outputs of nodes that do not pay, with why, by factor
 	at        float64                       // the factor that choices are for
 }
@@ -176,7 +178,10 @@ func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} 
 func (s *static) describe(r *Result) {
 	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
 	r.Calibration.Method, r.Recovery, r.Search = s.choices.method.Name, s.recovered, s.searched
-	r.Predictions = s.predicted
+	r.Predictions, r.Checks = s.predicted, s.checks
+	for _, f := range s.faults {
+		r.Log.Notice("%s", f)
+	}
 }
 
 // staticPass inserts the pairs.

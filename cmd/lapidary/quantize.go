@@ -215,6 +215,13 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 		}
 		fmt.Fprintln(w)
 	}
+	if len(r.Checks) > 0 {
+		most := 0.
+		for _, c := range r.Checks {
+			most = max(most, c.Noise/c.Expected)
+		}
+		fmt.Fprintf(w, "  %d layers checked by themselves, with the engine's optimizations off and on: errors up to %.1f times what rounding explains\n", len(r.Checks), most)
+	}
 	printRecovery(w, r.Recovery)
 	if !layers {
 		return

@@ -161,6 +161,19 @@ func (h *Histogram) folded() *Histogram {
 	return out
 }
 
+// Noise returns the mean squared error of quantizing to the codes of a range,
+// over the mean square: by the histogram where there is one, else step²/12.
+func (s *Stats) Noise(r [2]float64, c Codes) float64 {
+	if s.Histogram != nil {
+		ratio, _ := s.noise(r[0], r[1], c)
+		return ratio
+	}
+	if s.Squares <= 0 || s.Count == 0 {
+		return 0
+	}
+	return math.Pow((r[1]-r[0])/float64(c.Levels-1), 2) / 12 * float64(s.Count) / s.Squares
+}
+
 // noise returns the mean squared error of quantizing to the codes of a range,
 // over the mean square, and the share of the elements outside the range.
 func (s *Stats) noise(lo, hi float64, c Codes) (ratio, clipped float64) {

@@ -1,0 +1,380 @@
+package quantize
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/session"
+)
+
+// NodeCheck is the error of one quantized node by itself: given the original's
+// activations, against the original's result.
+type NodeCheck struct {
+	Output   string  `json:"output"`
+	Noise    float64 `json:"noise"`    // mean squared error over mean square
+	Expected float64 `json:"expected"` // by the steps of its codes, see [nodeChecks]
+	Fault    string  `json:"fault,omitempty"`
+}
+
+// mostOver is how many times the expected error a node may have. Rounding errors
+// that agree with each other reach a few times; a wrong axis, a transposed weight
+// or a zero point that is off by one, tens of times and more.
+const mostOver = 5
+
+// nodeChecks checks every quantized node of m by itself, in a model that has the
+// original beside copies of them: where n reads x and gives y, a copy reads the
+// codes of the original's x, and what is off is summed up in the engine. It runs
+// with the engine's optimizations off and on, so that a fault of its fusions is
+// found too.
+//
+// Expected is the variance of rounding, step²/12, of the activation, carried to
+// the output by the weights, and of the weight, carried there by the activation,
+// and of the output's codes, with what the ranges clip.
+func (r *recovery) nodeChecks(ctx context.Context, c *choices, m *onnx.Model) ([]NodeCheck, error) {
+	v := &verifier{r: r, stats: c.stats, q: m}
+	base, err := r.float(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := apply(base, c.shifts); err != nil {
+		return nil, err
+	}
+	v.m = base
+	if err := v.build(); err != nil || len(v.list) == 0 {
+		return nil, err
+	}
+	for _, level := range []session.Level{session.LevelOff, session.LevelAll} {
+		if err := v.run(ctx, level); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]NodeCheck, len(v.list))
+	for i, n := range v.list {
+		out[i] = n.NodeCheck
+	}
+	return out, nil
+}
+
+// checkNodes checks what r decided, and leaves nodes with a fault in float32.
+func (r *recovery) checkNodes(ctx context.Context) error {
+	r.s.o.progress("checking nodes")
+	for range 2 {
+		m, _, err := r.quantized(ctx, r.now)
+		if err != nil {
+			return err
+		}
+		checks, err := r.nodeChecks(ctx, r.now, m)
+		if err != nil {
+			return err
+		}
+		faults := map[string]string{}
+		for _, c := range checks {
+			if c.Fault != "" {
+				faults[c.Output] = c.Fault
+			}
+		}
+		r.s.checks = append(r.s.checks[:0], checks...)
+		if len(faults) == 0 {
+			return nil
+		}
+		r.now = r.now.with(func(c *choices) {
+			c.float = maps.Clone(c.float)
+			if c.float == nil {
+				c.float = map[string]string{}
+			}
+			for output, why := range faults {
+				c.float[output] = why
+				r.s.faults = append(r.s.faults, fmt.Sprintf("%q stays in float32: %s", output, why))
+			}
+		})
+	}
+	return nil
+}
+
+// verifier builds and runs the model of nodeChecks.
+type verifier struct {
+	r     *recovery
+	stats map[string]*calibrate.Stats
+	q     *onnx.Model // quantized
+	m     *onnx.Model // the original, to which copies are added
+	by    map[string]*onnx.Value
+	list  []*checkedNode
+}
+
+// checkedNode is a node under check with the outputs that tell of it.
+type checkedNode struct {
+	NodeCheck
+	error, signal string  // names of outputs: sums of squares
+	floor         float64 // expected mean squared error of an element
+	count         float64 // elements of one run, from statistics
+}
+
+// build adds a copy of every quantized node with weights.
+func (v *verifier) build() error {
+	v.by = map[string]*onnx.Value{}
+	for x := range v.m.Graph.Values() {
+		v.by[x.Name()] = x
+	}
+	for _, x := range v.m.Graph.Outputs() {
+		x.Type = onnx.TensorType(x.DType(), x.Shape())
+	}
+	v.m.Graph.SetOutputs(nil)
+	for n := range v.q.Graph.Nodes() {
+		if place(n) != anchor || dequantized(n.Input(1)) == nil || dequantized(n.Input(0)) == nil {
+			continue
+		}
+		if err := v.node(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// node adds the copy of n and the sums of its errors.
+func (v *verifier) node(n *onnx.Node) error {
+	in := dequantized(n.Input(0)).Input(0).Producer() // QuantizeLinear
+	if !in.Is("QuantizeLinear") {
+		return nil
+	}
+	x := v.by[in.Input(0).Name()]
+	y, out := v.result(n)
+	if x == nil || y == nil {
+		return nil
+	}
+	k := &checkedNode{NodeCheck: NodeCheck{Output: y.Name()}}
+	if !sameCodes(in, dequantized(n.Input(0))) || out != nil && !sameCodes(out, out.Output(0).Uses()[0].Node) {
+		k.Fault = "codes are taken back with another scale or zero point than they were made with"
+	}
+	if !v.expect(k, n, x.Name(), y.Name(), out) {
+		return nil // nothing is known of its activations
+	}
+	inputs := []*onnx.Value{v.pair(x, in, dequantized(n.Input(0))), v.constant(n.Input(1))}
+	if b := n.Input(2); b != nil {
+		inputs = append(inputs, v.constant(b))
+	}
+	got := v.add(n.Op, inputs, n.Attrs...)
+	if out != nil {
+		got = v.pair(got, out, out.Output(0).Uses()[0].Node)
+	}
+	d := v.add("Sub", []*onnx.Value{got, y})
+	k.error = v.sum(v.add("Mul", []*onnx.Value{d, d}))
+	k.signal = v.sum(v.add("Mul", []*onnx.Value{y, y}))
+	v.list = append(v.list, k)
+	return nil
+}
+
+// sameCodes reports whether a QuantizeLinear and a DequantizeLinear have the same
+// scale and zero point.
+func sameCodes(q, dq *onnx.Node) bool {
+	for i := 1; i <= 2; i++ {
+		a, err1 := q.Input(i).Constant().Bytes()
+		b, err2 := dq.Input(i).Constant().Bytes()
+		if err1 != nil || err2 != nil || !bytes.Equal(a, b) {
+			return false
+		}
+	}
+	return true
+}
+
+// result returns the original's value that n's result stands for, which is that
+// behind a Relu or Clip that the codes took in, and the QuantizeLinear of n's
+// output; nil where it is not coded.
+func (v *verifier) result(n *onnx.Node) (*onnx.Value, *onnx.Node) {
+	y := v.by[n.Output(0).Name()]
+	if y == nil {
+		return nil, nil
+	}
+	var coded *onnx.Node
+	for _, u := range n.Output(0).Uses() {
+		if u.Node.Is("QuantizeLinear") && len(u.Node.Output(0).Uses()) > 0 && u.Node.Output(0).Uses()[0].Node.Is("DequantizeLinear") {
+			coded = u.Node
+		}
+	}
+	uses := y.Uses()
+	if coded == nil || len(uses) == 0 {
+		return y, coded
+	}
+	if act := uses[0].Node; act.Graph() == v.m.Graph && (act.Is("Relu") || act.Is("Clip")) && v.gone(act) {
+		return act.Output(0), coded
+	}
+	return y, coded
+}
+
+// gone reports whether the quantized model has no node that computes what act does.
+func (v *verifier) gone(act *onnx.Node) bool {
+	for n := range v.q.Graph.Nodes() {
+		if n.Op == act.Op && n.Output(0).Name() == act.Output(0).Name() {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *verifier) add(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.Value {
+	n := onnx.NewNode(op, in, v.m.Fresh("check"))
+	n.Name, n.Attrs = n.Output(0).Name(), attrs
+	v.m.Graph.Append(n)
+	return n.Output(0)
+}
+
+// pair codes x and takes the codes back, with the parameters of two nodes.
+func (v *verifier) pair(x *onnx.Value, q, dq *onnx.Node) *onnx.Value {
+	codes := v.add("QuantizeLinear", []*onnx.Value{x, v.copied(q.Input(1)), v.copied(q.Input(2))})
+	return v.add("DequantizeLinear", []*onnx.Value{codes, v.copied(dq.Input(1)), v.copied(dq.Input(2))})
+}
+
+func (v *verifier) copied(x *onnx.Value) *onnx.Value { return v.m.Graph.NewConst(x.Constant()) }
+
+// constant copies a weight or bias with its DequantizeLinear.
+func (v *verifier) constant(x *onnx.Value) *onnx.Value {
+	n := dequantized(x)
+	if n == nil {
+		return v.copied(x)
+	}
+	var in []*onnx.Value
+	for _, c := range n.Inputs() {
+		in = append(in, v.copied(c))
+	}
+	return v.add("DequantizeLinear", in, n.Attrs...)
+}
+
+func (v *verifier) sum(x *onnx.Value) string {
+	s := v.add("ReduceSum", []*onnx.Value{x}, onnx.IntAttr("keepdims", 0))
+	s.Type = onnx.TensorType(onnx.Float, onnx.Shape{})
+	v.m.Graph.AddOutput(s)
+	return s.Name()
+}
+
+// expect works out the error that rounding explains.
+func (v *verifier) expect(k *checkedNode, n *onnx.Node, x, y string, out *onnx.Node) bool {
+	sx, sy := v.stats[x], v.stats[y]
+	if sx == nil || sx.Count == 0 || sy == nil || sy.Runs == 0 {
+		return false
+	}
+	w := dequantized(n.Input(1))
+	power, step, ok := weightPower(w, n)
+	if !ok {
+		return false
+	}
+	square := sx.Squares / float64(sx.Count)
+	noise := sx.Noise(rangeOfCodes(dequantized(n.Input(0))), activationCodes) * square
+	k.floor = noise*power + square*step
+	if out != nil {
+		r := rangeOfCodes(out)
+		k.floor += math.Pow((r[1]-r[0])/255, 2) / 12
+		if sy.Count > 0 {
+			k.floor += sy.Noise(r, activationCodes) * sy.Squares / float64(sy.Count)
+		}
+	}
+	if b := n.Input(2); b != nil && dequantized(b) != nil {
+		k.floor += meanSquare(dequantized(b).Input(1).Constant()) / 12
+	}
+	return k.floor > 0
+}
+
+// rangeOfCodes returns the numbers that the codes of a QuantizeLinear or
+// DequantizeLinear stand for, of uint8.
+func rangeOfCodes(n *onnx.Node) [2]float64 {
+	s, _ := n.Input(1).Constant().Float64s()
+	z, _ := n.Input(2).Constant().Float64s()
+	return [2]float64{-z[0] * s[0], (255 - z[0]) * s[0]}
+}
+
+// weightPower returns the mean over the outputs of Σw² over what one output
+// reads, and of the same of the rounding errors, Σstep²/12.
+func weightPower(dq, n *onnx.Node) (power, step float64, ok bool) {
+	codes, scales := dq.Input(0).Constant(), dq.Input(1).Constant()
+	if codes == nil || scales == nil || codes.DType != onnx.Int8 {
+		return 0, 0, false
+	}
+	b, err := codes.Bytes()
+	s, err2 := scales.Floats()
+	if err != nil || err2 != nil || len(b) == 0 {
+		return 0, 0, false
+	}
+	axis := -1
+	if len(s) > 1 {
+		axis = int(dq.Int("axis", 1))
+	}
+	m := channelsOf(codes, axis)
+	outputs := codes.Shape[0]
+	if a := weightAxis(n, codes, false); a >= 0 {
+		outputs = codes.Shape[a]
+	} else {
+		outputs = codes.Shape[len(codes.Shape)-1]
+		for _, d := range codes.Shape[:len(codes.Shape)-2] {
+			outputs *= d
+		}
+	}
+	for i := range b {
+		scale := float64(s[m.channel(i)])
+		q := float64(int8(b[i])) * scale
+		power += q * q
+		step += scale * scale / 12
+	}
+	return power / float64(outputs), step / float64(outputs), true
+}
+
+func meanSquare(t *onnx.Tensor) float64 {
+	f, err := t.Float64s()
+	if err != nil || len(f) == 0 {
+		return 0
+	}
+	sum := 0.
+	for _, x := range f {
+		sum += x * x
+	}
+	return sum / float64(len(f))
+}
+
+// run compares on the held-out inputs.
+func (v *verifier) run(ctx context.Context, level session.Level) error {
+	s, err := v.r.held.openAt(ctx, v.m, level)
+	if err != nil {
+		return fmt.Errorf("checking nodes: %w", err)
+	}
+	defer s.Close()
+	total := make([][3]float64, len(v.list)) // error, signal, elements
+	for i, in := range v.r.held.inputs {
+		if i == 4 {
+			break // each is as good as another to find a fault
+		}
+		out, err := s.Run(ctx, in)
+		if err != nil {
+			return fmt.Errorf("checking nodes: %w", err)
+		}
+		for i, k := range v.list {
+			for j, name := range []string{k.error, k.signal} {
+				f, err := out.Outputs[name].Float64s()
+				if err != nil || len(f) != 1 {
+					return fmt.Errorf("checking nodes: the engine gave no sum for %q", k.Output)
+				}
+				total[i][j] += f[0]
+			}
+			st := v.stats[k.Output]
+			total[i][2] += math.Max(float64(st.Count)/float64(st.Runs), 1)
+		}
+	}
+	for i, k := range v.list {
+		k.judge(total[i], level)
+	}
+	return nil
+}
+
+// judge enters what one level of optimization gave.
+func (k *checkedNode) judge(t [3]float64, level session.Level) {
+	if t[1] <= 0 || t[2] <= 0 {
+		return
+	}
+	noise, expected := t[0]/t[1], k.floor*t[2]/t[1]
+	k.Noise, k.Expected = math.Max(k.Noise, noise), expected
+	if !(noise <= mostOver*expected) && k.Fault == "" {
+		with := map[session.Level]string{session.LevelOff: "off", session.LevelAll: "on"}[level]
+		k.Fault = fmt.Sprintf("with the engine's optimizations %s its error is %.2g of its signal, %.0f times what rounding explains", with, noise, noise/expected)
+	}
+}
