@@ -14,7 +14,7 @@ say "$bin" profile $data/digits-cnn.onnx --static
 say "$bin" fuse $data/digits-cnn.onnx -o "$out/fused.onnx" --data $data/digits-calib.npz
 say "$bin" prune "$out/fused.onnx" -o "$out/pruned.onnx" --sparsity 0.2 --data $data/digits-calib.npz
 say "$bin" quantize "$out/pruned.onnx" -o "$out/fp16.onnx" --to fp16 --data $data/digits-calib.npz
-say "$bin" quantize "$out/pruned.onnx" -o "$out/int8.onnx" --to int8 --data $data/digits-calib.npz
+say "$bin" quantize "$out/pruned.onnx" -o "$out/int8.onnx" --to int8 --for size --data $data/digits-calib.npz
 say "$bin" keygen "$out/demo" --unencrypted
 status=0
 say "$bin" validate $data/digits-cnn.onnx "$out/int8.onnx" --data $data/digits-val.npz \
