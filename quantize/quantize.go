@@ -83,7 +83,8 @@ type Result struct {
 	Recovery    *Recovery    `json:"recovery,omitempty"`
 	Search      *Search      `json:"search,omitempty"` // absent without a budget
 	Predictions []Prediction `json:"predictions,omitempty"`
-	Checks      []NodeCheck  `json:"checks,omitempty"` // of quantized layers by themselves
+	Checks      []NodeCheck  `json:"checks,omitempty"`      // of quantized layers by themselves
+	Sensitivity []Single     `json:"sensitivity,omitempty"` // layers, the one that costs most first
 }
 
 // Layer is what became of one node.

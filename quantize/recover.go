@@ -232,6 +232,11 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 		r.report.Steps = append(r.report.Steps, k.done(step.name))
 	}
 	r.report.Trials = r.held.runs
+	if s.o.Sensitivity {
+		if err := r.sensitivity(ctx); err != nil {
+			return fmt.Errorf("ranking layers: %w", err)
+		}
+	}
 	if s.o.budgeted() {
 		if err := r.search(ctx); err != nil {
 			return fmt.Errorf("searching: %w", err)
@@ -254,7 +259,7 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 // judges reports whether models are judged on held-out data apart from steps of
 // the recovery.
 func (o *Options) judges() bool {
-	return o.budgeted() || o.Saturates || o.PredictISA || o.Verify != nil
+	return o.budgeted() || o.Sensitivity || o.Saturates || o.PredictISA || o.Verify != nil
 }
 
 func (o *Options) heldOut() int64 {

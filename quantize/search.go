@@ -20,10 +20,11 @@ import (
 // Where it is not kept, as few layers as suffice stay in float32. All limits
 // that are not 0 must hold.
 type SearchOptions struct {
-	MaxDrop    float64 // percentage points of accuracy, on labelled data
-	MaxKL      float64 // nats, of the first output, as a mean over its rows
-	MinSQNR    float64 // dB, of all floating-point outputs
-	Checkpoint string  // file that keeps every trial, for an interrupted search to go on from; "" is none
+	MaxDrop     float64 // percentage points of accuracy, on labelled data
+	MaxKL       float64 // nats, of the first output, as a mean over its rows
+	MinSQNR     float64 // dB, of all floating-point outputs
+	Sensitivity bool    // rank the layers in any case
+	Checkpoint  string  // file that keeps every trial, for an interrupted search to go on from; "" is none
 }
 
 // budgeted reports whether there is a budget.
@@ -101,6 +102,25 @@ func (s *searcher) meets(x score) bool {
 	return true
 }
 
+// sensitivity ranks the layers by what the model gains by each alone in float32.
+func (r *recovery) sensitivity(ctx context.Context) error {
+	s := &searcher{r: r, o: &r.s.o.SearchOptions, out: &Search{}, known: map[string]score{}}
+	if err := s.load(); err != nil {
+		return err
+	}
+	all, err := s.layers()
+	if err != nil {
+		return err
+	}
+	base, err := s.try(ctx, nil)
+	if err != nil {
+		return err
+	}
+	_, err = s.rank(ctx, all, base)
+	r.s.ranked = s.out.Order
+	return err
+}
+
 // search leaves layers in float32 until the budget is kept: it ranks them by what
 // the model gains by each alone, finds how many of the first it takes, and takes
 // back those that are not needed after all.
@@ -127,7 +147,7 @@ func (r *recovery) search(ctx context.Context) error {
 	if err == nil {
 		err = s.points(ctx, float)
 	}
-	r.s.searched = s.out
+	r.s.searched, r.s.ranked = s.out, s.out.Order
 	return err
 }
 

@@ -106,3 +106,34 @@ func TestSearch(t *testing.T) {
 		}
 	})
 }
+
+// TestPage: the page of layers has every one, with its cost, and needs nothing
+// from elsewhere.
+func TestPage(t *testing.T) {
+	_, r, err := searched(context.Background(), t, func(o *quantize.Options) { o.Sensitivity = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := r.Page()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Sensitivity) != 14 {
+		t.Errorf("%d layers are ranked, there are 14", len(r.Sensitivity))
+	}
+	for i, s := range r.Sensitivity {
+		if i > 0 && s.Gain > r.Sensitivity[i-1].Gain {
+			t.Errorf("%s is ranked too low", s.Layer)
+		}
+	}
+	for _, l := range r.Layers {
+		if !bytes.Contains(page, []byte(l.Output)) {
+			t.Errorf("the page lacks %s", l.Output)
+		}
+	}
+	for _, no := range []string{"http:", "https:", "<script", "ZgotmplZ"} {
+		if bytes.Contains(page, []byte(no)) {
+			t.Errorf("the page has %q", no)
+		}
+	}
+}

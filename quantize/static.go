@@ -34,6 +34,7 @@ type static struct {
 	choices   *choices                      // what the recovery decided; without it, what was measured
 	recovered *Recovery                     // nil: nothing was asked for
 	searched  *Search                       // nil: there is no budget
+	ranked    []Single                      // nil: nobody asked
 	predicted []Prediction                  // nil: nothing was asked for
 	checks    []NodeCheck                   // of every quantized layer by itself
 	faults    []string                      // what these found
@@ -178,7 +179,7 @@ func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} 
 func (s *static) describe(r *Result) {
 	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
 	r.Calibration.Method, r.Recovery, r.Search = s.choices.method.Name, s.recovered, s.searched
-	r.Predictions, r.Checks = s.predicted, s.checks
+	r.Predictions, r.Checks, r.Sensitivity = s.predicted, s.checks, s.ranked
 	for _, f := range s.faults {
 		r.Log.Notice("%s", f)
 	}

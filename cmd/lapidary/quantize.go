@@ -182,6 +182,9 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 		return err
 	}
 	files, err := writeSearch(dst, r.Search)
+	if err == nil {
+		err = f.sf.writeLayers(r)
+	}
 	if err != nil {
 		return err
 	}
@@ -191,6 +194,7 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	if !a.json() {
 		a.printQuantized(r, f.rf.explained() || a.verbose)
 		printSearch(a.env.stdout, r.Search, files)
+		printSensitivity(a.env.stdout, r.Sensitivity)
 		printPredictions(a.env.stdout, r.Predictions)
 	}
 	if r.Search != nil && !r.Search.Met {

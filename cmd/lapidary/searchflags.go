@@ -16,12 +16,14 @@ import (
 // searchFlags are a budget for what int8 may lose.
 type searchFlags struct {
 	drop, kl, sqnr string
+	page           string
 }
 
 func (f *searchFlags) register(p *pflag.FlagSet, o *quantize.SearchOptions) {
 	p.StringVar(&f.drop, "max-drop", "", "static int8: most accuracy to lose on held-out labelled data, such as 0.5pt; as few layers as suffice stay in float32")
 	p.StringVar(&f.kl, "max-kl", "", "static int8: largest divergence of the first output, in nats")
 	p.StringVar(&f.sqnr, "min-sqnr", "", "static int8: least signal to noise ratio of the outputs, in dB")
+	p.StringVar(&f.page, "layers", "", "static int8: rank the layers by what each costs, and write `FILE`, a page of all layers (.html) or the same as data (.json)")
 	p.StringVar(&o.Checkpoint, "checkpoint", "", "`FILE` that keeps what the search for a budget tried; an interrupted one goes on from it")
 }
 
@@ -40,7 +42,46 @@ func (f *searchFlags) options(o *quantize.SearchOptions) error {
 		}
 		*x.to = v
 	}
+	if ext := filepath.Ext(f.page); f.page != "" && ext != ".html" && ext != ".json" {
+		return usagef("--layers %q: name a file that ends in .html or .json", f.page)
+	}
+	o.Sensitivity = f.page != ""
 	return nil
+}
+
+// writeLayers writes the page of layers.
+func (f *searchFlags) writeLayers(r *quantize.Result) error {
+	if f.page == "" {
+		return nil
+	}
+	var text []byte
+	var err error
+	if filepath.Ext(f.page) == ".html" {
+		text, err = r.Page()
+	} else {
+		text, err = json.MarshalIndent(struct {
+			Layers      []quantize.Layer     `json:"layers"`
+			Checks      []quantize.NodeCheck `json:"checks"`
+			Sensitivity []quantize.Single    `json:"sensitivity"`
+		}{r.Layers, r.Checks, r.Sensitivity}, "", "  ")
+	}
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(f.page, text, 0o644)
+}
+
+func printSensitivity(w io.Writer, list []quantize.Single) {
+	for i, s := range list {
+		if i == 5 {
+			fmt.Fprintf(w, "    and %d more\n", len(list)-i)
+			break
+		}
+		if i == 0 {
+			fmt.Fprintln(w, "  layers that cost most, by what the model gains with each alone in float32")
+		}
+		fmt.Fprintf(w, "    %+6.2f dB  %s\n", s.Gain, s.Layer)
+	}
 }
 
 // writeSearch writes what a search found beside the model: all points, and a
