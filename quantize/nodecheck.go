@@ -141,7 +141,7 @@ func (v *verifier) node(n *onnx.Node) error {
 	if !in.Is("QuantizeLinear") {
 		return nil
 	}
-	x := v.by[in.Input(0).Name()]
+	x := v.behind(v.by[in.Input(0).Name()])
 	y, out := v.result(n)
 	if x == nil || y == nil {
 		return nil
@@ -195,14 +195,23 @@ func (v *verifier) result(n *onnx.Node) (*onnx.Value, *onnx.Node) {
 			coded = u.Node
 		}
 	}
-	uses := y.Uses()
-	if coded == nil || len(uses) == 0 {
-		return y, coded
-	}
-	if act := uses[0].Node; act.Graph() == v.m.Graph && (act.Is("Relu") || act.Is("Clip")) && v.gone(act) {
-		return act.Output(0), coded
+	if coded != nil {
+		y = v.behind(y)
 	}
 	return y, coded
+}
+
+// behind returns the result of a Relu or Clip that alone reads x and that the
+// quantized model leaves to the codes, else x.
+func (v *verifier) behind(x *onnx.Value) *onnx.Value {
+	if x == nil || len(x.Uses()) == 0 {
+		return x
+	}
+	act := x.Uses()[0].Node
+	if act.Graph() == v.m.Graph && (act.Is("Relu") || act.Is("Clip")) && v.gone(act) {
+		return act.Output(0)
+	}
+	return x
 }
 
 // gone reports whether the quantized model has no node that computes what act does.
