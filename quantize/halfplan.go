@@ -146,7 +146,7 @@ func (p *halfPlan) casts(n *onnx.Node) string {
 	switch {
 	case from == onnx.Float && to == onnx.Float:
 		return ""
-	case to != onnx.Float:
+	case to != onnx.Float, from == onnx.Float16, from == onnx.BFloat16: // readers of 16 bits read what it reads
 		return "it is a cast of the model's own"
 	}
 	switch from {
