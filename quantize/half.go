@@ -315,7 +315,7 @@ func (p *halfPass) convert(n *onnx.Node, c *place16, l Layer, e *rewrite.Env) er
 	if c.stored {
 		l.Type, l.Note = "float32", fmt.Sprintf("its weights are stored in %v", p.t)
 		for i, v := range n.Inputs() {
-			if t := v.Constant(); t != nil && t.DType == onnx.Float && !pinned(n, i) && p.masks.fits(t).count > small {
+			if t := v.Constant(); t != nil && t.DType == onnx.Float && !pinned(n, i) && p.masks.fits(t).count >= worthStoring {
 				n.SetInput(i, p.store(v))
 			}
 		}
@@ -327,6 +327,7 @@ func (p *halfPass) convert(n *onnx.Node, c *place16, l Layer, e *rewrite.Env) er
 }
 
 func (p *halfPass) narrow(n *onnx.Node) error {
+	copies := n.Is("Cast") && p.dtype(n.Input(0)) == onnx.Float
 	for i, v := range n.Inputs() {
 		if v != nil && p.dtype(v) == onnx.Float && !pinned(n, i) {
 			n.SetInput(i, p.half(v, p.standFor(n, v)))
@@ -335,6 +336,8 @@ func (p *halfPass) narrow(n *onnx.Node) error {
 	switch {
 	case n.Is("ConstantOfShape"):
 		p.t.fill(n, p.standFor(n, nil))
+	case copies: // ONNX Runtime 1.30 does not load a cast of a type to itself
+		n.Op, n.Attrs = "Identity", nil
 	case n.Is("Cast"):
 		n.SetAttr(onnx.IntAttr("to", int64(p.t.dtype)))
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,8 +122,16 @@ func quantizedHalf(t *testing.T, src, data string, do dataset.Options, o quantiz
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
+	before, err := onnxfile.Open(src, onnxfile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	was := idleCasts(before)
 	for _, why := range idleCasts(m) {
-		t.Error(why)
+		if !slices.Contains(was, why) {
+			t.Error(why)
+		}
 	}
 	return &halved{r, m, errorOf(t, opener(t), src, dst, openData(t, src, data, do), o.HalfIO)}
 }

@@ -260,9 +260,12 @@ func (p *halfPlan) stores(n *onnx.Node) bool {
 	return false
 }
 
+// worthStoring is from how many elements on a weight saves more than its cast costs.
+const worthStoring = 256
+
 func (p *halfPlan) large(t *onnx.Tensor) bool {
 	f := p.fits(t)
-	return f != nil && f.count > small && f.over == 0
+	return f != nil && f.count >= worthStoring && f.over == 0
 }
 
 // settle takes back nodes whose neighbours make 16 bits useless or wrong, until
