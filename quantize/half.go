@@ -330,12 +330,12 @@ func (p *halfPass) narrow(n *onnx.Node) error {
 	copies := n.Is("Cast") && p.dtype(n.Input(0)) == onnx.Float
 	for i, v := range n.Inputs() {
 		if v != nil && p.dtype(v) == onnx.Float && !pinned(n, i) {
-			n.SetInput(i, p.half(v, p.standFor(n, v)))
+			n.SetInput(i, p.half(v, p.masks.stand(n, v)))
 		}
 	}
 	switch {
 	case n.Is("ConstantOfShape"):
-		p.t.fill(n, p.standFor(n, nil))
+		p.t.fill(n)
 	case copies: // ONNX Runtime 1.30 does not load a cast of a type to itself
 		n.Op, n.Attrs = "Identity", nil
 	case n.Is("Cast"):
@@ -351,31 +351,13 @@ func (p *halfPass) narrow(n *onnx.Node) error {
 	return nil
 }
 
-// standFor returns what elements of v, or where v is nil of n's own constant, that
-// are beyond the range become.
-func (p *halfPass) standFor(n *onnx.Node, v *onnx.Value) standIn {
-	t := v.Constant()
-	if a := n.Attr("value"); v == nil && a != nil {
-		t = a.T
-	}
-	if t == nil {
-		return largest
-	}
-	f := p.masks.fits(t)
-	if f == nil || f.over == 0 {
-		return largest
-	}
-	s, _ := p.masks.standFor(n, v, f)
-	return s
-}
-
 // fill makes a ConstantOfShape give t.
-func (t *halfType) fill(n *onnx.Node, s standIn) {
+func (t *halfType) fill(n *onnx.Node) {
 	x := onnx.FromFloats("value", []int64{1}, []float32{0})
 	if a := n.Attr("value"); a != nil && a.T != nil {
 		x = a.T
 	}
-	n.SetAttr(onnx.TensorAttr("value", t.coded(x, s)))
+	n.SetAttr(onnx.TensorAttr("value", t.coded(x, largest)))
 }
 
 // dtype returns the type that v has now.

@@ -27,7 +27,11 @@ func (p *halfPass) half(v *onnx.Value, s standIn) *onnx.Value {
 		p.halves[key] = h
 		return h
 	}
-	k := castBeside(v, v.Name()+"_"+p.Name(), p.t.dtype)
+	from := v
+	if p.masks.pure[v] {
+		from = cut(v, p.masks.cutAt(v))
+	}
+	k := castBeside(from, v.Name()+"_"+p.Name(), p.t.dtype)
 	p.halves[key] = k.Output(0)
 	return k.Output(0)
 }

@@ -182,14 +182,14 @@ func (e *emulated) node(n, k *onnx.Node) {
 		}
 		if t := v.Constant(); t != nil {
 			if half || e.p.large(t) {
-				n.SetInput(i, e.constant(n.Input(i), e.stand(k, v)))
+				n.SetInput(i, e.constant(n.Input(i), e.p.masks.stand(k, v)))
 			}
 		} else if half && !e.p.isHalf(v.Producer()) {
-			n.SetInput(i, e.pair(n.Input(i)))
+			n.SetInput(i, e.pair(n.Input(i), v))
 		}
 	}
 	if a := n.Attr("value"); half && n.Is("ConstantOfShape") && a != nil && a.T != nil {
-		n.SetAttr(onnx.TensorAttr("value", e.p.t.rounded(a.T, e.stand(k, nil))))
+		n.SetAttr(onnx.TensorAttr("value", e.p.t.rounded(a.T, largest)))
 	}
 	for i, v := range k.Outputs() {
 		if v == nil || !half || e.p.dtype(v) != onnx.Float {
@@ -205,19 +205,6 @@ func (e *emulated) node(n, k *onnx.Node) {
 	}
 }
 
-func (e *emulated) stand(k *onnx.Node, v *onnx.Value) standIn {
-	t := v.Constant()
-	if a := k.Attr("value"); v == nil && a != nil {
-		t = a.T
-	}
-	f := e.p.fits(t)
-	if t == nil || f == nil || f.over == 0 {
-		return largest
-	}
-	s, _ := e.p.masks.standFor(k, v, f)
-	return s
-}
-
 // constant returns v rounded.
 func (e *emulated) constant(v *onnx.Value, s standIn) *onnx.Value {
 	key := halfKey{v, s}
@@ -227,10 +214,15 @@ func (e *emulated) constant(v *onnx.Value, s standIn) *onnx.Value {
 	return e.consts[key]
 }
 
-// pair returns v, which is of float32, rounded for those that read it in 16 bits.
-func (e *emulated) pair(v *onnx.Value) *onnx.Value {
+// pair returns v, of float32 and called was in the original, rounded for those that
+// read it in 16 bits.
+func (e *emulated) pair(v, was *onnx.Value) *onnx.Value {
 	if e.pairs[v] == nil {
-		narrow := castBeside(v, v.Name()+"_narrow", e.p.t.dtype)
+		from := v
+		if e.p.masks.pure[was] {
+			from = cut(v, e.p.masks.cutAt(was))
+		}
+		narrow := castBeside(from, v.Name()+"_narrow", e.p.t.dtype)
 		wide := castNode(v.Graph(), narrow.Output(0), v.Name()+"_wide", onnx.Float)
 		v.Graph().InsertAfter(wide, narrow)
 		e.pairs[v] = wide.Output(0)

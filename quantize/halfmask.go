@@ -1,6 +1,9 @@
 package quantize
 
 import (
+	"math"
+	"slices"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
@@ -8,7 +11,8 @@ import (
 // number that is far below the scores does the same: in a sum half of the range of
 // float16, so that a score below zero does not make an infinity of it, of which a
 // row that is masked as a whole would make NaN; where it only replaces scores all
-// of the range.
+// of the range. Where a mask is computed, from such a constant and what is kept, that
+// stays in float32, and who reads it in 16 bits gets it cut there.
 
 // maskOps are the operators through which a mask goes on its way to a softmax.
 var maskOps = setOf("Add", "Sub", "Mul", "Where", "ConstantOfShape", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Transpose", "Cast",
@@ -17,13 +21,14 @@ var maskOps = setOf("Add", "Sub", "Mul", "Where", "ConstantOfShape", "Expand", "
 // masked are the values that hold a mask, and what stands for its elements.
 type masked struct {
 	t      *halfType
-	values map[*onnx.Value]bool
+	values map[*onnx.Value]bool // that hold a mask, alone or with scores
+	pure   map[*onnx.Value]bool // that are computed and hold a mask alone
 	fits   func(t *onnx.Tensor) *fitness
 }
 
 // findMasks follows constants below the range of t to where a softmax reads them.
 func findMasks(m *onnx.Model, t *halfType, fits func(t *onnx.Tensor) *fitness) *masked {
-	k := &masked{t: t, values: map[*onnx.Value]bool{}, fits: fits}
+	k := &masked{t: t, values: map[*onnx.Value]bool{}, pure: map[*onnx.Value]bool{}, fits: fits}
 	for _, g := range m.Graphs() {
 		if g.InFunction() {
 			continue
@@ -34,7 +39,65 @@ func findMasks(m *onnx.Model, t *halfType, fits func(t *onnx.Tensor) *fitness) *
 			}
 		}
 	}
+	for _, g := range m.Graphs() {
+		for n := range g.Nodes() {
+			if v := n.Output(0); v != nil && k.values[v] && v.Constant() == nil && k.alone(n) {
+				k.pure[v] = true
+			}
+		}
+	}
 	return k
+}
+
+// alone reports whether n, whose output holds a mask, makes it of masks only.
+func (k *masked) alone(n *onnx.Node) bool {
+	in := n.Inputs()
+	switch n.Op {
+	case "ConstantOfShape":
+		return true
+	case "Mul":
+		return slices.ContainsFunc(in, k.holds)
+	case "Where":
+		in = in[1:]
+	case "Add", "Sub", "Max", "Concat":
+	default:
+		in = in[:1]
+	}
+	for _, v := range in {
+		if v.Constant() == nil && !k.pure[v] {
+			return false
+		}
+	}
+	return true
+}
+
+// holds reports whether v is a mask alone.
+func (k *masked) holds(v *onnx.Value) bool {
+	return k.pure[v] || v.Constant() != nil && k.values[v]
+}
+
+// cutAt returns what the elements of v, a computed mask, are cut at.
+func (k *masked) cutAt(v *onnx.Value) float32 {
+	s := largest
+	if k.summed(v) {
+		s = half32k
+	}
+	return k.t.round(-math.MaxFloat32, s)
+}
+
+// cut puts a node behind v that cuts it at least.
+func cut(v *onnx.Value, least float32) *onnx.Value {
+	g := v.Graph()
+	n := onnx.NewNode("Clip", []*onnx.Value{v}, g.Model().Fresh(v.Name()+"_cut"))
+	n.Name = n.Output(0).Name()
+	n.Output(0).Type = onnx.TensorType(onnx.Float, v.Shape())
+	g.InsertAfter(n, v.Producer())
+	if n.OpsetVersion("") < 11 {
+		n.Attrs = []*onnx.Attr{onnx.FloatAttr("min", least)}
+		return n.Output(0)
+	}
+	n.SetInput(1, g.NewConst(onnx.FromFloats(v.Name()+"_least", []int64{}, []float32{least})))
+	return n.Output(0)
 }
 
 // below reports whether the elements of t beyond the range are all below it.
@@ -90,12 +153,26 @@ func (k *masked) standFor(n *onnx.Node, v *onnx.Value, f *fitness) (standIn, boo
 	switch {
 	case n.Is("Clip") && v != n.Input(0):
 		return infinite, true
-	case v != nil && !k.values[v], v == nil && !k.values[n.Output(0)], f.positive:
+	case !k.values[v], f.positive:
 		return largest, false
-	case k.summed(v), k.summed(n.Output(0)):
+	case n.Is("Add"), n.Is("Sub"), k.summed(n.Output(0)):
 		return half32k, true
 	}
 	return largest, true
+}
+
+// stand is standFor of v as it is.
+func (k *masked) stand(n *onnx.Node, v *onnx.Value) standIn {
+	t := v.Constant()
+	if t == nil {
+		return largest
+	}
+	f := k.fits(t)
+	if f == nil || f.over == 0 {
+		return largest
+	}
+	s, _ := k.standFor(n, v, f)
+	return s
 }
 
 // summed reports whether something is added to the mask v on its way.

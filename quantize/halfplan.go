@@ -108,6 +108,9 @@ func weightOf(n *onnx.Node) *onnx.Value {
 
 // refuse says why n stays in float32; "" if it need not.
 func (p *halfPlan) refuse(ctx context.Context, n *onnx.Node, c *place16) string {
+	if v := n.Output(0); p.masks.pure[v] {
+		return fmt.Sprintf("it makes the mask %q, which is beyond the range of %v; readers get it cut there", v.Name(), p.t)
+	}
 	for _, why := range []string{wideOp(n, p.t), p.around[n], p.o.excluded(n, weightOf(n)), p.casts(n)} {
 		if why != "" {
 			return why
@@ -189,9 +192,12 @@ func (p *halfPlan) constants(n *onnx.Node, c *place16) string {
 				return why
 			}
 		}
+		if p.masks.pure[v] {
+			notes = append(notes, fmt.Sprintf("it reads the mask %q cut at %v", v.Name(), p.masks.cutAt(v)))
+		}
 	}
 	if a := n.Attr("value"); n.Is("ConstantOfShape") && a != nil && a.T != nil && a.T.DType == onnx.Float {
-		if why := look(nil, a.T, n.Output(0).Name()); why != "" {
+		if why := look(n.Output(0), a.T, n.Output(0).Name()); why != "" {
 			return why
 		}
 	}
@@ -218,7 +224,7 @@ func (p *halfPlan) kernel(ctx context.Context, n *onnx.Node, c *place16) string 
 			k.Graph.First().SetAttr(onnx.IntAttr("to", int64(p.t.dtype)))
 		}
 		if n.Is("ConstantOfShape") {
-			p.t.fill(k.Graph.First(), largest)
+			p.t.fill(k.Graph.First())
 		}
 		return k
 	})
@@ -268,17 +274,9 @@ func (p *halfPlan) large(t *onnx.Tensor) bool {
 	return f != nil && f.count >= worthStoring && f.over == 0
 }
 
-// settle takes back nodes whose neighbours make 16 bits useless or wrong, until
-// there is none.
+// settle takes back nodes whose neighbours make 16 bits useless, until there is none.
 func (p *halfPlan) settle() {
-	for changed := true; changed; {
-		changed = p.lonely()
-		for _, n := range p.nodes {
-			if why := p.reads(n); p.place[n].half && why != "" {
-				p.back(n, why)
-				changed = true
-			}
-		}
+	for p.lonely() {
 	}
 }
 
@@ -286,18 +284,6 @@ func (p *halfPlan) settle() {
 func (p *halfPlan) back(n *onnx.Node, why string) {
 	c := p.place[n]
 	c.half, c.stored, c.why, c.note = false, false, why, ""
-}
-
-// reads says why n must not read what it reads: a mask that was made in float32
-// has elements that become infinite, and rows of these NaN.
-func (p *halfPlan) reads(n *onnx.Node) string {
-	for i, v := range n.Inputs() {
-		if v == nil || !p.masks.values[v] || v.Constant() != nil || pinned(n, i) || p.dtype(v) != onnx.Float || p.isHalf(v.Producer()) {
-			continue
-		}
-		return fmt.Sprintf("it reads the mask %q, which is made in float32 and beyond the range of %v", v.Name(), p.t)
-	}
-	return ""
 }
 
 func (p *halfPlan) isHalf(n *onnx.Node) bool {
