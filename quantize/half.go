@@ -206,6 +206,9 @@ func (p *halfPlan) speed() []string {
 		}
 	}
 	var out []string
+	if p.prober == nil {
+		out = append(out, fmt.Sprintf("no engine was asked which operators it takes in %v: a runtime may refuse the model", p.t))
+	}
 	if len(borrowed) > 0 {
 		slices.Sort(borrowed)
 		out = append(out, fmt.Sprintf("the runtime here has no %v kernels of %s and computes them in float32 between casts: the model is smaller there, not faster", p.t, strings.Join(borrowed, ", ")))
@@ -302,10 +305,8 @@ func (p *halfPass) visit(n *onnx.Node, c *place16, e *rewrite.Env) error {
 		why = "left out"
 	}
 	e.Decline(p.Name(), n, "%s", why)
-	if weightOf(n) != nil {
-		l.Type, l.Reason, l.Note = "float32", why, ""
-		p.r.layers = append(p.r.layers, l)
-	}
+	l.Type, l.Reason, l.Note = "float32", why, ""
+	p.r.layers = append(p.r.layers, l)
 	return nil
 }
 

@@ -563,7 +563,7 @@ func TestHalfGrows(t *testing.T) {
 	if with.typeOf("h1") != "float16" || with.typeOf("y") != "float16" {
 		t.Errorf("%+v", with.Layers)
 	}
-	if text := strings.Join(with.Log.Notices, "\n"); !strings.Contains(text, "back in float32") {
+	if text := strings.Join(with.Log.Notices, "\n"); !strings.Contains(text, "back to float32") {
 		t.Errorf("nothing is said of it: %s", text)
 	}
 }

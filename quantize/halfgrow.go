@@ -63,7 +63,7 @@ func (l *halfLab) grow(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("emulated rounding on %d batches made an error of %.2g in output %q; %d nodes are back in float32, those that make the largest errors alone, the first %v with %.2g: now it is %.2g (%d runs)",
+	return fmt.Sprintf("emulated rounding on %d batches made an error of %.2g in output %q; put back to float32: %d of the nodes, those that make the largest errors alone, first %v with %.2g: now it is %.2g (%d runs)",
 		len(l.want), first.most, first.output, l.taken(before), groups[0].nodes[0], groups[0].error, e, l.runs), nil
 }
 

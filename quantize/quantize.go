@@ -70,7 +70,7 @@ type Result struct {
 	Scheme      string       `json:"scheme"` // static-int8, dynamic-int8, fp16 or bf16
 	Layers      []Layer      `json:"layers"`
 	Quantized   int          `json:"quantized"` // nodes that the scheme took
-	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point
+	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point; fp16, bf16: all nodes that stay in float32
 	Weights     Sizes        `json:"weights"`
 	Calibration *Calibration `json:"calibration,omitempty"`
 }
