@@ -19,11 +19,12 @@ import (
 type toHalf struct {
 	o        *Options
 	t        *halfType
-	opset    int64               // raised to; 0: not decided
-	places   map[nodeAt]*place16 // nil: not decided
-	notices  []string            // of the decision
-	measured *calibrate.Result   // nil without data
-	prober   *kernels.Prober     // nil without an engine
+	opset    int64                     // raised to; 0: not decided
+	places   map[nodeAt]*place16       // nil: not decided
+	notices  []string                  // of the decision
+	measured *calibrate.Result         // nil without data
+	prober   *kernels.Prober           // nil without an engine
+	fit      map[*onnx.Tensor]*fitness // of the constants that were read
 }
 
 // typedAsBefore returns what takes the types of values within m away again, unless m
@@ -57,7 +58,7 @@ func (s *toHalf) typedAsBefore(m *onnx.Model) func() {
 type nodeAt struct{ graph, node int }
 
 func newHalf(o *Options) *toHalf {
-	s := &toHalf{o: o, t: halfTypes[o.To]}
+	s := &toHalf{o: o, t: halfTypes[o.To], fit: map[*onnx.Tensor]*fitness{}}
 	switch {
 	case o.Open != nil:
 		s.prober = &kernels.Prober{Open: o.Open, Session: o.Session}
@@ -124,7 +125,7 @@ func (s *toHalf) taken(ctx context.Context, m *onnx.Model, version int64) (int, 
 	if err != nil {
 		return 0, err
 	}
-	p, err := newHalfPlan(ctx, &halfPlan{o: s.o, t: s.t, m: c, facts: facts, prober: s.prober})
+	p, err := newHalfPlan(ctx, &halfPlan{o: s.o, t: s.t, m: c, facts: facts, prober: s.prober, fit: s.fit})
 	if err != nil {
 		return 0, err
 	}
@@ -143,7 +144,7 @@ func (s *toHalf) decide(ctx context.Context, m *onnx.Model) error {
 	if err != nil {
 		return err
 	}
-	p := &halfPlan{o: s.o, t: s.t, m: m, facts: facts, prober: s.prober}
+	p := &halfPlan{o: s.o, t: s.t, m: m, facts: facts, prober: s.prober, fit: s.fit}
 	if s.o.Calibration != nil {
 		if s.o.Synthetic {
 			s.notices = append(s.notices, "calibrated on generated data: ranges of real inputs differ, and so does the accuracy")
@@ -259,13 +260,7 @@ func (p *halfPass) Name() string { return p.s.name() }
 
 // Run converts what is planned so.
 func (p *halfPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
-	fit := map[*onnx.Tensor]*fitness{}
-	p.masks = findMasks(m, p.t, func(t *onnx.Tensor) *fitness {
-		if fit[t] == nil {
-			fit[t], _ = p.t.fit(t)
-		}
-		return fit[t]
-	})
+	p.masks = findMasks(m, p.t, (&halfPlan{t: p.t, fit: p.s.fit}).fits)
 	var order []*onnx.Node
 	place := map[*onnx.Node]*place16{}
 	number(m, func(at nodeAt, n *onnx.Node) {

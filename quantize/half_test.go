@@ -538,6 +538,10 @@ func TestHalfRanges(t *testing.T) {
 	if without.typeOf("h") != "float16" {
 		t.Errorf("without data it is %s", without.typeOf("h"))
 	}
+	with, _ = halfOf(t, text, normal(4, "x", 10000, 1, 16), func(o *quantize.Options) { o.HalfMargin = 1 })
+	if with.typeOf("h") != "float16" {
+		t.Errorf("with a margin of 1 it is %s for %q", with.typeOf("h"), with.reason("h"))
+	}
 	long := header + `g (float[1,2,64,64] x) => (float[1,2,1,1] y) <` + weights("w", 2, 2, 3, 3) + `> { h = Conv <pads = [1,1,1,1]> (x, w)  y = GlobalAveragePool (h) }`
 	_, without = halfOf(t, long, normal(1, "x", 1, 1, 2, 64, 64), nil)
 	if why := without.reason("y"); !strings.Contains(why, "4096 elements") {
@@ -674,5 +678,25 @@ func TestBrain(t *testing.T) {
 		if a, b := accuracy(t, open, src, set), accuracy(t, open, h.Output.Path, set); a-b > 0.5 {
 			t.Errorf("%s: accuracy %.2f → %.2f", c.model, a, b)
 		}
+	}
+}
+
+// TestBrainUnasked: without an engine the opset is one in which operators take bfloat16.
+func TestBrainUnasked(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "half.onnx")
+	r, err := quantize.File(t.Context(), dst, filepath.Join("..", "testdata", "digits-cnn.onnx"), quantize.Options{To: quantize.BFloat16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := onnxfile.Open(dst, onnxfile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if m.OpsetVersion("") != 22 || r.Quantized == 0 || !strings.Contains(fmt.Sprint(r.Log.Notices), "no engine was asked") {
+		t.Errorf("opset %d, %d nodes, %q", m.OpsetVersion(""), r.Quantized, r.Log.Notices)
+	}
+	for _, why := range idleCasts(m) {
+		t.Error(why)
 	}
 }

@@ -29,7 +29,7 @@ func planOf(t *testing.T, text string, to Target, stats map[string]*calibrate.St
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newHalfPlan(t.Context(), &halfPlan{o: &Options{To: to}, t: halfTypes[to], m: m, facts: facts, stats: stats})
+	p, err := newHalfPlan(t.Context(), &halfPlan{o: &Options{To: to}, t: halfTypes[to], m: m, facts: facts, stats: stats, fit: map[*onnx.Tensor]*fitness{}})
 	if err != nil {
 		t.Fatal(err)
 	}

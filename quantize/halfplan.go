@@ -38,7 +38,7 @@ type halfPlan struct {
 
 // newHalfPlan decides by what is known of each node, and then of its neighbours.
 func newHalfPlan(ctx context.Context, p *halfPlan) (*halfPlan, error) {
-	p.place, p.fit, p.native = map[*onnx.Node]*place16{}, map[*onnx.Tensor]*fitness{}, map[string]bool{}
+	p.place, p.native = map[*onnx.Node]*place16{}, map[string]bool{}
 	p.masks = findMasks(p.m, p.t, p.fits)
 	p.around = islands(p.m)
 	for _, g := range p.m.Graphs() {
@@ -212,11 +212,12 @@ func (p *halfPlan) kernel(ctx context.Context, n *onnx.Node, c *place16) string 
 		return ""
 	}
 	version := n.OpsetVersion("")
-	to := func(v *onnx.Value, input int) onnx.DType {
-		if d := p.dtype(v); d != onnx.Float || pinned(n, input) {
-			return d
+	to := func(v *onnx.Value, input int) *onnx.Type {
+		d := p.dtype(v)
+		if d == onnx.Float && !pinned(n, input) {
+			d = p.t.dtype
 		}
-		return p.t.dtype
+		return onnx.TensorType(d, p.facts.Shape(v))
 	}
 	a := p.prober.Ask(ctx, p.key(n, version), func() *onnx.Model {
 		k := kernels.Specimen(n, version, to)
@@ -245,7 +246,7 @@ func (p *halfPlan) key(n *onnx.Node, version int64) string {
 			b.WriteString(" -")
 			continue
 		}
-		fmt.Fprintf(&b, " %v/%d/%v", p.dtype(v), len(v.Shape()), v.Constant() != nil && i > 0)
+		fmt.Fprintf(&b, " %v/%d/%v", p.dtype(v), len(p.facts.Shape(v)), v.Constant() != nil && i > 0)
 	}
 	fmt.Fprintf(&b, " > %d", len(n.Outputs()))
 	var names []string

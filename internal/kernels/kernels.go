@@ -87,9 +87,9 @@ func read(path string, n *onnx.Node) Answer {
 }
 
 // Specimen returns a model of n alone in which its inputs and outputs have the
-// types that typ gives. Constants of integers, such as axes, stay constants; all
-// else is an input of unknown shape. opset is the version of the standard operators.
-func Specimen(n *onnx.Node, opset int64, typ func(v *onnx.Value, input int) onnx.DType) *onnx.Model {
+// types that typ gives, without their sizes. Constants of integers, such as axes, stay
+// constants; all else is an input. opset is the version of the standard operators.
+func Specimen(n *onnx.Node, opset int64, typ func(v *onnx.Value, input int) *onnx.Type) *onnx.Model {
 	m := onnx.NewModel(opset)
 	m.IRVersion = 10
 	if d := onnx.NormalDomain(n.Domain); d != "" {
@@ -106,7 +106,7 @@ func Specimen(n *onnx.Node, opset int64, typ func(v *onnx.Value, input int) onnx
 		case t != nil && (t.DType.IsInt() || t.DType == onnx.Bool) && t.Size() <= 1<<10:
 			seen[v] = m.Graph.NewConst(t.Renamed("c"))
 		default:
-			seen[v] = m.Graph.AddInput(m.Fresh("in"), onnx.TensorType(typ(v, i), rankOf(v)))
+			seen[v] = m.Graph.AddInput(m.Fresh("in"), ranked(typ(v, i), v.Constant()))
 		}
 		in = append(in, seen[v])
 	}
@@ -122,26 +122,27 @@ func Specimen(n *onnx.Node, opset int64, typ func(v *onnx.Value, input int) onnx
 	m.Graph.Append(k)
 	for i, v := range n.Outputs() {
 		if v != nil {
-			k.Output(i).Type = onnx.TensorType(typ(v, -1), nil)
+			k.Output(i).Type = ranked(typ(v, -1), nil)
 			m.Graph.AddOutput(k.Output(i))
 		}
 	}
 	return m
 }
 
-// rankOf returns the shape of v with its sizes forgotten, save those of constants,
-// of which kernels may want to know.
-func rankOf(v *onnx.Value) onnx.Shape {
-	if t := v.Constant(); t != nil {
-		return onnx.ShapeOf(t.Shape...)
+// ranked returns t with its sizes forgotten, save those of a constant, of which
+// kernels may want to know.
+func ranked(t *onnx.Type, c *onnx.Tensor) *onnx.Type {
+	switch {
+	case !t.IsTensor():
+		return t
+	case c != nil:
+		return t.WithShape(onnx.ShapeOf(c.Shape...))
+	case t.Shape == nil:
+		return t
 	}
-	s := v.Shape()
-	if s == nil {
-		return nil
-	}
-	out := make(onnx.Shape, len(s))
+	s := make(onnx.Shape, len(t.Shape))
 	for i := range s {
-		out[i] = onnx.Symbol("")
+		s[i] = onnx.Symbol("")
 	}
-	return out
+	return t.WithShape(s)
 }

@@ -20,7 +20,7 @@ func specimen(op string, opset int64, d onnx.DType, inputs int, attrs ...*onnx.A
 	n.Attrs = attrs
 	m.Graph.Append(n)
 	m.Graph.AddOutput(n.Output(0))
-	return kernels.Specimen(n, opset, func(*onnx.Value, int) onnx.DType { return d })
+	return kernels.Specimen(n, opset, func(*onnx.Value, int) *onnx.Type { return onnx.TensorType(d, nil) })
 }
 
 func TestAsk(t *testing.T) {
