@@ -394,11 +394,21 @@ func TestHalfSelection(t *testing.T) {
 		h = Conv <pads = [1,1,1,1]> (x, w)  s = Div (by, over)  y = Resize <mode = "linear"> (h, , s) }`
 	topk := header + `g (float[1,32] x) => (float[1,3] y, int64[1,3] at) <` + weights("w", 32, 8) + `, int64[1] k = {3}> {
 		h = MatMul (x, w)  y, at = TopK (h, k) }`
+	boxes := header + `g (float[1,8,16] x) => (int64[N,3] y) <` + weights("w", 16, 4) + `, ` + weights("v", 16, 1) + `, float[4] anchor = {100, 100, 50, 50}, int64 most = {3}> {
+		h = MatMul (x, w)  b = Mul (h, anchor)  c = Add (b, anchor)  s = MatMul (x, v)  r = Transpose <perm = [0, 2, 1]> (s)  y = NonMaxSuppression (c, r, most) }`
+	sums := header + `g (float[2,16] x) => (float[2,16] y, float[2,16] z) <` + weights("w", 16, 16) + `, int64 axis = {1}, float from = {0}, float to = {16}, float step = {1}> {
+		h = MatMul (x, w)  y = CumSum (h, axis)  r = Range (from, to, step)  z = Add (h, r) }`
 	for name, c := range map[string]struct {
 		text  string
 		in    feeds
 		check func(h *halved) bool
 	}{
+		"boxes": {boxes, normal(2, "x", 1, 1, 8, 16), func(h *halved) bool {
+			return h.typeOf("h") == "float16" && strings.Contains(h.reason("b")+h.reason("c"), "corners of boxes") && strings.Contains(h.reason("y"), "selects")
+		}},
+		"sums": {sums, normal(2, "x", 1, 2, 16), func(h *halved) bool {
+			return strings.Contains(h.reason("y"), "running sums") && strings.Contains(h.reason("r"), "count or place")
+		}},
 		"resize":   {resize, normal(2, "x", 1, 1, 2, 4, 4), func(h *halved) bool { return h.typeOf("y") == "float16" }},
 		"computed": {computed, normal(2, "x", 1, 1, 2, 4, 4), func(h *halved) bool { return strings.Contains(h.reason("s"), "scale of a resize") }},
 		"topk":     {topk, normal(4, "x", 1, 1, 32), func(h *halved) bool { return strings.Contains(h.reason("y"), "selects") }},

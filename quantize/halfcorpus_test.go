@@ -2,7 +2,9 @@ package quantize_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -12,12 +14,13 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/produce"
+	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
 	"github.com/lapidary-ml/lapidary/quantize"
 )
 
 // TestHalfCorpus: graphs of all kinds become float16 and bfloat16 ones that load and
-// are right, from generated data, or are refused in a sentence. One in forty is
+// are right on their test data or on generated data, or are refused in a sentence. One in forty is
 // taken, all with LAPIDARY_CORPUS=all.
 func TestHalfCorpus(t *testing.T) {
 	open := opener(t)
@@ -45,8 +48,9 @@ func TestHalfCorpus(t *testing.T) {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			o := quantize.Options{To: to, Verify: &produce.Verify{Open: open}}
-			if set := generated(src); set != nil {
+			limit := session.Options{Deadline: 5 * time.Second} // a generated number of turns may be any
+			o := quantize.Options{To: to, Session: limit, Verify: &produce.Verify{Open: open, Session: limit}}
+			if set := dataFor(t, src, path.Dir(name), files); set != nil {
 				o.Open, o.Calibration, o.Synthetic, o.Verify.Data = open, set, true, set
 			}
 			dst := filepath.Join(t.TempDir(), "half.onnx")
@@ -82,20 +86,27 @@ func TestHalfCorpus(t *testing.T) {
 	t.Logf("%d graphs, %d written", tried, written)
 }
 
-// generated returns generated data for a model, nil where it cannot be.
-func generated(src string) *dataset.Set {
+// dataFor returns the test data of a model, else generated data; nil where there is none.
+func dataFor(t *testing.T, src, folder string, files map[string][]byte) *dataset.Set {
 	m, err := onnxfile.Open(src, onnxfile.Options{})
 	if err != nil {
 		return nil
 	}
 	defer m.Close()
-	o := dataset.Options{Seed: 1}
-	for _, v := range m.Graph.Inputs() {
+	o, spec := dataset.Options{Seed: 1}, "synthetic:2"
+	for i, v := range m.Graph.Inputs() {
 		if v.Const == nil {
 			o.Inputs = append(o.Inputs, dataset.Port{Name: v.Name(), Type: v.Type})
 		}
+		file := fmt.Sprintf("input_%d.pb", i)
+		if b := files[folder+"/test_data_set_0/"+file]; b != nil {
+			spec = filepath.Join(filepath.Dir(src), "test_data_set_0")
+			if os.MkdirAll(spec, 0o755) != nil || os.WriteFile(filepath.Join(spec, file), b, 0o644) != nil {
+				t.Fatalf("no data in %s", spec)
+			}
+		}
 	}
-	set, err := dataset.Open("synthetic:2", o)
+	set, err := dataset.Open(spec, o)
 	if err != nil {
 		return nil
 	}
