@@ -268,6 +268,7 @@ func (p *halfPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error
 			order, place[n] = append(order, n), c
 		}
 	})
+	fired := len(e.Log.Fired)
 	for _, n := range order {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -279,13 +280,18 @@ func (p *halfPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error
 			return err
 		}
 	}
-	if err := p.carry(m); err != nil {
-		return err
+	if len(e.Log.Fired) > fired {
+		if err := p.carry(m); err != nil {
+			return err
+		}
 	}
 	if p.s.o.HalfIO {
 		if err := p.ports(m, e); err != nil {
 			return err
 		}
+	}
+	if len(e.Log.Fired) == fired {
+		return nil
 	}
 	return p.tidy(m)
 }

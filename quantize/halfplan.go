@@ -346,10 +346,14 @@ func (p *halfPlan) border(n *onnx.Node) bool {
 func (p *halfPlan) groups() map[*onnx.Node]*onnx.Node {
 	up := map[*onnx.Node]*onnx.Node{}
 	find := func(n *onnx.Node) *onnx.Node {
-		for up[n] != nil {
-			n = up[n]
+		root := n
+		for up[root] != nil {
+			root = up[root]
 		}
-		return n
+		for n != root {
+			n, up[n] = up[n], root
+		}
+		return root
 	}
 	for _, n := range p.nodes {
 		if !p.isHalf(n) {
