@@ -129,6 +129,11 @@ func (p *halfPlan) refuse(ctx context.Context, n *onnx.Node, c *place16) string 
 			return fmt.Sprintf("%q is a sparse constant", v.Name())
 		}
 	}
+	for _, v := range n.Outputs() {
+		if v != nil && p.dtype(v) == onnx.Undefined {
+			return fmt.Sprintf("the type of %q is not known", v.Name())
+		}
+	}
 	if why := p.constants(n, c); why != "" {
 		return why
 	}
