@@ -125,7 +125,7 @@ func (k *masked) follow(v *onnx.Value) {
 			continue
 		}
 		found[x] = true
-		if x.IsOutput() && x.Graph().Owner() == nil {
+		if x.IsOutput() { // who reads it there is not followed
 			return
 		}
 		for _, u := range x.Uses() {

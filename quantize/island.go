@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
 )
 
 // part says what a node contributes where floats have 16 bits.
@@ -39,12 +40,14 @@ var wideOps = reasonsOf(map[string][]string{
 	"it selects by score, and rounded scores are equal": {"NonMaxSuppression", "TopK", "ArgMax", "ArgMin", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"},
 	"arguments of periodic functions need their bits":   {"Sin", "Cos", "Tan"},
 	"it is a loss": {"SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"},
-	"it draws random numbers, others in each type": {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"},
+	randomReason:   {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"},
 	"it is made of integers and their float32 scales": {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
 		"MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QGemm", "QAttention",
 		"QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearConcat", "QLinearAveragePool", "QLinearGlobalAveragePool"},
 	"sequences hold float32": {"SequenceConstruct", "SequenceAt", "SequenceInsert", "SequenceErase", "SplitToSequence", "ConcatFromSequence", "SequenceEmpty", "SequenceMap"},
 })
+
+const randomReason = "it draws random numbers, others in each type"
 
 func reasonsOf(lists map[string][]string) map[string]string {
 	out := map[string]string{}
@@ -73,6 +76,8 @@ func wideOp(n *onnx.Node, t *halfType) string {
 		return why
 	}
 	switch {
+	case opset.Varies(n): // a Dropout that is training
+		return randomReason
 	case n.Graph().Model().FindFunction(n) != nil:
 		return "it calls a local function, which has no types of its own; lapidary fuse writes the body in its place"
 	case halfPart(n) == none:
