@@ -15,16 +15,26 @@ import (
 // make the largest error alone first, as few of them as suffice. It returns what is
 // to be said.
 func grow(ctx context.Context, p *halfPlan) ([]string, error) {
+	rounds, branches := false, false
 	for _, n := range p.nodes {
 		if opset.Varies(n) {
 			return []string{"the model draws random numbers and was not checked under emulated rounding"}, nil
 		}
+		if p.place[n].rounds() {
+			rounds, branches = true, branches || n.Graph().Owner().Is("If")
+		}
+	}
+	if !rounds {
+		return nil, nil
 	}
 	l, err := newLab(ctx, p)
 	if err == nil {
 		defer l.close()
 		var text string
 		if text, err = l.grow(ctx); err == nil {
+			if branches {
+				text += "; of an If only branches that the data takes are seen"
+			}
 			return []string{text}, nil
 		}
 	}
