@@ -25,7 +25,7 @@ var rows = [][]string{
 	},
 	{
 		"internal/eval", "internal/compare", "internal/dataset", "internal/calibrate", "internal/explain",
-		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest",
+		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest", "internal/kernels",
 	},
 	{"internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
 	{"internal/rewrite/rewritetest", "internal/produce", "internal/zootest", "internal/nets/netgen"},

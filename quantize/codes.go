@@ -139,23 +139,3 @@ func uint8Codes(name string, t *onnx.Tensor, scale float32, zero uint8) *onnx.Te
 	return &onnx.Tensor{Name: name, DType: onnx.Uint8, Shape: t.Shape, Data: &coded{src: t.Data, size: 1,
 		fill: each(1, func(out []byte, x float32) { out[0] = uint8(min(max(code(x, scale)+float64(zero), 0), 255)) })}}
 }
-
-// half returns t in float16. Finite magnitudes beyond its range become the largest.
-func half(t *onnx.Tensor) *onnx.Tensor {
-	h := *t
-	h.DType, h.External, h.Unknown = onnx.Float16, nil, nil
-	h.Data = &coded{src: t.Data, size: 2, fill: each(2, func(out []byte, x float32) {
-		binary.LittleEndian.PutUint16(out, toHalf(x))
-	})}
-	return &h
-}
-
-// maxHalf is the largest finite float16.
-const maxHalf = 65504
-
-func toHalf(x float32) uint16 {
-	if !math.IsInf(float64(x), 0) {
-		x = min(max(x, -maxHalf), maxHalf)
-	}
-	return onnx.FloatToFloat16(float64(x))
-}

@@ -8,8 +8,9 @@
 //     only where ONNX Runtime's CPU kernels absorb them.
 //   - dynamic int8: the same weights for matrix products, with the ranges of
 //     activations measured while the model runs.
-//   - float16, with float32 inputs and outputs, and float32 islands where
-//     float16 is known to lose too much.
+//   - float16 and bfloat16, with float32 inputs and outputs, and float32 islands
+//     where operators, constants, measured ranges, the engine, or a run under
+//     emulated rounding ask for them.
 //
 // Every quantized node is one rewrite of its own, so that verification can find
 // and take back a single one. Scales and codes follow onnxruntime.quantization's

@@ -1,27 +1,89 @@
 package quantize
 
 import (
-	"fmt"
-	"math"
-
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 )
 
-// halfOps are the operators that keep their accuracy in float16. Others are
-// float32 islands: norms, whose sums of squares overflow, exponentials and
-// powers, running sums, trigonometry of positions, selection by score, and
-// operators whose definition asks for float32.
-var halfOps = map[string]bool{
-	"Conv": true, "ConvTranspose": true, "MatMul": true, "Gemm": true, "Add": true, "Sub": true, "Mul": true, "Div": true, "Neg": true,
-	"Abs": true, "Relu": true, "LeakyRelu": true, "PRelu": true, "Sigmoid": true, "Tanh": true, "HardSigmoid": true, "HardSwish": true,
-	"Elu": true, "Selu": true, "Gelu": true, "Mish": true, "Erf": true, "Sqrt": true, "Clip": true, "Min": true, "Max": true, "Where": true,
-	"Concat": true, "Split": true, "Slice": true, "Gather": true, "GatherElements": true, "GatherND": true, "Reshape": true,
-	"Transpose": true, "Squeeze": true, "Unsqueeze": true, "Flatten": true, "Expand": true, "Tile": true, "Pad": true, "Identity": true,
-	"Dropout": true, "MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "BatchNormalization": true,
-	"Softmax": true, "LogSoftmax": true, "ReduceMean": true, "ReduceSum": true, "ReduceMax": true, "ReduceMin": true, "ConstantOfShape": true,
-	"Resize": true, "Upsample": true, "DepthToSpace": true, "SpaceToDepth": true, "LSTM": true, "GRU": true, "RNN": true, "Softplus": true,
-	"Softsign": true, "Sum": true, "ScatterElements": true, "ScatterND": true,
+// halfRole says what a node contributes where floats have 16 bits.
+type halfRole int
+
+const (
+	none     halfRole = iota // stays in float32
+	moves                    // moves data: pays beside others only
+	computes                 // computes
+)
+
+// halfOps are the operators that keep their accuracy in 16 bits.
+var halfOps = map[string]halfRole{
+	"Conv": computes, "ConvTranspose": computes, "MatMul": computes, "Gemm": computes, "LSTM": computes, "GRU": computes, "RNN": computes,
+	"Add": computes, "Sub": computes, "Mul": computes, "Div": computes, "Neg": computes, "Abs": computes, "Sum": computes, "Sqrt": computes, "Erf": computes,
+	"Relu": computes, "LeakyRelu": computes, "PRelu": computes, "Sigmoid": computes, "Tanh": computes, "HardSigmoid": computes, "HardSwish": computes,
+	"Elu": computes, "Selu": computes, "Gelu": computes, "Mish": computes, "Softplus": computes, "Softsign": computes, "Clip": computes, "Min": computes,
+	"Max": computes, "Softmax": computes, "LogSoftmax": computes, "ReduceMean": computes, "ReduceSum": computes, "ReduceMax": computes, "ReduceMin": computes,
+	"MaxPool": computes, "AveragePool": computes, "GlobalAveragePool": computes, "GlobalMaxPool": computes, "BatchNormalization": computes,
+	"Resize": computes, "Upsample": computes, "Gather": computes, "GatherElements": computes, "GatherND": computes,
+	"Where": moves, "Concat": moves, "Split": moves, "Slice": moves, "Reshape": moves, "Transpose": moves, "Squeeze": moves,
+	"Unsqueeze": moves, "Flatten": moves, "Expand": moves, "Tile": moves, "Pad": moves, "Identity": moves, "Dropout": moves,
+	"DepthToSpace": moves, "SpaceToDepth": moves, "ScatterElements": moves, "ScatterND": moves, "ConstantOfShape": moves, "Cast": moves, "Trilu": moves,
+}
+
+// wideOps are operators that stay in float32, with the reason. Those that are in
+// neither list do so because nothing is known of them.
+var wideOps = reasonsOf(map[string][]string{
+	"it normalizes by a sum of squares, which overflows": {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
+		"LpNormalization", "MeanVarianceNormalization", "LRN", "ReduceL2", "ReduceSumSquare", "LpPool", "GlobalLpPool", "SimplifiedLayerNormalization",
+		"SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "EmbedLayerNormalization", "GroupNorm", "SkipGroupNorm"},
+	"exponentials and powers leave the range":           {"Exp", "Pow", "ReduceLogSumExp", "ReduceLogSum", "ReduceProd", "Log", "Reciprocal"},
+	"running sums lose what is small beside them":       {"CumSum", "ReduceL1"},
+	"its numbers count or place something":              {"Range", "RoiAlign", "MaxRoiPool", "GridSample", "AffineGrid", "OneHot"},
+	"it selects by score, and rounded scores are equal": {"NonMaxSuppression", "TopK", "ArgMax", "ArgMin", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"},
+	"arguments of periodic functions need their bits":   {"Sin", "Cos", "Tan"},
+	"it is a loss": {"SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"},
+	randomReason:   {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"},
+	"it is made of integers and their float32 scales": {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+		"MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QGemm", "QAttention",
+		"QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearConcat", "QLinearAveragePool", "QLinearGlobalAveragePool"},
+	"sequences hold float32": {"SequenceConstruct", "SequenceAt", "SequenceInsert", "SequenceErase", "SplitToSequence", "ConcatFromSequence", "SequenceEmpty", "SequenceMap"},
+})
+
+const randomReason = "it draws random numbers, others in each type"
+
+func reasonsOf(lists map[string][]string) map[string]string {
+	out := map[string]string{}
+	for why, ops := range lists {
+		for _, op := range ops {
+			out[op] = why
+		}
+	}
+	return out
+}
+
+// halfPart returns what n contributes.
+func halfPart(n *onnx.Node) halfRole {
+	if onnx.NormalDomain(n.Domain) != "" {
+		return none
+	}
+	return halfOps[n.Op]
+}
+
+// wideOp says why n stays in float32 whatever its numbers are; "" if it need not.
+func wideOp(n *onnx.Node, t *halfType) string {
+	if t.dtype == onnx.BFloat16 && n.Is("BatchNormalization") {
+		return "it normalizes, for which bfloat16 has too few bits"
+	}
+	if why := wideOps[n.Op]; why != "" {
+		return why
+	}
+	switch {
+	case opset.Varies(n): // a Dropout that is training
+		return randomReason
+	case n.Graph().Model().FindFunction(n) != nil:
+		return "it calls a local function, which has no types of its own; lapidary fuse writes the body in its place"
+	case halfPart(n) == none:
+		return "the operator is computed in float32"
+	}
+	return ""
 }
 
 // pinned reports whether input i of n is float32 by the operator's definition.
@@ -35,108 +97,60 @@ func pinned(n *onnx.Node, i int) bool {
 	return false
 }
 
-// small is the most elements of a constant each of which must survive.
-const small = 16
-
-// minHalf is the least normal float16.
-const minHalf = 0x1p-14
-
-// unfit says why constant t of n must stay float32; "" if it may be float16. A
-// small constant such as an epsilon must not vanish, and no weight overflow; bounds
-// of Clip and the large negative numbers of masks may saturate.
-func unfit(t *onnx.Tensor, n *onnx.Node) string {
-	b, err := t.Bytes()
-	if err != nil {
-		return err.Error()
-	}
-	few := len(b)/4 <= small
-	for i := range len(b) / 4 {
-		x := floatAt(b, i)
-		a := math.Abs(float64(x))
-		switch {
-		case few && a > 0 && a < minHalf:
-			return fmt.Sprintf("its constant %q of %v would vanish", t.Name, x)
-		case a > maxHalf && !math.IsInf(a, 0) && n.Op != "Clip" && !(x < 0 && mask(n)):
-			return fmt.Sprintf("its constant %q has an element %v, beyond the range of float16", t.Name, x)
-		}
-	}
-	return ""
-}
-
-// mask reports whether n is of a kind that applies masks.
-func mask(n *onnx.Node) bool {
-	switch n.Op {
-	case "Add", "Sub", "Mul", "Where", "ConstantOfShape", "Expand":
-		return true
-	}
-	return false
-}
-
-// masks reports whether t has finite elements below the range of float16.
-func masks(t *onnx.Tensor) bool {
-	b, err := t.Bytes()
-	for i := range len(b) / 4 {
-		if x := floatAt(b, i); x < -maxHalf && finite32(x) {
-			return true
-		}
-	}
-	return err != nil
-}
-
-// longest is how many elements are summed in float16.
-const longest = 1024
-
-// wideReduction says why n sums too much for float16; "" if it does not.
-func wideReduction(n *onnx.Node, facts *opset.Facts) string {
-	switch n.Op {
-	case "ReduceMean", "ReduceSum", "Softmax", "LogSoftmax":
-	default:
-		return ""
-	}
-	dims := facts.Shape(n.Input(0))
-	axes := n.Ints("axes", nil)
-	if n.Op == "Softmax" || n.Op == "LogSoftmax" {
-		axes = []int64{n.Int("axis", -1)}
-	} else if v, ok := facts.Ints(n.Input(1)); ok {
-		for _, x := range v {
-			if x.Known {
-				axes = append(axes, x.Value)
-			}
-		}
-	}
-	count := int64(1)
-	for i, d := range dims {
-		reduced := len(axes) == 0
-		for _, a := range axes {
-			reduced = reduced || a == int64(i) || a+int64(len(dims)) == int64(i)
-		}
-		if reduced && !d.Known() {
-			return "it sums over a dimension of unknown size"
-		}
-		if reduced {
-			count *= d.Value
-		}
-	}
-	if dims == nil || count > longest {
-		return fmt.Sprintf("it sums over more than %d elements", longest)
-	}
-	return ""
-}
-
-// islands returns nodes that stay in float32 for what is around them, with the
-// reason: what normalizes by a sum of squares, from the square to the division,
-// and what leads to a sine or cosine, whose arguments grow with the position.
+// islands returns nodes that stay in float32 for what is around them, with the reason.
 func islands(m *onnx.Model) map[*onnx.Node]string {
 	out := map[*onnx.Node]string{}
 	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
 			squares(n, out)
-			if n.Is("Sin") || n.Is("Cos") {
-				angles(n, out, 0)
+			integers(n, out)
+			switch {
+			case n.Is("Sin"), n.Is("Cos"):
+				behind(n.Inputs(), out, "it computes the argument of a sine or cosine", angleOps)
+			case n.Is("NonMaxSuppression"), n.Is("RoiAlign"), n.Is("MaxRoiPool"):
+				behind(n.Inputs(), out, "it computes the corners of boxes", boxOps)
+			case n.Is("Cast") && onnx.DType(n.Int("to", 0)).IsInt(), n.Is("Range"):
+				behind(n.Inputs(), out, "an integer is made of it", boxOps)
+			case n.Is("Resize"), n.Is("Upsample"):
+				behind(n.Inputs()[min(1, len(n.Inputs())):], out, "it computes the scale of a resize", boxOps)
 			}
 		}
 	}
 	return out
+}
+
+// angleOps and boxOps are the operators through which numbers keep their meaning
+// as an angle, or as a place or count.
+var (
+	angleOps = opsOf("Mul", "Add", "MatMul", "Einsum", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Concat", "Expand", "Gather", "Slice", "Cast")
+	boxOps   = opsOf("Mul", "Add", "Sub", "Div", "Neg", "Min", "Max", "Clip", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Concat", "Expand",
+		"Gather", "Slice", "Split", "Cast", "Identity", "Exp", "Floor", "Ceil", "Round", "Sqrt", "Where")
+)
+
+func opsOf(names ...string) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range names {
+		out[s] = true
+	}
+	return out
+}
+
+// behind marks what computes values, back through ops. What is marked already is
+// not entered again.
+func behind(values []*onnx.Value, out map[*onnx.Node]string, why string, ops map[string]bool) {
+	for work := values; len(work) > 0; {
+		v := work[len(work)-1]
+		work = work[:len(work)-1]
+		if v == nil || v.Producer() == nil {
+			continue
+		}
+		k := v.Producer()
+		if onnx.NormalDomain(k.Domain) != "" || !ops[k.Op] || out[k] != "" {
+			continue
+		}
+		out[k] = why
+		work = append(work[:len(work):len(work)], k.Inputs()...)
+	}
 }
 
 // squares marks the readers of a square up to the division by its root.
@@ -162,19 +176,33 @@ func squares(n *onnx.Node, out map[*onnx.Node]string) {
 
 const normReason = "it is part of a normalization by a sum of squares"
 
-// angles marks what computes the argument of n.
-func angles(n *onnx.Node, out map[*onnx.Node]string, depth int) {
-	if depth > 16 {
-		return
+// integers marks what stands around integers: readers of DequantizeLinear and what
+// QuantizeLinear reads, which runtimes merge with them, and the way from an integer
+// product to real numbers.
+func integers(n *onnx.Node, out map[*onnx.Node]string) {
+	const why = "it is part of an integer block, whose scales are float32"
+	switch {
+	case n.Is("DequantizeLinear"):
+		readers(n, out, why)
+	case n.Is("QuantizeLinear"), n.Is("DynamicQuantizeLinear"):
+		if k := n.Input(0).Producer(); k != nil && n.Is("QuantizeLinear") && out[k] == "" {
+			out[k] = why
+		}
+	case n.Is("MatMulInteger"), n.Is("ConvInteger"), n.Is("Cast") && out[n] == why:
+		readers(n, out, why)
 	}
-	for _, v := range n.Inputs() {
-		if v == nil || v.Producer() == nil {
+}
+
+// readers marks what reads n's outputs.
+func readers(n *onnx.Node, out map[*onnx.Node]string, why string) {
+	for _, v := range n.Outputs() {
+		if v == nil {
 			continue
 		}
-		switch k := v.Producer(); k.Op {
-		case "Mul", "Add", "MatMul", "Einsum", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Concat", "Expand", "Gather", "Slice", "Cast":
-			out[k] = "it computes the argument of a sine or cosine"
-			angles(k, out, depth+1)
+		for _, u := range v.Uses() {
+			if out[u.Node] == "" {
+				out[u.Node] = why
+			}
 		}
 	}
 }

@@ -20,8 +20,9 @@ type Target string
 
 // The targets.
 const (
-	Int8    Target = "int8"
-	Float16 Target = "fp16"
+	Int8     Target = "int8"
+	Float16  Target = "fp16"
+	BFloat16 Target = "bf16"
 )
 
 // Options steers quantizing; the zero value is dynamic int8, per channel.
@@ -53,6 +54,7 @@ type Options struct {
 	RecoverOptions // static Int8
 	SearchOptions  // likewise
 	ISAOptions     // likewise
+	HalfOptions    // Float16, BFloat16
 
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
@@ -74,10 +76,10 @@ func Methods() []string { return calibrate.Methods() }
 // Result says what was done.
 type Result struct {
 	*produce.Result
-	Scheme      string       `json:"scheme"` // static-int8, dynamic-int8 or fp16
+	Scheme      string       `json:"scheme"` // static-int8, dynamic-int8, fp16 or bf16
 	Layers      []Layer      `json:"layers"`
 	Quantized   int          `json:"quantized"` // nodes that the scheme took
-	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point
+	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point; fp16, bf16: all nodes that stay in float32
 	Weights     Sizes        `json:"weights"`
 	Calibration *Calibration `json:"calibration,omitempty"`
 	Recovery    *Recovery    `json:"recovery,omitempty"`
@@ -92,11 +94,12 @@ type Layer struct {
 	Node   string  `json:"node"` // as messages name it
 	Op     string  `json:"op"`
 	Output string  `json:"output"`           // its first output in the original model
-	Type   string  `json:"type"`             // what it computes in: int8, float16 or float32
+	Type   string  `json:"type"`             // what it computes in: int8, float16, bfloat16 or float32
 	Input  *Params `json:"input,omitempty"`  // static int8: of the first activation
 	Weight *Params `json:"weight,omitempty"` // int8
 	Result *Params `json:"result,omitempty"` // static int8: of the output, absent where it stays float
 	Reason string  `json:"reason,omitempty"` // why the node stays in float32
+	Note   string  `json:"note,omitempty"`   // fp16, bf16: what became of its constants
 }
 
 // Params is how real numbers x are coded: x = Scale·(code − ZeroPoint).
@@ -132,15 +135,15 @@ func (o *Options) validate() error {
 		o.To = Int8
 	}
 	switch {
-	case o.To != Int8 && o.To != Float16:
-		return fmt.Errorf("target %q is unknown; want int8 or fp16", o.To)
-	case o.To == Float16 && (o.Dynamic || o.PerTensor || o.ReduceRange):
-		return errors.New("dynamic, per-tensor and reduced-range quantization are of int8, not of fp16")
+	case o.To != Int8 && halfTypes[o.To] == nil:
+		return fmt.Errorf("target %q is unknown; want int8, fp16 or bf16", o.To)
+	case o.To != Int8 && (o.Dynamic || o.PerTensor || o.ReduceRange):
+		return fmt.Errorf("dynamic, per-tensor and reduced-range quantization are of int8, not of %s", o.To)
 	case o.Batch < 0:
 		return fmt.Errorf("calibration batch of %d samples; want 1 or more", o.Batch)
 	}
-	if o.static() && o.Open == nil {
-		return errors.New("static int8 needs an engine to run the model on the calibration data")
+	if o.measured() && o.Open == nil {
+		return errors.New("calibration needs an engine to run the model on its data")
 	}
 	if o.Method == "" {
 		o.Method = "auto"
@@ -158,6 +161,11 @@ func (o *Options) validate() error {
 // static reports whether the ranges of activations are measured beforehand.
 func (o *Options) static() bool { return o.To == Int8 && !o.Dynamic && o.Calibration != nil }
 
+// measured reports whether the model runs on calibration data.
+func (o *Options) measured() bool {
+	return o.static() || halfTypes[o.To] != nil && o.Calibration != nil
+}
+
 // File writes the quantized form of the model at src to dst, after running it.
 func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	if err := o.validate(); err != nil {
@@ -165,7 +173,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	}
 	s := schemeFor(&o)
 	out := &Result{Scheme: s.name()}
-	if o.static() {
+	if o.measured() {
 		o.progress("reading the calibration data")
 		digest, err := o.Calibration.Digest(ctx)
 		if err != nil {
@@ -177,7 +185,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	var done *outcome
 	transform := func(ctx context.Context, m *onnx.Model, ro rewrite.Options) (*rewrite.Log, error) {
 		var err error
-		if o.static() && (o.Statistics != "" || o.Checkpoint != "") && o.key == "" {
+		if o.measured() && (o.Statistics != "" || o.Checkpoint != "") && o.key == "" {
 			if o.key, err = statisticsKey(src, m, out.Calibration.Digest, &o); err != nil {
 				return nil, err
 			}

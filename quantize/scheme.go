@@ -24,8 +24,8 @@ type scheme interface {
 // schemeFor returns the scheme that o asks for.
 func schemeFor(o *Options) scheme {
 	switch {
-	case o.To == Float16:
-		return &toFloat16{o: o}
+	case halfTypes[o.To] != nil:
+		return newHalf(o)
 	case o.static():
 		return newStatic(o)
 	}
@@ -41,10 +41,15 @@ type outcome struct {
 
 // quantizeModel applies s to m.
 func quantizeModel(ctx context.Context, m *onnx.Model, s scheme, ro rewrite.Options) (*outcome, error) {
-	if err := refuseQuantized(m); err != nil {
-		return nil, err
+	if _, ok := s.(*toHalf); !ok { // which leaves alone what is quantized
+		if err := refuseQuantized(m); err != nil {
+			return nil, err
+		}
 	}
 	plainConstants(m)
+	if h, ok := s.(*toHalf); ok {
+		defer h.typedAsBefore(m)()
+	}
 	notices, err := s.prepare(ctx, m)
 	if err != nil {
 		return nil, err

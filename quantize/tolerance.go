@@ -21,6 +21,10 @@ var coarse = compare.Class{Name: "int8-sane", ATol: math.Inf(1), MinSQNR: 4,
 var halfModel = compare.Class{Name: "float16-model", RTol: 2e-2, ATol: 2e-2, MinSQNR: 40,
 	Why: "weights and activations rounded at every layer of a deep network"}
 
+// brainModel is likewise for bfloat16, whose rounding is eight times as coarse.
+var brainModel = compare.Class{Name: "bfloat16-model", RTol: 0.16, ATol: 0.16, MinSQNR: 22,
+	Why: "weights and activations rounded at every layer of a deep network"}
+
 // anything accepts any difference between numbers: class indices and tokens may
 // change where two candidates are close, which is counted but no fault.
 var anything = compare.Class{Name: "reported", ATol: math.Inf(1),
@@ -34,8 +38,11 @@ func tolerant(o *Options) *produce.Verify {
 		return nil
 	}
 	v := *o.Verify
-	if v.Data == nil && o.static() {
+	if v.Data == nil && o.measured() {
 		v.Data = o.Calibration
+	}
+	if t := halfTypes[o.To]; t != nil && o.HalfIO {
+		v.Open = portOpener(v.Open, t.dtype)
 	}
 	real := v.Data != nil
 	v.Tolerance = func(_ string, d onnx.DType) compare.Class {
@@ -44,6 +51,8 @@ func tolerant(o *Options) *produce.Verify {
 			return anything
 		case o.To == Float16:
 			return halfModel
+		case o.To == BFloat16:
+			return brainModel
 		case real:
 			return coarse
 		}
@@ -64,7 +73,7 @@ func named(name string) compare.Class {
 // judge adds a notice for each output that is far from the original's, though
 // near enough to be written.
 func judge(r *Result) {
-	if r.Checked == nil || r.Scheme == "fp16" {
+	if r.Checked == nil || halfTypes[Target(r.Scheme)] != nil {
 		return
 	}
 	least := named("int8").MinSQNR

@@ -32,7 +32,8 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	f.ef.register(c)
 	f.df.register(c, "calibration data, and inputs for the check of the result")
 	p, o := c.Flags(), &f.o
-	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8 or fp16")
+	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8, fp16 or bf16")
+	registerHalf(p, o)
 	p.BoolVar(&o.Dynamic, "dynamic", false, "int8: measure the ranges of activations while the model runs")
 	p.BoolVar(&o.PerTensor, "per-tensor", false, "int8: one scale per weight tensor instead of one per output channel")
 	p.BoolVar(&o.ReduceRange, "reduce-range", false, "int8: weights in 7 bits, for x86 processors without VNNI")
@@ -51,8 +52,8 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 
 func (f *quantizeFlags) validate() error {
 	f.o.To = quantize.Target(f.to)
-	if f.o.To != quantize.Int8 && f.o.To != quantize.Float16 {
-		return usagef("--to %q is unknown; want int8 or fp16", f.to)
+	if err := validateHalf(&f.o); err != nil {
+		return err
 	}
 	switch {
 	case !slices.Contains(quantize.Methods(), f.o.Method):
@@ -69,9 +70,6 @@ func (f *quantizeFlags) validate() error {
 		return err
 	}
 	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8
-	if f.o.To == quantize.Float16 && (f.o.Dynamic || f.o.PerTensor || f.o.ReduceRange) {
-		return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for fp16")
-	}
 	return nil
 }
 
@@ -134,13 +132,14 @@ func saturates(c device.CPU) bool {
 func (a *app) quantizeCommand() *cobra.Command {
 	var f quantizeFlags
 	c := &cobra.Command{
-		Use:   "quantize MODEL -o OUT --to int8|fp16",
+		Use:   "quantize MODEL -o OUT --to int8|fp16|bf16",
 		Short: "Store and compute weights and activations in fewer bits",
-		Long: `quantize writes a model in int8 or in FP16. With --data, int8 is static: the
+		Long: `quantize writes a model in int8, FP16 or BF16. With --data, int8 is static: the
 ranges of activations are measured on the data. Without, or with --dynamic, they
-are measured while the model runs. FP16 keeps float32 inputs and outputs, and
-float32 where an operator needs its range. Run fuse first: it folds
-normalizations into the weights.`,
+are measured while the model runs. FP16 and BF16 keep float32 inputs and outputs,
+and float32 where an operator needs its range or its bits: with --data the ranges
+decide, and a run under emulated rounding. Run fuse first: it folds normalizations
+into the weights.`,
 		Example: "  lapidary quantize model.onnx -o model.int8.onnx --to int8 --data calibration.npz\n" +
 			"  lapidary quantize model.onnx -o model.fp16.onnx --to fp16",
 		Args: cobra.ExactArgs(1),
@@ -237,8 +236,8 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 				text += fmt.Sprintf(", %s %s scale %.3g zero point %d", p.Tensor, p.Type, p.Scale, p.ZeroPoint)
 			}
 		}
-		if l.Reason != "" {
-			text += ": " + l.Reason
+		if why := l.Reason + l.Note; why != "" { // a node has one of them
+			text += ": " + why
 		}
 		fmt.Fprintln(w, strings.TrimRight(text, " "))
 	}
