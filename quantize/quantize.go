@@ -44,6 +44,8 @@ type Options struct {
 	Open          session.Opener  // runs the model on the calibration data; needed with Calibration
 	Session       session.Options // for Open
 
+	WeightOptions
+
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
 	Verify   *produce.Verify // how to run the result; nil: not at all
@@ -82,6 +84,8 @@ type Layer struct {
 	Weight *Params `json:"weight,omitempty"` // int8
 	Result *Params `json:"result,omitempty"` // static int8: of the output, absent where it stays float
 	Reason string  `json:"reason,omitempty"` // why the node stays in float32
+
+	Weights *WeightLayer `json:"weights,omitempty"` // weights only: how they are coded
 }
 
 // Params is how real numbers x are coded: x = Scale·(code − ZeroPoint).
@@ -117,12 +121,17 @@ func (o *Options) validate() error {
 		o.To = Int8
 	}
 	switch {
-	case o.To != Int8 && o.To != Float16:
-		return fmt.Errorf("target %q is unknown; want int8 or fp16", o.To)
+	case o.To != Int8 && o.To != Float16 && o.To != Int4:
+		return fmt.Errorf("target %q is unknown; want int8, int4 or fp16", o.To)
 	case o.To == Float16 && (o.Dynamic || o.PerTensor || o.ReduceRange):
 		return errors.New("dynamic, per-tensor and reduced-range quantization are of int8, not of fp16")
 	case o.Batch < 0:
 		return fmt.Errorf("calibration batch of %d samples; want 1 or more", o.Batch)
+	}
+	if o.weightOnly() {
+		if err := o.validateWeights(); err != nil {
+			return err
+		}
 	}
 	if o.static() && o.Open == nil {
 		return errors.New("static int8 needs an engine to run the model on the calibration data")
@@ -138,7 +147,12 @@ func (o *Options) validate() error {
 }
 
 // static reports whether the ranges of activations are measured beforehand.
-func (o *Options) static() bool { return o.To == Int8 && !o.Dynamic && o.Calibration != nil }
+func (o *Options) static() bool {
+	return o.To == Int8 && !o.Dynamic && !o.WeightOnly && o.Calibration != nil
+}
+
+// calibrated reports whether the model runs on the calibration data.
+func (o *Options) calibrated() bool { return o.static() || o.weightOnly() && o.Calibration != nil }
 
 // File writes the quantized form of the model at src to dst, after running it.
 func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
@@ -147,7 +161,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	}
 	s := schemeFor(&o)
 	out := &Result{Scheme: s.name()}
-	if o.static() {
+	if o.calibrated() {
 		o.progress("reading the calibration data")
 		digest, err := o.Calibration.Digest(ctx)
 		if err != nil {

@@ -26,6 +26,8 @@ func schemeFor(o *Options) scheme {
 	switch {
 	case o.To == Float16:
 		return &toFloat16{o: o}
+	case o.weightOnly():
+		return newWeightOnly(o)
 	case o.static():
 		return &static{o: o, method: o.method}
 	}

@@ -34,7 +34,7 @@ func tolerant(o *Options) *produce.Verify {
 		return nil
 	}
 	v := *o.Verify
-	if v.Data == nil && o.static() {
+	if v.Data == nil && o.calibrated() {
 		v.Data = o.Calibration
 	}
 	real := v.Data != nil
@@ -44,7 +44,7 @@ func tolerant(o *Options) *produce.Verify {
 			return anything
 		case o.To == Float16:
 			return halfModel
-		case real:
+		case real, o.weightOnly() && o.Bits >= 4:
 			return coarse
 		}
 		return anything

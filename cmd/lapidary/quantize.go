@@ -16,6 +16,7 @@ type quantizeFlags struct {
 	rf rewriteFlags
 	ef engineFlags
 	df dataFlags
+	wf weightFlags
 	to string
 
 	memory int64 // MiB
@@ -25,8 +26,9 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	f.rf.register(c)
 	f.ef.register(c)
 	f.df.register(c, "calibration data, and inputs for the check of the result")
+	f.wf.register(c, &f.o.WeightOptions)
 	p, o := c.Flags(), &f.o
-	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8 or fp16")
+	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8, int4 (weights only) or fp16")
 	p.BoolVar(&o.Dynamic, "dynamic", false, "int8: measure the ranges of activations while the model runs")
 	p.BoolVar(&o.PerTensor, "per-tensor", false, "int8: one scale per weight tensor instead of one per output channel")
 	p.BoolVar(&o.ReduceRange, "reduce-range", false, "int8: weights in 7 bits, for x86 processors without VNNI")
@@ -40,8 +42,11 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 
 func (f *quantizeFlags) validate() error {
 	f.o.To = quantize.Target(f.to)
-	if f.o.To != quantize.Int8 && f.o.To != quantize.Float16 {
-		return usagef("--to %q is unknown; want int8 or fp16", f.to)
+	if f.o.To != quantize.Int8 && f.o.To != quantize.Float16 && f.o.To != quantize.Int4 {
+		return usagef("--to %q is unknown; want int8, int4 or fp16", f.to)
+	}
+	if err := f.wf.validate(&f.o); err != nil {
+		return err
 	}
 	switch {
 	case !slices.Contains(quantize.Methods(), f.o.Method):
@@ -73,7 +78,7 @@ func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o qu
 		return o, nil, err
 	}
 	if o.Calibration == nil {
-		return o, done, nil
+		return o, done, f.wf.probe(ctx, a, f, &o)
 	}
 	done = func() { o.Calibration.Close(); release() }
 	o.Synthetic, o.Batch = o.Calibration.Synthetic(), f.df.batch
@@ -100,14 +105,17 @@ func (f *quantizeFlags) transformation(ctx context.Context, a *app, model string
 func (a *app) quantizeCommand() *cobra.Command {
 	var f quantizeFlags
 	c := &cobra.Command{
-		Use:   "quantize MODEL -o OUT --to int8|fp16",
+		Use:   "quantize MODEL -o OUT --to int8|int4|fp16",
 		Short: "Store and compute weights and activations in fewer bits",
 		Long: `quantize writes a model in int8 or in FP16. With --data, int8 is static: the
 ranges of activations are measured on the data. Without, or with --dynamic, they
 are measured while the model runs. FP16 keeps float32 inputs and outputs, and
-float32 where an operator needs its range. Run fuse first: it folds
-normalizations into the weights.`,
+float32 where an operator needs its range. INT4, and int8 with --weight-only,
+code the weights of matrix products and embeddings in blocks, and leave all that
+is computed in floating point. Run fuse first: it folds normalizations into the
+weights.`,
 		Example: "  lapidary quantize model.onnx -o model.int8.onnx --to int8 --data calibration.npz\n" +
+			"  lapidary quantize model.onnx -o model.int4.onnx --to int4 --method gptq --data calibration.npz\n" +
 			"  lapidary quantize model.onnx -o model.fp16.onnx --to fp16",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.quantize(c, args[0], &f) },
@@ -175,6 +183,9 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 			if p != nil {
 				text += fmt.Sprintf(", %s %s scale %.3g zero point %d", p.Tensor, p.Type, p.Scale, p.ZeroPoint)
 			}
+		}
+		if l.Weights != nil {
+			text += weightText(l.Weights)
 		}
 		if l.Reason != "" {
 			text += ": " + l.Reason
