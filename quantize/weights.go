@@ -199,8 +199,10 @@ type fitted struct {
 	steps   *steps
 	codes   []byte
 	clipped bool
-	gain    []float32 // of the rows of the weights; the input is divided by it
-	errors  map[string]float64
+
+	asymmetric bool      // HQQ has zero points also where none were asked for
+	gain       []float32 // of the rows of the weights; the input is divided by it
+	errors     map[string]float64
 }
 
 // blocksOf returns how the weights of an operand are cut: a block is not longer

@@ -166,8 +166,9 @@ func (p *weightsPass) plan(ctx context.Context, n *onnx.Node, e *rewrite.Env) (*
 		return nil, nil, errDeclined{why}
 	}
 	b := &blockwise{f: p.s.blocksOf(op), op: op}
-	if u.fit != nil {
+	if u.fit != nil && u.fit.steps != nil {
 		b.steps, b.codes, b.clipped, b.op.gain = u.fit.steps, u.fit.codes, u.fit.clipped, u.fit.gain
+		b.f.asymmetric = u.fit.asymmetric
 	}
 	if before, after := op.t.Size(), p.size(b, u); after >= before {
 		return nil, nil, decline("its codes would take %d bytes, its weights take %d", after, before)
@@ -261,9 +262,12 @@ func (p *weightsPass) layout(b *blockwise, f form) layout {
 
 // supported asks the engine, and decides what else the operator computes.
 func (p *weightsPass) supported(ctx context.Context, n *onnx.Node, b *blockwise, u *use) error {
-	k := kernel{form: u.form, bits: b.f.bits, size: b.f.size, dtype: b.f.dtype, zero: p.s.zeroKind()}
-	if b.steps != nil && b.steps.real != nil {
+	k := kernel{form: u.form, bits: b.f.bits, size: b.f.size, dtype: b.f.dtype, zero: noZero}
+	switch {
+	case b.steps != nil && b.steps.real != nil:
 		k.zero = realZero
+	case b.f.asymmetric:
+		k.zero = codeZero
 	}
 	switch u.form {
 	case formNBits:
@@ -303,6 +307,12 @@ func (p *weightsPass) rewrite(n *onnx.Node, e *rewrite.Env, b *blockwise, u *use
 	site, g, before := e.At(weightsName, n), n.Graph(), n.Graph().Len()
 	l := Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: fmt.Sprintf("int%d", b.f.bits),
 		Weights: &WeightLayer{Method: "rtn", Bits: b.f.bits, BlockSize: b.f.size, Form: string(u.form)}}
+	if u.fit == nil && n.Op != "Gather" && p.s.needsData() {
+		l.Weights.Why = "what it reads cannot be measured"
+		if g != g.Model().Graph {
+			l.Weights.Why = "what it reads is inside of a subgraph and cannot be measured"
+		}
+	}
 	if u.fit != nil {
 		l.Weights.Method, l.Weights.Why, l.Weights.Error = u.fit.method, u.fit.why, u.fit.errors
 	}
@@ -320,7 +330,7 @@ func (p *weightsPass) rewrite(n *onnx.Node, e *rewrite.Env, b *blockwise, u *use
 		gone = 0
 		dq := p.dequantized(n, w, b)
 		n.SetInput(weightSlot(n), dq)
-		if u.fit != nil && u.fit.gain != nil {
+		if b.op.gain != nil {
 			n.SetInput(0, p.divided(n, b))
 		}
 	} else if err := p.replace(n, w, b, u); err != nil {
@@ -344,6 +354,9 @@ func (w *WeightLayer) note() string {
 func (p *weightsPass) parameters(n *onnx.Node, b *blockwise, u *use) ([3]*onnx.Value, error) {
 	v, _ := weightOf(n)
 	key := paramsKey{v, b.op.rows, u.form, u.fit}
+	if b.steps == nil { // the nearest codes are the same for all
+		key.fit = nil
+	}
 	if w, ok := p.params[key]; ok {
 		return w, nil
 	}
@@ -440,7 +453,7 @@ func (p *weightsPass) replace(n *onnx.Node, w [3]*onnx.Value, b *blockwise, u *u
 		g.InsertBefore(k, n)
 	} else {
 		x := n.Input(0)
-		if u.fit != nil && u.fit.gain != nil {
+		if b.op.gain != nil {
 			x = p.divided(n, b)
 		}
 		var bias *onnx.Value

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/quantize"
@@ -61,9 +59,6 @@ func (f *weightFlags) probe(ctx context.Context, a *app, q *quantizeFlags, o *qu
 // weightText describes how weights are coded, in a line.
 func weightText(w *quantize.WeightLayer) string {
 	text := fmt.Sprintf(", %s in blocks of %d, %s", w.Method, w.BlockSize, w.Form)
-	for _, m := range slices.Sorted(maps.Keys(w.Error)) {
-		text += fmt.Sprintf(", %s %.3g", m, w.Error[m])
-	}
 	if w.Why != "" {
 		text += " (" + w.Why + ")"
 	}

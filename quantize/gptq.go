@@ -1,0 +1,217 @@
+package quantize
+
+import (
+	"cmp"
+	"slices"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/mat"
+)
+
+// The constants of GPTQ (Frantar et al., 2022) as its authors set them.
+const (
+	damping     = 0.01 // of the mean of the diagonal
+	lazy        = 128  // rows between two updates of all that follow
+	shrinkSteps = 100  // of the search for the range of a block
+	mostShrink  = 0.8
+	shrinkNorm  = 2.4
+	fewRows     = 2 // rows of data per row of weights below which the damping is ten times as much
+)
+
+// gptq enters codes that make up for the error of each row of weights in the rows
+// that follow: with steps from the range of a block, with steps searched for, and
+// with the rows that matter most first.
+func (t *trial) gptq() error {
+	h, dead := t.hessian()
+	for _, v := range []gptqVariant{{}, {shrink: true}, {shrink: true, ordered: true}} {
+		b, ok := gptq(t.l, t.w, h, dead, t.d.fit.rows, v)
+		if !ok {
+			return nil
+		}
+		if err := t.enter("gptq", b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type gptqVariant struct{ shrink, ordered bool }
+
+// hessian returns 2·H with a one for each column that is always zero, and which
+// those are.
+func (t *trial) hessian() ([]float64, []bool) {
+	k := t.d.fit.k
+	h, dead := make([]float64, k*k), make([]bool, k)
+	for i, x := range t.d.fit.h {
+		h[i] = 2 * x
+	}
+	for i := range k {
+		if h[i*k+i] == 0 {
+			h[i*k+i], dead[i] = 1, true
+		}
+	}
+	return h, dead
+}
+
+// gptq codes w [k, n] row by row; false where h cannot be inverted.
+func gptq(l *layer, w, h []float64, dead []bool, rows int64, v gptqVariant) (*blockwise, bool) {
+	k, n := l.op.k, l.op.n
+	order := make([]int, k)
+	for i := range order {
+		order[i] = i
+	}
+	if v.ordered {
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(h[b*k+b], h[a*k+a]) })
+	}
+	u, ok := inverseFactor(h, order, rows < fewRows*int64(k))
+	if !ok {
+		return nil, false
+	}
+	g := &gptqRun{l: l, k: k, n: n, u: u, w: make([]float64, k*n), raw: make([]byte, k*n), v: v, order: order,
+		steps: newSteps(l.f, n*l.f.count(k))}
+	for i, from := range order {
+		if !dead[from] {
+			copy(g.w[i*n:(i+1)*n], w[from*n:(from+1)*n])
+		}
+	}
+	if v.ordered { // the steps are those of the weights before the sorting
+		for b := range l.f.count(k) {
+			g.fitBlock(b, func(i int) []float64 { return w[i*n : (i+1)*n] })
+		}
+	}
+	g.run()
+	return &blockwise{f: l.f, op: l.op, steps: g.steps, codes: g.packed()}, true
+}
+
+// inverseFactor returns the upper Cholesky factor of the inverse of h with its
+// rows in some order, damped until it can be inverted.
+func inverseFactor(h []float64, order []int, few bool) ([]float64, bool) {
+	k := len(order)
+	mean := 0.0
+	for i := range k {
+		mean += h[i*k+i] / float64(k)
+	}
+	damp := damping
+	if few {
+		damp *= 10
+	}
+	for ; damp < 1e3; damp *= 10 {
+		a := mat.NewSymDense(k, nil)
+		for i, x := range order {
+			for j := i; j < k; j++ {
+				a.SetSym(i, j, h[x*k+order[j]])
+			}
+			a.SetSym(i, i, a.At(i, i)+damp*mean)
+		}
+		var c mat.Cholesky
+		if !c.Factorize(a) {
+			continue
+		}
+		var inverse mat.SymDense
+		if err := c.InverseTo(&inverse); err != nil {
+			continue
+		}
+		var c2 mat.Cholesky
+		if !c2.Factorize(&inverse) {
+			continue
+		}
+		u := mat.NewTriDense(k, mat.Upper, nil)
+		c2.UTo(u)
+		return u.RawTriangular().Data, true
+	}
+	return nil, false
+}
+
+// gptqRun is the loop over the rows.
+type gptqRun struct {
+	l     *layer
+	k, n  int
+	u     []float64 // [k, k]
+	w     []float64 // [k, n], rows in order
+	raw   []byte    // codes [k, n], rows as in the operand
+	steps *steps
+	v     gptqVariant
+	order []int
+}
+
+func (g *gptqRun) run() {
+	errs := make([]float64, lazy*g.n)
+	for i1 := 0; i1 < g.k; i1 += lazy {
+		i2 := min(i1+lazy, g.k)
+		for i := i1; i < i2; i++ {
+			if !g.v.ordered && i%g.l.f.size == 0 {
+				g.fitBlock(i/g.l.f.size, func(r int) []float64 { return g.w[r*g.n : (r+1)*g.n] })
+			}
+			e := errs[(i-i1)*g.n : (i-i1+1)*g.n]
+			g.row(i, e)
+			for j := i + 1; j < i2; j++ {
+				axpy(-g.u[i*g.k+j], e, g.w[j*g.n:(j+1)*g.n])
+			}
+		}
+		if i2 < g.k {
+			blas64.Gemm(blas.Trans, blas.NoTrans, -1,
+				blas64.General{Rows: i2 - i1, Cols: g.k - i2, Stride: g.k, Data: g.u[i1*g.k+i2:]},
+				general(errs[:(i2-i1)*g.n], i2-i1, g.n), 1, general(g.w[i2*g.n:], g.k-i2, g.n))
+		}
+	}
+}
+
+func axpy(a float64, x, y []float64) {
+	if a == 0 {
+		return
+	}
+	for i, v := range x {
+		y[i] += a * v
+	}
+}
+
+// row codes row i and leaves its error, over the diagonal, in e.
+func (g *gptqRun) row(i int, e []float64) {
+	at, d := g.order[i], g.u[i*g.k+i]
+	block, count := at/g.l.f.size, g.l.f.count(g.k)
+	var one [1]float32
+	for n := range g.n {
+		w := g.w[i*g.n+n]
+		s := g.steps.at(n*count + block)
+		one[0] = float32(w)
+		g.l.f.code(g.raw[at*g.n+n:at*g.n+n+1], one[:], s)
+		e[n] = (w - float64(s.value(g.raw[at*g.n+n]))) / d
+	}
+}
+
+// fitBlock finds the steps of block b from the rows of the weights.
+func (g *gptqRun) fitBlock(b int, rows func(i int) []float64) {
+	f, count := g.l.f, g.l.f.count(g.k)
+	from, to := b*f.size, min((b+1)*f.size, g.k)
+	w := make([]float32, to-from)
+	buf := make([]byte, len(w))
+	for n := range g.n {
+		for i := range w {
+			w[i] = float32(rows(from + i)[n])
+		}
+		s := f.fit(w)
+		if g.v.shrink {
+			s = f.shrunk(w, buf)
+		}
+		g.steps.set(n*count+b, s)
+	}
+}
+
+// packed returns the codes as MatMulNBits reads them.
+func (g *gptqRun) packed() []byte {
+	f, count := g.l.f, g.l.f.count(g.k)
+	out := make([]byte, g.n*count*f.bytes())
+	buf := make([]byte, f.size)
+	for n := range g.n {
+		for b := range count {
+			w := buf[:min(f.size, g.k-b*f.size)]
+			for i := range w {
+				w[i] = g.raw[(b*f.size+i)*g.n+n]
+			}
+			at := (n*count + b) * f.bytes()
+			f.pack(out[at:at+f.bytes()], w)
+		}
+	}
+	return out
+}
