@@ -2,7 +2,9 @@ package quantize
 
 import (
 	"cmp"
+	"runtime"
 	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
@@ -68,20 +70,45 @@ func gptq(l *layer, w, h []float64, dead []bool, rows int64, v gptqVariant) (*bl
 	if !ok {
 		return nil, false
 	}
-	g := &gptqRun{l: l, k: k, n: n, u: u, w: make([]float64, k*n), raw: make([]byte, k*n), v: v, order: order,
-		steps: newSteps(l.f, n*l.f.count(k))}
-	for i, from := range order {
-		if !dead[from] {
-			copy(g.w[i*n:(i+1)*n], w[from*n:(from+1)*n])
+	out := &blockwise{f: l.f, op: l.op, steps: newSteps(l.f, n*l.f.count(k)), codes: make([]byte, n*l.f.count(k)*l.f.bytes())}
+	stripes(n, func(c0, c1 int) {
+		g := &gptqRun{l: l, k: k, c0: c0, n: c1 - c0, u: u, v: v, order: order, out: out}
+		g.w, g.raw = make([]float64, k*g.n), make([]byte, k*g.n)
+		for i, from := range order {
+			if !dead[from] {
+				copy(g.w[i*g.n:(i+1)*g.n], w[from*n+c0:from*n+c1])
+			}
 		}
-	}
-	if v.ordered { // the steps are those of the weights before the sorting
-		for b := range l.f.count(k) {
-			g.fitBlock(b, func(i int) []float64 { return w[i*n : (i+1)*n] })
+		if v.ordered { // the steps are those of the weights before the sorting
+			for b := range l.f.count(k) {
+				g.fitBlock(b, func(i int) []float64 { return w[i*n+c0 : i*n+c1] })
+			}
 		}
+		g.run()
+		g.pack()
+	})
+	return out, true
+}
+
+// stripe is how many channels are worked on at once: they do not depend on each other.
+const stripe = 128
+
+// stripes calls do for channels c0 to c1 until all n are done, on all processors.
+func stripes(n int, do func(c0, c1 int)) {
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(runtime.GOMAXPROCS(0), (n+stripe-1)/stripe) {
+		wg.Go(func() {
+			for c := range next {
+				do(c, min(c+stripe, n))
+			}
+		})
 	}
-	g.run()
-	return &blockwise{f: l.f, op: l.op, steps: g.steps, codes: g.packed()}, true
+	for c := 0; c < n; c += stripe {
+		next <- c
+	}
+	close(next)
+	wg.Wait()
 }
 
 // inverseFactor returns the upper Cholesky factor of the inverse of h with its
@@ -123,16 +150,16 @@ func inverseFactor(h []float64, order []int, few bool) ([]float64, bool) {
 	return nil, false
 }
 
-// gptqRun is the loop over the rows.
+// gptqRun is the loop over the rows, for n channels from c0 on.
 type gptqRun struct {
-	l     *layer
-	k, n  int
-	u     []float64 // [k, k]
-	w     []float64 // [k, n], rows in order
-	raw   []byte    // codes [k, n], rows as in the operand
-	steps *steps
-	v     gptqVariant
-	order []int
+	l        *layer
+	k, c0, n int
+	u        []float64 // [k, k]
+	w        []float64 // [k, n], rows in order
+	raw      []byte    // codes [k, n], rows as in the operand
+	v        gptqVariant
+	order    []int
+	out      *blockwise
 }
 
 func (g *gptqRun) run() {
@@ -173,7 +200,7 @@ func (g *gptqRun) row(i int, e []float64) {
 	var one [1]float32
 	for n := range g.n {
 		w := g.w[i*g.n+n]
-		s := g.steps.at(n*count + block)
+		s := g.out.steps.at((g.c0+n)*count + block)
 		one[0] = float32(w)
 		g.l.f.code(g.raw[at*g.n+n:at*g.n+n+1], one[:], s)
 		e[n] = (w - float64(s.value(g.raw[at*g.n+n]))) / d
@@ -194,14 +221,13 @@ func (g *gptqRun) fitBlock(b int, rows func(i int) []float64) {
 		if g.v.shrink {
 			s = f.shrunk(w, buf)
 		}
-		g.steps.set(n*count+b, s)
+		g.out.steps.set((g.c0+n)*count+b, s)
 	}
 }
 
-// packed returns the codes as MatMulNBits reads them.
-func (g *gptqRun) packed() []byte {
+// pack puts the codes where MatMulNBits reads them.
+func (g *gptqRun) pack() {
 	f, count := g.l.f, g.l.f.count(g.k)
-	out := make([]byte, g.n*count*f.bytes())
 	buf := make([]byte, f.size)
 	for n := range g.n {
 		for b := range count {
@@ -209,9 +235,8 @@ func (g *gptqRun) packed() []byte {
 			for i := range w {
 				w[i] = g.raw[(b*f.size+i)*g.n+n]
 			}
-			at := (n*count + b) * f.bytes()
-			f.pack(out[at:at+f.bytes()], w)
+			at := ((g.c0+n)*count + b) * f.bytes()
+			f.pack(g.out.codes[at:at+f.bytes()], w)
 		}
 	}
-	return out
 }

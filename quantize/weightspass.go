@@ -25,6 +25,7 @@ type weightsPass struct {
 
 type paramsKey struct {
 	value *onnx.Value
+	graph *onnx.Graph
 	rows  bool
 	form  form
 	fit   *fitted
@@ -353,7 +354,11 @@ func (w *WeightLayer) note() string {
 // same weights in the same way, and has their codes checked when they are written.
 func (p *weightsPass) parameters(n *onnx.Node, b *blockwise, u *use) ([3]*onnx.Value, error) {
 	v, _ := weightOf(n)
-	key := paramsKey{v, b.op.rows, u.form, u.fit}
+	g := v.Graph()
+	if u.form == formPlain {
+		g = n.Graph() // ONNX Runtime looks for the codes in the graph of their reader
+	}
+	key := paramsKey{v, g, b.op.rows, u.form, u.fit}
 	if b.steps == nil { // the nearest codes are the same for all
 		key.fit = nil
 	}
@@ -370,7 +375,7 @@ func (p *weightsPass) parameters(n *onnx.Node, b *blockwise, u *use) ([3]*onnx.V
 		}
 	}
 	l := p.layout(b, u.form)
-	w := parameters(v.Graph(), l, v.Name())
+	w := parameters(g, l, v.Name())
 	p.params[key] = w
 	called := n.String()
 	reader := p.reader(w, b, u)
