@@ -188,8 +188,8 @@ func (l layout) packCodes(length int) ([]byte, error) {
 	out := make([]byte, length)
 	put := func(batch, n, b int, codes []byte) {
 		i := c.index(batch, n, b)
-		for len(codes)*c.f.bits%8 != 0 { // nobody reads these; the tool repeats those of the byte before
-			pad := byte(s.at(i).zero)
+		for len(codes)*c.f.bits%8 != 0 { // nobody reads these; the tool repeats those of the byte before, where there is one
+			pad := byte(0)
 			if before := len(codes) - 8/c.f.bits; before >= 0 {
 				pad = codes[before]
 			}

@@ -307,3 +307,58 @@ func TestStoriesInt4(t *testing.T) {
 		}
 	}
 }
+
+// TestGainFolded quantizes products behind a norm whose columns differ much: the
+// division by the gain becomes part of the norm, and the output is nearer than
+// that of the nearest codes.
+func TestGainFolded(t *testing.T) {
+	open := opener(t)
+	const k = 64
+	random := rand.New(rand.NewPCG(5, 6))
+	normal := func(n int, scale func(i int) float64) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(random.NormFloat64() * scale(i))
+		}
+		return v
+	}
+	m := onnx.NewModel(17)
+	g := m.Graph
+	x := g.AddInput("x", onnx.TensorType(onnx.Float, onnx.Shape{onnx.Symbol("n"), onnx.Fixed(k)}))
+	gains := make([]float32, k)
+	for i := range gains {
+		gains[i] = float32(math.Exp(float64(i%8) - 4))
+	}
+	norm := onnx.NewNode("LayerNormalization", []*onnx.Value{x, g.AddInitializer(onnx.FromFloats("gain", []int64{k}, gains)),
+		g.AddInitializer(onnx.FromFloats("shift", []int64{k}, normal(k, func(int) float64 { return 0.1 })))}, "normed")
+	g.Append(norm)
+	for _, name := range []string{"a", "b"} {
+		w := g.AddInitializer(onnx.FromFloats("w_"+name, []int64{k, 48}, normal(k*48, func(int) float64 { return 1 })))
+		n := onnx.NewNode("MatMul", []*onnx.Value{norm.Output(0), w}, name)
+		n.Name = "product_" + name
+		g.Append(n)
+		n.Output(0).Type = onnx.TensorType(onnx.Float, onnx.Shape{onnx.Symbol("n"), onnx.Fixed(48)})
+		g.AddOutput(n.Output(0))
+	}
+	src := writeModel(t, m)
+	for _, form := range []string{"matmulnbits", "dequantize"} {
+		least := map[string]float64{}
+		for _, method := range []string{"rtn", "awq"} {
+			set := openData(t, src, "synthetic:40", dataset.Options{Seed: 1, Dims: map[string]int64{"n": 16}})
+			r, err := quantize.File(t.Context(), filepath.Join(t.TempDir(), "q.onnx"), src, quantize.Options{To: quantize.Int4, Calibration: set, Open: open,
+				WeightOptions: quantize.WeightOptions{BlockSize: 32, Form: form, WeightMethod: method}, Rewrite: rewrite.Options{Debug: true}, Verify: &produce.Verify{Open: open}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			least[method] = min(*r.Checked.Outputs[0].SQNR, *r.Checked.Outputs[1].SQNR)
+			folded := slices.ContainsFunc(r.Log.Fired, func(f rewrite.Firing) bool { return strings.Contains(f.Note, "gain folded into") })
+			if folded != (method == "awq") || len(r.RolledBack) > 0 {
+				t.Errorf("%s, %s: folded %v, rolled back %v", form, method, folded, r.RolledBack)
+			}
+		}
+		t.Logf("%s: SQNR %v", form, least)
+		if least["awq"] < least["rtn"]+2 {
+			t.Errorf("%s: SQNR %v", form, least)
+		}
+	}
+}

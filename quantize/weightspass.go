@@ -21,6 +21,8 @@ type weightsPass struct {
 	params map[paramsKey][3]*onnx.Value // codes, scales, zero points
 	plain  map[plainKey]*onnx.Value     // dequantized weights
 	scaled map[scaledKey]*onnx.Value    // inputs divided by a gain
+
+	divisions []*onnx.Node // that do so
 }
 
 type paramsKey struct {
@@ -65,7 +67,7 @@ func (p *weightsPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) er
 			}
 		}
 	}
-	return nil
+	return p.fold(e)
 }
 
 // candidate reports whether n is of a kind whose weights can be coded. A Gather
@@ -421,26 +423,6 @@ func (p *weightsPass) dequantized(n *onnx.Node, w [3]*onnx.Value, b *blockwise) 
 		g.InsertBefore(k, n)
 	}
 	p.plain[key] = k.Output(0)
-	return k.Output(0)
-}
-
-// divided returns the input of n divided by gain, row by row of the weights.
-func (p *weightsPass) divided(n *onnx.Node, b *blockwise) *onnx.Value {
-	x, g, gain := n.Input(0), n.Graph(), b.op.gain
-	key := scaledKey{x, &gain[0]}
-	if v := p.scaled[key]; v != nil {
-		return v
-	}
-	inverse := make([]float32, len(gain))
-	for i, a := range gain {
-		inverse[i] = 1 / a
-	}
-	c := g.NewConst(floatTensor(x.Name()+"_gain", []int64{int64(len(gain))}, inverse, b.f.dtype))
-	k := onnx.NewNode("Mul", []*onnx.Value{x, c}, g.Model().Fresh(x.Name()+"_scaled"))
-	k.Name = k.Output(0).Name()
-	k.Output(0).Type = x.Type
-	g.InsertBefore(k, n)
-	p.scaled[key] = k.Output(0)
 	return k.Output(0)
 }
 
