@@ -3,6 +3,7 @@ package quantize
 import (
 	"math"
 
+	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 )
@@ -22,12 +23,9 @@ func (s *weightOnly) gainFor(d *evidence, g *shared) ([]float32, error) {
 	if !s.wants("awq") {
 		return nil, nil
 	}
-	weights := make([][]float64, len(g.layers))
-	for i, l := range g.layers {
-		var err error
-		if weights[i], err = l.op.dense(); err != nil {
-			return nil, err
-		}
+	g, weights, err := g.thinned()
+	if err != nil {
+		return nil, err
 	}
 	typical := typicalWeights(g, weights)
 	cost := func(gain []float32) (float64, error) {
@@ -66,6 +64,33 @@ func (s *weightOnly) gainFor(d *evidence, g *shared) ([]float32, error) {
 		}
 	}
 	return best, nil
+}
+
+// thinChannels is how many channels of a layer the gain is searched with.
+const thinChannels = 256
+
+// thinned returns g with some channels of each layer, in memory, and their
+// weights [k, n]. The error of the outputs is a sum over channels.
+func (g *shared) thinned() (*shared, [][]float64, error) {
+	out := &shared{input: g.input, k: g.k}
+	var weights [][]float64
+	for _, l := range g.layers {
+		w, err := l.op.dense()
+		if err != nil {
+			return nil, nil, err
+		}
+		n := min(l.op.n, thinChannels)
+		some, kept := make([]float32, g.k*n), make([]float64, g.k*n)
+		for k := range g.k {
+			for c := range n {
+				kept[k*n+c] = w[k*l.op.n+c*l.op.n/n]
+				some[k*n+c] = float32(kept[k*n+c])
+			}
+		}
+		op := operand{t: onnx.FromFloats(l.op.t.Name, []int64{int64(g.k), int64(n)}, some), k: g.k, n: n, batch: 1}
+		out.layers, weights = append(out.layers, &layer{l.name, l.f, op}), append(weights, kept)
+	}
+	return out, weights, nil
 }
 
 // typicalWeights returns the mean magnitude of each row of weights, those of a

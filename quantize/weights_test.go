@@ -1,10 +1,12 @@
 package quantize_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -360,5 +362,31 @@ func TestGainFolded(t *testing.T) {
 		if least["awq"] < least["rtn"]+2 {
 			t.Errorf("%s: SQNR %v", form, least)
 		}
+	}
+}
+
+// TestWeightsSameBytes checks that the same data gives the same file, whatever
+// the processors do first.
+func TestWeightsSameBytes(t *testing.T) {
+	open := opener(t)
+	src := filepath.Join("..", "testdata", "digits-vit.onnx")
+	var first []byte
+	for range 2 {
+		set := openData(t, src, filepath.Join("..", "testdata", "digits-calib.npz"), dataset.Options{Limit: 24})
+		dst := filepath.Join(t.TempDir(), "q.onnx")
+		r, err := quantize.File(t.Context(), dst, src, quantize.Options{To: quantize.Int4, Calibration: set, Open: open, Workers: 2,
+			WeightOptions: quantize.WeightOptions{BlockSize: 32, Asymmetric: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first != nil && !bytes.Equal(first, b) {
+			t.Error("two runs gave different files")
+		}
+		first = b
+		t.Log(r.Log.Notices)
 	}
 }
