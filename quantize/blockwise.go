@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -18,6 +19,9 @@ type blockwise struct {
 	codes []byte // packed as MatMulNBits reads them; nil: those nearest to the weights
 	// clipped says that steps are of less than the range of the weights.
 	clipped bool
+	// turned says that plain codes lie as the transpose of the weights, which are
+	// stored [n, k], would lie.
+	turned bool
 	// check looks at codes before they are written; nil: nobody does.
 	check func(codes []byte) error
 }
@@ -152,6 +156,18 @@ type layout struct {
 	signed bool // plain: codes less the middle one, in two's complement
 }
 
+// rows reports whether the codes of a channel are neighbours.
+func (l layout) rows() bool { return l.c.op.rows && !l.c.turned }
+
+// shape is that of plain codes.
+func (l layout) shape() []int64 {
+	shape := slices.Clone(l.c.op.t.Shape)
+	if l.c.turned {
+		slices.Reverse(shape)
+	}
+	return shape
+}
+
 // dtype is the element type of codes and zero points.
 func (l layout) dtype() onnx.DType {
 	switch {
@@ -168,7 +184,7 @@ func (l layout) dtype() onnx.DType {
 // codes returns the tensor of the codes.
 func (l layout) codes(name string) *onnx.Tensor {
 	f, op := l.c.f, l.c.op
-	t := &onnx.Tensor{Name: name, DType: l.dtype(), Shape: op.t.Shape}
+	t := &onnx.Tensor{Name: name, DType: l.dtype(), Shape: l.shape()}
 	length := (op.batch*op.k*op.n*f.bits + 7) / 8
 	if !l.plain {
 		t.Shape = []int64{int64(op.n), int64(l.c.count()), int64(f.bytes())}
@@ -219,7 +235,7 @@ func (l layout) place(out []byte, batch, n, b int, codes []byte) {
 		flip = byte(f.mid())
 	}
 	at, stride := (batch*op.k+b*f.size)*op.n+n, op.n
-	if op.rows {
+	if l.rows() {
 		at, stride = (batch*op.n+n)*op.k+b*f.size, 1
 	}
 	for _, code := range codes {
@@ -238,21 +254,18 @@ func (l layout) paramShape() []int64 {
 	if !l.plain {
 		return []int64{int64(op.n), count}
 	}
-	shape := append([]int64(nil), op.t.Shape...)
-	if axis := len(shape) - 2; op.rows {
-		shape[axis+1] = count
-	} else {
-		shape[axis] = count
-	}
+	shape := l.shape()
+	shape[l.axis()] = count
 	return shape
 }
 
 // axis is that along which plain blocks run.
 func (l layout) axis() int64 {
-	if rank := len(l.c.op.t.Shape); !l.c.op.rows {
-		return int64(rank - 2)
+	rank := int64(len(l.c.op.t.Shape))
+	if l.rows() {
+		return rank - 1
 	}
-	return int64(len(l.c.op.t.Shape) - 1)
+	return rank - 2
 }
 
 // order calls do with each place in the tensor of scales and the index of its step.
@@ -262,7 +275,7 @@ func (l layout) order(do func(place, index int)) {
 		for n := range op.n {
 			for b := range count {
 				place := l.c.index(batch, n, b)
-				if l.plain && !op.rows {
+				if l.plain && !l.rows() {
 					place = (batch*count+b)*op.n + n
 				}
 				do(place, l.c.index(batch, n, b))

@@ -52,7 +52,7 @@ func plainOf(w [3]*onnx.Value, b *blockwise, out string) *onnx.Node {
 	n.TrimInputs()
 	n.Name = out
 	n.Attrs = []*onnx.Attr{onnx.IntAttr("axis", plainLayout(b).axis()), onnx.IntAttr("block_size", int64(b.f.size))}
-	n.Output(0).Type = onnx.TensorType(b.f.dtype, onnx.ShapeOf(b.op.t.Shape...))
+	n.Output(0).Type = onnx.TensorType(b.f.dtype, onnx.ShapeOf(plainLayout(b).shape()...))
 	return n
 }
 

@@ -22,15 +22,18 @@ type weightsPass struct {
 	plain  map[plainKey]*onnx.Value     // dequantized weights
 	scaled map[scaledKey]*onnx.Value    // inputs divided by a gain
 
-	divisions []*onnx.Node // that do so
+	divisions []*onnx.Node         // that do so
+	counted   map[*onnx.Value]bool // weights whose size is known to the result
+	tables    int                  // of embeddings that are dequantized as a whole
 }
 
 type paramsKey struct {
-	value *onnx.Value
-	graph *onnx.Graph
-	rows  bool
-	form  form
-	fit   *fitted
+	value  *onnx.Value
+	graph  *onnx.Graph
+	rows   bool
+	turned bool
+	form   form
+	fit    *fitted
 }
 
 type plainKey struct {
@@ -66,6 +69,9 @@ func (p *weightsPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) er
 				return err
 			}
 		}
+	}
+	if p.tables > 0 {
+		e.Log.Notice("%d tables of Gather are dequantized as a whole in each run, as DequantizeLinear does; the form matmulnbits does not, nor --exclude Gather", p.tables)
 	}
 	return p.fold(e)
 }
@@ -172,6 +178,9 @@ func (p *weightsPass) plan(ctx context.Context, n *onnx.Node, e *rewrite.Env) (*
 	if u.fit != nil && u.fit.steps != nil {
 		b.steps, b.codes, b.clipped, b.op.gain = u.fit.steps, u.fit.codes, u.fit.clipped, u.fit.gain
 		b.f.asymmetric = u.fit.asymmetric
+	}
+	if _, turned := weightOf(n); turned && u.form == formPlain {
+		b.turned = op.n%2 == 0 // the codes of two channels share no byte between parts
 	}
 	if before, after := op.t.Size(), p.size(b, u); after >= before {
 		return nil, nil, decline("its codes would take %d bytes, its weights take %d", after, before)
@@ -282,7 +291,7 @@ func (p *weightsPass) supported(ctx context.Context, n *onnx.Node, b *blockwise,
 			k.bias = false
 		}
 	case formPlain:
-		k.rows = b.op.rows
+		k.rows = b.op.rows && !b.turned
 	}
 	if err := p.s.kernels.has(ctx, k); err != nil {
 		if ctx.Err() != nil {
@@ -329,6 +338,9 @@ func (p *weightsPass) rewrite(n *onnx.Node, e *rewrite.Env, b *blockwise, u *use
 		return err
 	}
 	gone := 1
+	if n.Op == "Gather" && u.form == formPlain {
+		p.tables++
+	}
 	if u.form == formPlain {
 		gone = 0
 		dq := p.dequantized(n, w, b)
@@ -360,7 +372,7 @@ func (p *weightsPass) parameters(n *onnx.Node, b *blockwise, u *use) ([3]*onnx.V
 	if u.form == formPlain {
 		g = n.Graph() // ONNX Runtime looks for the codes in the graph of their reader
 	}
-	key := paramsKey{v, g, b.op.rows, u.form, u.fit}
+	key := paramsKey{v, g, b.op.rows, b.turned, u.form, u.fit}
 	if b.steps == nil { // the nearest codes are the same for all
 		key.fit = nil
 	}
@@ -382,7 +394,10 @@ func (p *weightsPass) parameters(n *onnx.Node, b *blockwise, u *use) ([3]*onnx.V
 	called := n.String()
 	reader := p.reader(w, b, u)
 	b.check = func(codes []byte) error { return checkBlocks(called, reader, codes, b) }
-	p.r.sizes.Before += b.op.t.Size()
+	if !p.counted[v] {
+		p.counted[v] = true
+		p.r.sizes.Before += b.op.t.Size()
+	}
 	p.r.sizes.After += p.size(b, u)
 	return w, nil
 }
@@ -410,6 +425,7 @@ func (p *weightsPass) reader(w [3]*onnx.Value, b *blockwise, u *use) *onnx.Node 
 func (p *weightsPass) dequantized(n *onnx.Node, w [3]*onnx.Value, b *blockwise) *onnx.Value {
 	g := n.Graph()
 	_, turned := weightOf(n)
+	turned = turned && !b.turned
 	key := plainKey{w[0], g, turned}
 	if v := p.plain[key]; v != nil {
 		return v
