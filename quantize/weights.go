@@ -179,7 +179,7 @@ func (s *weightOnly) zeroKind() zeroKind {
 }
 
 func (s *weightOnly) pass(r *outcome) rewrite.Pass {
-	return &weightsPass{s: s, r: r, params: map[paramsKey][3]*onnx.Value{}, plain: map[plainKey]*onnx.Value{}, scaled: map[scaledKey]*onnx.Value{}, counted: map[*onnx.Value]bool{}}
+	return &weightsPass{s: s, r: r, params: map[paramsKey][3]*onnx.Value{}, scaled: map[scaledKey]*onnx.Value{}, counted: map[*onnx.Value]bool{}}
 }
 
 func (s *weightOnly) describe(r *Result) {

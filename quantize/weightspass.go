@@ -19,7 +19,6 @@ type weightsPass struct {
 	r      *outcome
 	kept   int64                        // bytes of steps
 	params map[paramsKey][3]*onnx.Value // codes, scales, zero points
-	plain  map[plainKey]*onnx.Value     // dequantized weights
 	scaled map[scaledKey]*onnx.Value    // inputs divided by a gain
 
 	divisions []*onnx.Node         // that do so
@@ -34,12 +33,6 @@ type paramsKey struct {
 	turned bool
 	form   form
 	fit    *fitted
-}
-
-type plainKey struct {
-	codes  *onnx.Value
-	graph  *onnx.Graph
-	turned bool
 }
 
 type scaledKey struct {
@@ -421,15 +414,13 @@ func (p *weightsPass) reader(w [3]*onnx.Value, b *blockwise, u *use) *onnx.Node 
 	return nbitsOf(alone, b, x, nil, "y", 0)
 }
 
-// dequantized returns the weights in floating point, in front of n.
+// dequantized returns the weights in floating point, in front of n and for n
+// alone: ONNX Runtime fuses no DequantizeLinear that several nodes read, and fails
+// on some.
 func (p *weightsPass) dequantized(n *onnx.Node, w [3]*onnx.Value, b *blockwise) *onnx.Value {
 	g := n.Graph()
 	_, turned := weightOf(n)
 	turned = turned && !b.turned
-	key := plainKey{w[0], g, turned}
-	if v := p.plain[key]; v != nil {
-		return v
-	}
 	k := plainOf(w, b, g.Model().Fresh(b.op.t.Name+"_dequantized"))
 	g.InsertBefore(k, n)
 	if turned {
@@ -438,7 +429,6 @@ func (p *weightsPass) dequantized(n *onnx.Node, w [3]*onnx.Value, b *blockwise) 
 		k.Output(0).Type = n.Input(1).Type
 		g.InsertBefore(k, n)
 	}
-	p.plain[key] = k.Output(0)
 	return k.Output(0)
 }
 
