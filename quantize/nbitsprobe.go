@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
@@ -87,7 +88,7 @@ func (ks *kernels) probe(ctx context.Context, k kernel) error {
 		o.Level, o.Outputs = level, nil
 		run, err := ks.open(ctx, path, o)
 		if err != nil {
-			return fmt.Errorf("the runtime has no kernel of %v: %w", k, err)
+			return fmt.Errorf("the runtime has no kernel of %v: %s", k, strings.TrimPrefix(err.Error(), "opening "+path+": "))
 		}
 		for _, rows := range []int{1, 5} {
 			if err = s.run(ctx, run, rows); err != nil {

@@ -85,6 +85,8 @@ func (o *Options) validateWeights() error {
 	switch {
 	case o.Dynamic || o.PerTensor || o.ReduceRange:
 		return errors.New("dynamic, per-tensor and reduced-range quantization are of activations too, not of weights only")
+	case o.Statistics != "":
+		return errors.New("a file of statistics keeps the ranges of activations, which weights alone do not need")
 	case o.Calibration != nil && o.Open == nil:
 		return errors.New("choosing codes by their outputs needs an engine to run the model")
 	}

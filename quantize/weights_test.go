@@ -89,6 +89,8 @@ func TestWeightForms(t *testing.T) {
 			{quantize.WeightOptions{Form: "matmulnbits", Bits: 8, BlockSize: 32}, []string{"batched_node"}, 34},
 			{quantize.WeightOptions{Form: "matmulnbits", Bits: 8, Asymmetric: true, BlockSize: 64}, []string{"batched_node"}, 34},
 			{quantize.WeightOptions{Form: "matmulnbits", Accuracy: 4, BlockSize: 32}, []string{"batched_node"}, 12},
+			{quantize.WeightOptions{Form: "matmulnbits", WeightMethod: "hqq", BlockSize: 32}, []string{"batched_node"}, 14},
+			{quantize.WeightOptions{Form: "dequantize", WeightMethod: "hqq", BlockSize: 32}, nil, 14},
 			{quantize.WeightOptions{Form: "dequantize", BlockSize: 32}, nil, 12},
 			{quantize.WeightOptions{Form: "dequantize", Asymmetric: true, BlockSize: 16}, nil, 14},
 			{quantize.WeightOptions{Form: "dequantize", Bits: 8, BlockSize: 128}, nil, 34},

@@ -29,6 +29,9 @@ func (f *weightFlags) register(c *cobra.Command, o *quantize.WeightOptions) {
 // validate finds flags that are not of what is asked for.
 func (f *weightFlags) validate(o *quantize.Options) error {
 	if o.To == quantize.Int4 || o.To == quantize.Int8 && o.WeightOnly {
+		if o.Dynamic || o.PerTensor || o.ReduceRange || o.Statistics != "" {
+			return usagef("--dynamic, --per-tensor, --reduce-range and --statistics are for activations in int8, not for weights only")
+		}
 		return nil
 	}
 	for _, name := range []string{"weight-only", "bits", "block-size", "asymmetric", "method", "form", "accuracy-level"} {
