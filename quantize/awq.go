@@ -37,7 +37,7 @@ func (s *weightOnly) gainFor(d *evidence, g *shared) ([]float32, error) {
 			if b.steps, err = b.fit(); err != nil {
 				return math.Inf(1), nil
 			}
-			got, err := b.decoded()
+			got, err := b.decoded(spread(l.op.n, l.op.n))
 			if err != nil {
 				return 0, err
 			}
@@ -66,11 +66,8 @@ func (s *weightOnly) gainFor(d *evidence, g *shared) ([]float32, error) {
 	return best, nil
 }
 
-// thinChannels is how many channels of a layer the gain is searched with.
-const thinChannels = 256
-
 // thinned returns g with some channels of each layer, in memory, and their
-// weights [k, n]. The error of the outputs is a sum over channels.
+// weights [k, n].
 func (g *shared) thinned() (*shared, [][]float64, error) {
 	out := &shared{input: g.input, k: g.k}
 	var weights [][]float64
@@ -79,13 +76,11 @@ func (g *shared) thinned() (*shared, [][]float64, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		n := min(l.op.n, thinChannels)
-		some, kept := make([]float32, g.k*n), make([]float64, g.k*n)
-		for k := range g.k {
-			for c := range n {
-				kept[k*n+c] = w[k*l.op.n+c*l.op.n/n]
-				some[k*n+c] = float32(kept[k*n+c])
-			}
+		kept := pick(w, l.op.n, spread(l.op.n, judged))
+		n := len(kept) / g.k
+		some := make([]float32, len(kept))
+		for i, x := range kept {
+			some[i] = float32(x)
 		}
 		op := operand{t: onnx.FromFloats(l.op.t.Name, []int64{int64(g.k), int64(n)}, some), k: g.k, n: n, batch: 1}
 		out.layers, weights = append(out.layers, &layer{l.name, l.f, op}), append(weights, kept)

@@ -55,10 +55,44 @@ func newEvidence(g *calibrate.Gram) *evidence {
 	return &evidence{newMoments(g.Fit, g.K), newMoments(g.Held, g.K)}
 }
 
-// decoded returns the weights [k, n] that codes stand for, less the gain.
-func (b *blockwise) decoded() ([]float64, error) {
-	out := make([]float64, b.op.k*b.op.n)
+// judged is the most channels of a layer whose outputs are compared: the error
+// is a sum over channels, of which those are a sample.
+const judged = 256
+
+// spread returns m of n channels at equal distances, or all n.
+func spread(n, m int) []int {
+	m = min(n, m)
+	out := make([]int, m)
+	for i := range out {
+		out[i] = i * n / m
+	}
+	return out
+}
+
+// pick returns the columns in some of w [k, n].
+func pick(w []float64, n int, some []int) []float64 {
+	out := make([]float64, len(w)/n*len(some))
+	for i := range out {
+		out[i] = w[i/len(some)*n+some[i%len(some)]]
+	}
+	return out
+}
+
+// decoded returns the weights [k, m] that the codes of some channels stand for,
+// less the gain.
+func (b *blockwise) decoded(some []int) ([]float64, error) {
+	place := make([]int, b.op.n)
+	for i := range place {
+		place[i] = -1
+	}
+	for i, n := range some {
+		place[n] = i
+	}
+	out := make([]float64, b.op.k*len(some))
 	err := b.each(b.steps, func(_, n, block int, codes []byte) {
+		if place[n] < 0 {
+			return
+		}
 		s := b.steps.at(b.index(0, n, block))
 		for i, code := range codes {
 			k := block*b.f.size + i
@@ -66,7 +100,7 @@ func (b *blockwise) decoded() ([]float64, error) {
 			if b.op.gain != nil {
 				x /= float64(b.op.gain[k])
 			}
-			out[k*b.op.n+n] = x
+			out[k*len(some)+place[n]] = x
 		}
 	})
 	return out, err
@@ -77,22 +111,31 @@ type trial struct {
 	d      *evidence
 	l      *layer
 	w      []float64 // [k, n]
+	some   []int     // channels that are judged by
+	want   []float64 // their weights [k, m]
 	power  float64   // of the output, on held-out rows
 	errors map[string]float64
 	best   *fitted
 	least  float64
 }
 
+func newTrialOf(d *evidence, l *layer, w []float64) *trial {
+	t := &trial{d: d, l: l, w: w, some: spread(l.op.n, judged), errors: map[string]float64{}}
+	t.want = pick(w, l.op.n, t.some)
+	t.power = d.held.power(t.want, len(t.some))
+	return t
+}
+
 // enter judges codes by held-out rows.
 func (t *trial) enter(method string, b *blockwise) error {
-	got, err := b.decoded()
+	got, err := b.decoded(t.some)
 	if err != nil {
 		return err
 	}
-	for i, x := range t.w {
+	for i, x := range t.want {
 		got[i] -= x
 	}
-	e := t.d.held.power(got, t.l.op.n)
+	e := t.d.held.power(got, len(t.some))
 	share := e / max(t.power, 1e-300)
 	if old, known := t.errors[method]; !known || share < old {
 		t.errors[method] = share

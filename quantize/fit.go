@@ -194,7 +194,7 @@ func (s *weightOnly) fitLayer(ctx context.Context, d *evidence, l *layer, gain [
 	if plain.steps, err = plain.fit(); err != nil {
 		return nil, err
 	}
-	t := &trial{d: d, l: l, w: w, errors: map[string]float64{}, power: d.held.power(w, l.op.n)}
+	t := newTrialOf(d, l, w)
 	if err := t.enter("rtn", plain); err != nil {
 		return nil, err
 	}

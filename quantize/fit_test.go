@@ -55,7 +55,7 @@ func newTrial(t *testing.T, l *layer, fit, held moments) *trial {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &trial{d: &evidence{fit, held}, l: l, w: w, errors: map[string]float64{}, power: held.power(w, l.op.n)}
+	tr := newTrialOf(&evidence{fit, held}, l, w)
 	b := &blockwise{f: l.f, op: l.op}
 	if b.steps, err = b.fit(); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestGPTQOfTwo(t *testing.T) {
 	if !ok {
 		t.Fatal("not invertible")
 	}
-	got, err := b.decoded()
+	got, err := b.decoded(spread(l.op.n, l.op.n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestGPTQDead(t *testing.T) {
 		if !ok {
 			t.Fatal("not invertible with damping")
 		}
-		got, err := b.decoded()
+		got, err := b.decoded(spread(n, n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +228,7 @@ func TestGPTQDead(t *testing.T) {
 func TestHQQ(t *testing.T) {
 	l := testLayer(80, 12, 16)
 	norm := func(b *blockwise) (sum, power, noise float64) {
-		got, err := b.decoded()
+		got, err := b.decoded(spread(l.op.n, l.op.n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -263,7 +263,7 @@ func TestGain(t *testing.T) {
 	b := &blockwise{f: l.f, op: l.op}
 	b.op.gain = gainOf(momentsOf(testRows(50, 64, 2), 64).abs, slices.Repeat([]float64{0.3}, 64), 0.5)
 	b.steps, _ = b.fit()
-	got, err := b.decoded()
+	got, err := b.decoded(spread(l.op.n, l.op.n))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,11 +22,11 @@ const (
 )
 
 // gptq enters codes that make up for the error of each row of weights in the rows
-// that follow: with steps from the range of a block, with steps searched for, and
-// with the rows that matter most first.
+// that follow, with steps that are searched for: of blocks as they are when their
+// turn comes, and of those before with the rows that matter most first.
 func (t *trial) gptq() error {
 	h, dead := t.hessian()
-	for _, v := range []gptqVariant{{}, {shrink: true}, {shrink: true, ordered: true}} {
+	for _, v := range []gptqVariant{{shrink: true}, {shrink: true, ordered: true}} {
 		b, ok := gptq(t.l, t.w, h, dead, t.d.fit.rows, v)
 		if !ok {
 			return nil
