@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
@@ -136,7 +137,16 @@ func (t *trial) enter(method string, b *blockwise) error {
 		got[i] -= x
 	}
 	e := t.d.held.power(got, len(t.some))
-	share := e / max(t.power, 1e-300)
+	share := 0.0
+	if e > 0 {
+		share = e / t.power
+	}
+	if math.IsNaN(e+share) || math.IsInf(share, 0) { // beyond the numbers, or of an output that is always zero
+		if method != "rtn" {
+			return nil
+		}
+		share, e = math.MaxFloat64, math.MaxFloat64
+	}
 	if old, known := t.errors[method]; !known || share < old {
 		t.errors[method] = share
 	}

@@ -280,3 +280,21 @@ func TestGain(t *testing.T) {
 		t.Errorf("gains from %v to %v are not inverse to each other", lo, hi)
 	}
 }
+
+// TestNoOutput gives a layer whose input is zero on the rows held out.
+func TestNoOutput(t *testing.T) {
+	const k, n = 32, 4
+	tr := newTrial(t, testLayer(k, n, 16), momentsOf(testRows(100, k, 1), k), momentsOf(make([]float64, 10*k), k))
+	if err := tr.gptq(); err != nil {
+		t.Fatal(err)
+	}
+	f := tr.verdict()
+	for m, e := range f.errors {
+		if math.IsNaN(e) || math.IsInf(e, 0) {
+			t.Errorf("the error of %s is %v", m, e)
+		}
+	}
+	if f.method != "rtn" {
+		t.Errorf("%s was taken: %s", f.method, f.why)
+	}
+}

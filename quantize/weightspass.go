@@ -64,7 +64,7 @@ func (p *weightsPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) er
 		}
 	}
 	if p.tables > 0 {
-		e.Log.Notice("%d tables of Gather are dequantized as a whole in each run, as DequantizeLinear does; the form matmulnbits does not, nor --exclude Gather", p.tables)
+		e.Log.Notice("%d tables of Gather are dequantized as a whole in each run; with --form matmulnbits only the rows that are read are, and --exclude Gather leaves tables as they are", p.tables)
 	}
 	return p.fold(e)
 }
