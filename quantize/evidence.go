@@ -50,10 +50,13 @@ func general(data []float64, rows, cols int) blas64.General {
 }
 
 // evidence is what was seen of a layer's input: one part to fit to, one to judge by.
-type evidence struct{ fit, held moments }
+type evidence struct {
+	fit, held moments
+	factors   map[bool]*factor
+}
 
 func newEvidence(g *calibrate.Gram) *evidence {
-	return &evidence{newMoments(g.Fit, g.K), newMoments(g.Held, g.K)}
+	return &evidence{fit: newMoments(g.Fit, g.K), held: newMoments(g.Held, g.K)}
 }
 
 // judged is the most channels of a layer whose outputs are compared: the error

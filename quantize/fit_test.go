@@ -55,7 +55,7 @@ func newTrial(t *testing.T, l *layer, fit, held moments) *trial {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := newTrialOf(&evidence{fit, held}, l, w)
+	tr := newTrialOf(&evidence{fit: fit, held: held}, l, w)
 	b := &blockwise{f: l.f, op: l.op}
 	if b.steps, err = b.fit(); err != nil {
 		t.Fatal(err)
@@ -143,10 +143,8 @@ func TestGPTQOfIndependent(t *testing.T) {
 	for i := range k {
 		h[i*k+i] = float64(1 + i)
 	}
-	b, ok := gptq(l, w, h, make([]bool, k), 1000, gptqVariant{})
-	if !ok {
-		t.Fatal("not invertible")
-	}
+	d := &evidence{fit: moments{k: k, h: h, rows: 1000}}
+	b := gptq(l, w, d.factor(false), gptqVariant{})
 	want, err := layout{c: &blockwise{f: l.f, op: l.op}}.codes("c").Bytes()
 	if err != nil {
 		t.Fatal(err)
@@ -167,10 +165,8 @@ func TestGPTQOfTwo(t *testing.T) {
 	l := layerOf(w, 2, n, 16)
 	dense, _ := l.op.dense()
 	h := []float64{4, 3, 3, 5}
-	b, ok := gptq(l, dense, h, make([]bool, 2), 1000, gptqVariant{})
-	if !ok {
-		t.Fatal("not invertible")
-	}
+	d := &evidence{fit: moments{k: 2, h: h, rows: 1000}}
+	b := gptq(l, dense, d.factor(false), gptqVariant{})
 	got, err := b.decoded(spread(l.op.n, l.op.n))
 	if err != nil {
 		t.Fatal(err)
@@ -202,15 +198,12 @@ func TestGPTQDead(t *testing.T) {
 	}
 	m := momentsOf(x, k)
 	tr := newTrial(t, testLayer(k, n, 16), m, m)
-	h, dead := tr.hessian()
-	if !dead[7] || h[7*k+7] != 1 {
-		t.Fatalf("column 7 is not called dead: %v", h[7*k+7])
-	}
 	for _, v := range []gptqVariant{{}, {shrink: true, ordered: true}} {
-		b, ok := gptq(tr.l, tr.w, h, dead, m.rows, v)
-		if !ok {
-			t.Fatal("not invertible with damping")
+		f := tr.d.factor(v.ordered)
+		if f.u == nil || !f.dead[7] {
+			t.Fatal("not invertible with damping, or column 7 is not called dead")
 		}
+		b := gptq(tr.l, tr.w, f, v)
 		got, err := b.decoded(spread(n, n))
 		if err != nil {
 			t.Fatal(err)

@@ -25,13 +25,12 @@ const (
 // that follow, with steps that are searched for: of blocks as they are when their
 // turn comes, and of those before with the rows that matter most first.
 func (t *trial) gptq() error {
-	h, dead := t.hessian()
 	for _, v := range []gptqVariant{{shrink: true}, {shrink: true, ordered: true}} {
-		b, ok := gptq(t.l, t.w, h, dead, t.d.fit.rows, v)
-		if !ok {
+		f := t.d.factor(v.ordered)
+		if f.u == nil {
 			return nil
 		}
-		if err := t.enter("gptq", b); err != nil {
+		if err := t.enter("gptq", gptq(t.l, t.w, f, v)); err != nil {
 			return err
 		}
 	}
@@ -40,42 +39,49 @@ func (t *trial) gptq() error {
 
 type gptqVariant struct{ shrink, ordered bool }
 
-// hessian returns 2·H with a one for each column that is always zero, and which
-// those are.
-func (t *trial) hessian() ([]float64, []bool) {
-	k := t.d.fit.k
-	h, dead := make([]float64, k*k), make([]bool, k)
-	for i, x := range t.d.fit.h {
+// factor is what GPTQ has to know of what layers read.
+type factor struct {
+	order []int     // of the rows
+	dead  []bool    // rows that only ever meet zeros
+	u     []float64 // upper Cholesky factor of the inverse of 2·H, its rows in order; nil: there is none
+}
+
+// factor returns the factor for all layers that read the same.
+func (d *evidence) factor(ordered bool) *factor {
+	if f := d.factors[ordered]; f != nil {
+		return f
+	}
+	k := d.fit.k
+	h, f := make([]float64, k*k), &factor{order: make([]int, k), dead: make([]bool, k)}
+	for i, x := range d.fit.h {
 		h[i] = 2 * x
 	}
 	for i := range k {
+		f.order[i] = i
 		if h[i*k+i] == 0 {
-			h[i*k+i], dead[i] = 1, true
+			h[i*k+i], f.dead[i] = 1, true
 		}
 	}
-	return h, dead
+	if ordered {
+		slices.SortStableFunc(f.order, func(a, b int) int { return cmp.Compare(h[b*k+b], h[a*k+a]) })
+	}
+	f.u = inverseFactor(h, f.order, d.fit.rows < fewRows*int64(k))
+	if d.factors == nil {
+		d.factors = map[bool]*factor{}
+	}
+	d.factors[ordered] = f
+	return f
 }
 
-// gptq codes w [k, n] row by row; false where h cannot be inverted.
-func gptq(l *layer, w, h []float64, dead []bool, rows int64, v gptqVariant) (*blockwise, bool) {
+// gptq codes w [k, n] row by row.
+func gptq(l *layer, w []float64, by *factor, v gptqVariant) *blockwise {
 	k, n := l.op.k, l.op.n
-	order := make([]int, k)
-	for i := range order {
-		order[i] = i
-	}
-	if v.ordered {
-		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(h[b*k+b], h[a*k+a]) })
-	}
-	u, ok := inverseFactor(h, order, rows < fewRows*int64(k))
-	if !ok {
-		return nil, false
-	}
 	out := &blockwise{f: l.f, op: l.op, steps: newSteps(l.f, n*l.f.count(k)), codes: make([]byte, n*l.f.count(k)*l.f.bytes())}
 	stripes(n, func(c0, c1 int) {
-		g := &gptqRun{l: l, k: k, c0: c0, n: c1 - c0, u: u, v: v, order: order, out: out}
+		g := &gptqRun{l: l, k: k, c0: c0, n: c1 - c0, u: by.u, v: v, order: by.order, out: out}
 		g.w, g.raw = make([]float64, k*g.n), make([]byte, k*g.n)
-		for i, from := range order {
-			if !dead[from] {
+		for i, from := range by.order {
+			if !by.dead[from] {
 				copy(g.w[i*g.n:(i+1)*g.n], w[from*n+c0:from*n+c1])
 			}
 		}
@@ -87,7 +93,7 @@ func gptq(l *layer, w, h []float64, dead []bool, rows int64, v gptqVariant) (*bl
 		g.run()
 		g.pack()
 	})
-	return out, true
+	return out
 }
 
 // stripe is how many channels are worked on at once: they do not depend on each other.
@@ -112,8 +118,8 @@ func stripes(n int, do func(c0, c1 int)) {
 }
 
 // inverseFactor returns the upper Cholesky factor of the inverse of h with its
-// rows in some order, damped until it can be inverted.
-func inverseFactor(h []float64, order []int, few bool) ([]float64, bool) {
+// rows in some order, damped until it can be inverted; nil where it never can.
+func inverseFactor(h []float64, order []int, few bool) []float64 {
 	k := len(order)
 	mean := 0.0
 	for i := range k {
@@ -145,9 +151,9 @@ func inverseFactor(h []float64, order []int, few bool) ([]float64, bool) {
 		}
 		u := mat.NewTriDense(k, mat.Upper, nil)
 		c2.UTo(u)
-		return u.RawTriangular().Data, true
+		return u.RawTriangular().Data
 	}
-	return nil, false
+	return nil
 }
 
 // gptqRun is the loop over the rows, for n channels from c0 on.
