@@ -8,6 +8,9 @@
 //     only where ONNX Runtime's CPU kernels absorb them.
 //   - dynamic int8: the same weights for matrix products, with the ranges of
 //     activations measured while the model runs.
+//   - weights only, in blocks of 4 or 8 bits with a scale each; all that is
+//     computed stays in floating point. Codes are the nearest, or chosen by GPTQ,
+//     AWQ or HQQ where held-out data says that they are better.
 //   - float16 and bfloat16, with float32 inputs and outputs, and float32 islands
 //     where operators, constants, measured ranges, the engine, or a run under
 //     emulated rounding ask for them.

@@ -55,6 +55,7 @@ type Options struct {
 	SearchOptions  // likewise
 	ISAOptions     // likewise
 	HalfOptions    // Float16, BFloat16
+	WeightOptions  // Int4, and Int8 with WeightOnly
 
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
@@ -100,6 +101,8 @@ type Layer struct {
 	Result *Params `json:"result,omitempty"` // static int8: of the output, absent where it stays float
 	Reason string  `json:"reason,omitempty"` // why the node stays in float32
 	Note   string  `json:"note,omitempty"`   // fp16, bf16: what became of its constants
+
+	Weights *WeightLayer `json:"weights,omitempty"` // weights only: how they are coded
 }
 
 // Params is how real numbers x are coded: x = Scale·(code − ZeroPoint).
@@ -135,12 +138,17 @@ func (o *Options) validate() error {
 		o.To = Int8
 	}
 	switch {
-	case o.To != Int8 && halfTypes[o.To] == nil:
-		return fmt.Errorf("target %q is unknown; want int8, fp16 or bf16", o.To)
-	case o.To != Int8 && (o.Dynamic || o.PerTensor || o.ReduceRange):
+	case o.To != Int8 && o.To != Int4 && halfTypes[o.To] == nil:
+		return fmt.Errorf("target %q is unknown; want int8, int4, fp16 or bf16", o.To)
+	case halfTypes[o.To] != nil && (o.Dynamic || o.PerTensor || o.ReduceRange):
 		return fmt.Errorf("dynamic, per-tensor and reduced-range quantization are of int8, not of %s", o.To)
 	case o.Batch < 0:
 		return fmt.Errorf("calibration batch of %d samples; want 1 or more", o.Batch)
+	}
+	if o.weightOnly() {
+		if err := o.validateWeights(); err != nil {
+			return err
+		}
 	}
 	if o.measured() && o.Open == nil {
 		return errors.New("calibration needs an engine to run the model on its data")
@@ -159,11 +167,13 @@ func (o *Options) validate() error {
 }
 
 // static reports whether the ranges of activations are measured beforehand.
-func (o *Options) static() bool { return o.To == Int8 && !o.Dynamic && o.Calibration != nil }
+func (o *Options) static() bool {
+	return o.To == Int8 && !o.Dynamic && !o.WeightOnly && o.Calibration != nil
+}
 
 // measured reports whether the model runs on calibration data.
 func (o *Options) measured() bool {
-	return o.static() || halfTypes[o.To] != nil && o.Calibration != nil
+	return o.static() || (halfTypes[o.To] != nil || o.weightOnly()) && o.Calibration != nil
 }
 
 // File writes the quantized form of the model at src to dst, after running it.

@@ -26,6 +26,8 @@ func schemeFor(o *Options) scheme {
 	switch {
 	case halfTypes[o.To] != nil:
 		return newHalf(o)
+	case o.weightOnly():
+		return newWeightOnly(o)
 	case o.static():
 		return newStatic(o)
 	}

@@ -11,7 +11,8 @@ import (
 var quantizedOps = map[string]bool{
 	"QuantizeLinear": true, "DequantizeLinear": true, "DynamicQuantizeLinear": true, "MatMulInteger": true,
 	"ConvInteger": true, "QLinearConv": true, "QLinearMatMul": true, "MatMulNBits": true, "QGemm": true,
-	"QAttention": true, "DynamicQuantizeMatMul": true, "DynamicQuantizeLSTM": true, "MatMulIntegerToFloat": true,
+	"GatherBlockQuantized": true,
+	"QAttention":           true, "DynamicQuantizeMatMul": true, "DynamicQuantizeLSTM": true, "MatMulIntegerToFloat": true,
 }
 
 // refuseQuantized fails where m is quantized already: a second rounding only

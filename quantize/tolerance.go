@@ -53,7 +53,7 @@ func tolerant(o *Options) *produce.Verify {
 			return halfModel
 		case o.To == BFloat16:
 			return brainModel
-		case real:
+		case real, o.weightOnly() && o.Bits >= 4:
 			return coarse
 		}
 		return anything

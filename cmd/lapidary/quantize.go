@@ -19,6 +19,7 @@ type quantizeFlags struct {
 	rf rewriteFlags
 	ef engineFlags
 	df dataFlags
+	wf weightFlags
 	to string
 
 	sf      searchFlags
@@ -31,8 +32,9 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	f.rf.register(c)
 	f.ef.register(c)
 	f.df.register(c, "calibration data, and inputs for the check of the result")
+	f.wf.register(c, &f.o.WeightOptions)
 	p, o := c.Flags(), &f.o
-	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8, fp16 or bf16")
+	p.StringVar(&f.to, "to", "int8", "what to quantize to: int8, int4 (weights only), fp16 or bf16")
 	registerHalf(p, o)
 	p.BoolVar(&o.Dynamic, "dynamic", false, "int8: measure the ranges of activations while the model runs")
 	p.BoolVar(&o.PerTensor, "per-tensor", false, "int8: one scale per weight tensor instead of one per output channel")
@@ -53,6 +55,9 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 func (f *quantizeFlags) validate() error {
 	f.o.To = quantize.Target(f.to)
 	if err := validateHalf(&f.o); err != nil {
+		return err
+	}
+	if err := f.wf.validate(&f.o); err != nil {
 		return err
 	}
 	switch {
@@ -90,7 +95,7 @@ func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o qu
 		return o, nil, err
 	}
 	if o.Calibration == nil {
-		return o, done, nil
+		return o, done, f.wf.probe(ctx, a, f, &o)
 	}
 	done = func() { o.Calibration.Close(); release() }
 	o.Synthetic, o.Batch = o.Calibration.Synthetic(), f.df.batch
@@ -132,15 +137,18 @@ func saturates(c device.CPU) bool {
 func (a *app) quantizeCommand() *cobra.Command {
 	var f quantizeFlags
 	c := &cobra.Command{
-		Use:   "quantize MODEL -o OUT --to int8|fp16|bf16",
+		Use:   "quantize MODEL -o OUT --to int8|int4|fp16|bf16",
 		Short: "Store and compute weights and activations in fewer bits",
 		Long: `quantize writes a model in int8, FP16 or BF16. With --data, int8 is static: the
 ranges of activations are measured on the data. Without, or with --dynamic, they
 are measured while the model runs. FP16 and BF16 keep float32 inputs and outputs,
 and float32 where an operator needs its range or its bits: with --data the ranges
-decide, and a run under emulated rounding. Run fuse first: it folds normalizations
-into the weights.`,
+decide, and a run under emulated rounding. INT4, and int8 with --weight-only, code
+the weights of matrix products and embeddings in blocks, and leave all that is
+computed in floating point. Run fuse first: it folds normalizations into the
+weights.`,
 		Example: "  lapidary quantize model.onnx -o model.int8.onnx --to int8 --data calibration.npz\n" +
+			"  lapidary quantize model.onnx -o model.int4.onnx --to int4 --method gptq --data calibration.npz\n" +
 			"  lapidary quantize model.onnx -o model.fp16.onnx --to fp16",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.quantize(c, args[0], &f) },
@@ -235,6 +243,9 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 			if p != nil {
 				text += fmt.Sprintf(", %s %s scale %.3g zero point %d", p.Tensor, p.Type, p.Scale, p.ZeroPoint)
 			}
+		}
+		if l.Weights != nil {
+			text += weightText(l.Weights)
 		}
 		if why := l.Reason + l.Note; why != "" { // a node has one of them
 			text += ": " + why

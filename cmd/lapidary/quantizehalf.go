@@ -16,12 +16,12 @@ func registerHalf(p *pflag.FlagSet, o *quantize.Options) {
 func validateHalf(o *quantize.Options) error {
 	half := o.To == quantize.Float16 || o.To == quantize.BFloat16
 	switch {
-	case !half && o.To != quantize.Int8:
-		return usagef("--to %q is unknown; want int8, fp16 or bf16", o.To)
+	case !half && o.To != quantize.Int8 && o.To != quantize.Int4:
+		return usagef("--to %q is unknown; want int8, int4, fp16 or bf16", o.To)
 	case half && (o.Dynamic || o.PerTensor || o.ReduceRange):
 		return usagef("--dynamic, --per-tensor and --reduce-range are for int8, not for %s", o.To)
 	case !half && (o.HalfIO || o.HalfError != 0 || o.HalfMargin != 0):
-		return usagef("--io-half, --half-error and --half-margin are for fp16 and bf16, not for int8")
+		return usagef("--io-half, --half-error and --half-margin are for fp16 and bf16, not for %s", o.To)
 	case o.HalfError < 0 || o.HalfMargin < 0 || o.HalfMargin > 0 && o.HalfMargin < 1:
 		return usagef("--half-error must not be negative, and --half-margin not below 1")
 	}

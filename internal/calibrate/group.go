@@ -28,7 +28,7 @@ func grouped(ctx context.Context, m *onnx.Model, wants []Want, start func() Pass
 		switch {
 		case w.reduced():
 			size = 0
-		case size > limit && !w.MaybeEmpty && !w.Channels:
+		case size > limit && !w.MaybeEmpty && !w.Channels && !w.Gram:
 			r.Notices = append(r.Notices, fmt.Sprintf("tensor %q has %d bytes in one run, more than fits the memory limit: its extremes are measured, not its distribution", w.Tensor, size))
 			w.Extremes, size = true, 0
 		case size > limit:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -62,6 +63,9 @@ type Result struct {
 func Measure(ctx context.Context, m *onnx.Model, wants []Want, start func() Pass, o Options) (*Result, error) {
 	if o.Open == nil {
 		return nil, errors.New("calibration needs an engine")
+	}
+	if o.Snapshot != "" && slices.ContainsFunc(wants, func(w Want) bool { return w.Gram }) {
+		return nil, errors.New("products of columns are too large to be kept in a file of statistics")
 	}
 	r := &Result{Stats: map[string]*Stats{}}
 	snap, err := openSnapshot(&o, wants)
@@ -227,15 +231,15 @@ func (w *workshop) feed(waiting chan<- chan *ran, skip int64) {
 			return
 		case k <= skip && w.pass.Keep == nil:
 			c <- &ran{batch: b}
-		case !w.start(b, c):
+		case !w.start(b, k-1, c):
 			return
 		}
 	}
 }
 
-// start runs a batch, and sums up what it gave while others run. With several
+// start runs batch k, and sums up what it gave while others run. With several
 // sessions it returns at once; false after a failure.
-func (w *workshop) start(b *Batch, c chan<- *ran) bool {
+func (w *workshop) start(b *Batch, k int64, c chan<- *ran) bool {
 	s := <-w.free
 	run := func() bool {
 		out, err := w.one(s, b)
@@ -245,7 +249,7 @@ func (w *workshop) start(b *Batch, c chan<- *ran) bool {
 			return false
 		}
 		go func() {
-			stats, err := w.p.summarize(out)
+			stats, err := w.p.summarize(out, k)
 			c <- &ran{b, stats, err}
 		}()
 		return true

@@ -14,7 +14,7 @@ func statsOf(t *testing.T, batches ...[]float32) *Stats {
 	s := &Stats{}
 	for _, b := range batches {
 		var one Stats
-		if err := one.whole(onnx.FromFloats("x", []int64{int64(len(b))}, b), Want{}); err != nil {
+		if err := one.whole(onnx.FromFloats("x", []int64{int64(len(b))}, b), Want{}, 0); err != nil {
 			t.Fatal(err)
 		}
 		s.Merge(&one)
@@ -165,7 +165,7 @@ func TestChannels(t *testing.T) {
 	s := &Stats{}
 	for range 2 {
 		var one Stats
-		if err := one.whole(x, Want{Channels: true, Axis: 1}); err != nil {
+		if err := one.whole(x, Want{Channels: true, Axis: 1}, 0); err != nil {
 			t.Fatal(err)
 		}
 		s.Merge(&one)
@@ -182,7 +182,7 @@ func BenchmarkWhole(b *testing.B) {
 	b.SetBytes(4 << 20)
 	for b.Loop() {
 		var s Stats
-		if err := s.whole(t, Want{}); err != nil {
+		if err := s.whole(t, Want{}, 0); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -190,7 +190,7 @@ func BenchmarkWhole(b *testing.B) {
 
 func BenchmarkMethods(b *testing.B) {
 	var s Stats
-	if err := s.whole(onnx.FromFloats("x", []int64{100000}, normal(2, 100000, 20)), Want{}); err != nil {
+	if err := s.whole(onnx.FromFloats("x", []int64{100000}, normal(2, 100000, 20)), Want{}, 0); err != nil {
 		b.Fatal(err)
 	}
 	for _, m := range methods {

@@ -20,10 +20,12 @@ type Want struct {
 	MaybeEmpty bool // it may have no elements, of which an engine takes no extremes
 	Channels   bool // sums by index of Axis too
 	Axis       int  // from the end where negative
+	Gram       bool // products of the columns of its rows too; it may be of any floating type
+	HoldEvery  int  // Gram: every so many runs one is held out; 0: the last fifth of the rows of each run
 }
 
 // reduced reports whether the engine reduces the tensor to three numbers.
-func (w Want) reduced() bool { return w.Extremes && !w.MaybeEmpty && !w.Channels }
+func (w Want) reduced() bool { return w.Extremes && !w.MaybeEmpty && !w.Channels && !w.Gram }
 
 // probe is a model with outputs for some tensors, ready to run.
 type probe struct {
@@ -68,12 +70,18 @@ func (p *probe) add(c *onnx.Model, v *onnx.Value, w Want) {
 	if w.reduced() {
 		ops = []string{"ReduceMin", "ReduceMax", "ReduceSum"}
 	}
+	if w.Gram {
+		ops = []string{"Cast"}
+	}
 	for _, op := range ops {
 		n := onnx.NewNode(op, []*onnx.Value{v}, c.Fresh(w.Tensor+"_"+op))
 		typ := onnx.TensorType(onnx.Float, nil)
 		if w.reduced() {
 			n.Attrs = []*onnx.Attr{onnx.IntAttr("keepdims", 0)}
 			typ = onnx.TensorType(onnx.Float, onnx.Shape{})
+		}
+		if w.Gram {
+			n.Attrs = []*onnx.Attr{onnx.IntAttr("to", int64(onnx.Float))}
 		}
 		n.Output(0).Type = typ
 		c.Graph.Append(n)
@@ -121,24 +129,24 @@ func (p *probe) own(all map[string]*onnx.Tensor) map[string]*onnx.Tensor {
 	return out
 }
 
-// summarize returns the statistics of one run, in the order of the wants.
-func (p *probe) summarize(out map[string]*onnx.Tensor) ([]*Stats, error) {
+// summarize returns the statistics of run k, in the order of the wants.
+func (p *probe) summarize(out map[string]*onnx.Tensor, k int64) ([]*Stats, error) {
 	list := make([]*Stats, len(p.wants))
 	for i, t := range p.wants {
 		list[i] = &Stats{}
-		if err := t.summarize(list[i], out); err != nil {
+		if err := t.summarize(list[i], out, k); err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.Tensor, err)
 		}
 	}
 	return list, nil
 }
 
-func (t probed) summarize(s *Stats, out map[string]*onnx.Tensor) error {
+func (t probed) summarize(s *Stats, out map[string]*onnx.Tensor, k int64) error {
 	if slices.ContainsFunc(t.outputs, func(name string) bool { return out[name] == nil }) {
 		return errors.New("the engine did not return what was asked of it")
 	}
 	if !t.reduced() {
-		return s.whole(out[t.outputs[0]], t.Want)
+		return s.whole(out[t.outputs[0]], t.Want, k)
 	}
 	var v [3]float32
 	for i, name := range t.outputs {

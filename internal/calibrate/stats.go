@@ -22,6 +22,7 @@ type Stats struct {
 
 	Histogram *Histogram `json:"histogram,omitempty"` // nil where only the extremes were asked for
 	Channels  *Channels  `json:"channels,omitempty"`  // nil where none were asked for
+	Gram      *Gram      `json:"-"`                   // nil where none was asked for
 }
 
 // Channels are sums by index of one axis.
@@ -58,8 +59,8 @@ func (s *Stats) extremes(lo, hi float32, sum float64) bool {
 
 func finite(x float32) bool { return x-x == 0 }
 
-// whole enters a run with all of its elements.
-func (s *Stats) whole(t *onnx.Tensor, w Want) error {
+// whole enters run k with all of its elements.
+func (s *Stats) whole(t *onnx.Tensor, w Want, k int64) error {
 	b, err := t.Bytes()
 	if err != nil || len(b) == 0 {
 		return err
@@ -74,6 +75,9 @@ func (s *Stats) whole(t *onnx.Tensor, w Want) error {
 	}
 	if w.Channels {
 		s.channels(b, t.Shape, w.Axis)
+	}
+	if w.Gram {
+		s.Gram = newGram(b, t.Shape, w.HoldEvery, k)
 	}
 	return nil
 }
@@ -165,7 +169,7 @@ func (s *Stats) Merge(t *Stats) {
 		invalid := s.Invalid
 		*s = *t
 		s.Invalid = invalid
-		s.Histogram, s.Channels = t.Histogram.clone(), t.Channels.clone()
+		s.Histogram, s.Channels, s.Gram = t.Histogram.clone(), t.Channels.clone(), t.Gram.summed()
 		return
 	}
 	// A run of its own began the average of t: with n runs it has all of its weight.
@@ -180,6 +184,7 @@ func (s *Stats) Merge(t *Stats) {
 		s.enter(t.Histogram.clone())
 	}
 	s.Channels.merge(t.Channels)
+	s.Gram.merge(t.Gram)
 }
 
 func (h *Histogram) clone() *Histogram {

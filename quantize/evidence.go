@@ -1,0 +1,183 @@
+package quantize
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+)
+
+// gramMoments are the mean products of the columns of what a layer reads, K×K: an
+// error D of its weights [K, N] costs the output tr(Dᵀ·H·D) per row.
+type gramMoments struct {
+	k    int
+	h    []float64 // whole, by rows
+	abs  []float64 // mean magnitudes
+	rows int64
+}
+
+func newMoments(m calibrate.Moments, k int) gramMoments {
+	out := gramMoments{k: k, h: m.Sum, abs: m.Abs, rows: m.Rows}
+	scale := 1 / float64(max(m.Rows, 1))
+	for i := range k {
+		out.abs[i] *= scale
+		for j := i; j < k; j++ {
+			x := out.h[i*k+j] * scale
+			out.h[i*k+j], out.h[j*k+i] = x, x
+		}
+	}
+	return out
+}
+
+// power returns tr(Dᵀ·H·D) for D [k, n].
+func (m gramMoments) power(d []float64, n int) float64 {
+	e := make([]float64, len(d))
+	blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, general(m.h, m.k, m.k), general(d, m.k, n), 0, general(e, m.k, n))
+	sum := 0.0
+	for i, x := range d {
+		sum += x * e[i]
+	}
+	return sum
+}
+
+func general(data []float64, rows, cols int) blas64.General {
+	return blas64.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
+}
+
+// evidence is what was seen of a layer's input: one part to fit to, one to judge by.
+type evidence struct {
+	fit, held gramMoments
+	factors   map[bool]*factor
+}
+
+func newEvidence(g *calibrate.Gram) *evidence {
+	return &evidence{fit: newMoments(g.Fit, g.K), held: newMoments(g.Held, g.K)}
+}
+
+// judged is the most channels of a layer whose outputs are compared: the error
+// is a sum over channels, of which those are a sample.
+const judged = 256
+
+// spread returns m of n channels at equal distances, or all n.
+func spread(n, m int) []int {
+	m = min(n, m)
+	out := make([]int, m)
+	for i := range out {
+		out[i] = i * n / m
+	}
+	return out
+}
+
+// pick returns the columns in some of w [k, n].
+func pick(w []float64, n int, some []int) []float64 {
+	out := make([]float64, len(w)/n*len(some))
+	for i := range out {
+		out[i] = w[i/len(some)*n+some[i%len(some)]]
+	}
+	return out
+}
+
+// decoded returns the weights [k, m] that the codes of some channels stand for,
+// less the gain.
+func (b *blockwise) decoded(some []int) ([]float64, error) {
+	place := make([]int, b.op.n)
+	for i := range place {
+		place[i] = -1
+	}
+	for i, n := range some {
+		place[n] = i
+	}
+	out := make([]float64, b.op.k*len(some))
+	err := b.each(b.steps, func(_, n, block int, codes []byte) {
+		if place[n] < 0 {
+			return
+		}
+		s := b.steps.at(b.index(0, n, block))
+		for i, code := range codes {
+			k := block*b.f.size + i
+			x := float64(s.value(code))
+			if b.op.gain != nil {
+				x /= float64(b.op.gain[k])
+			}
+			out[k*len(some)+place[n]] = x
+		}
+	})
+	return out, err
+}
+
+// trial is the search for the codes of one layer.
+type trial struct {
+	d      *evidence
+	l      *layer
+	w      []float64 // [k, n]
+	some   []int     // channels that are judged by
+	want   []float64 // their weights [k, m]
+	power  float64   // of the output, on held-out rows
+	errors map[string]float64
+	best   *fitted
+	least  float64
+}
+
+func newTrialOf(d *evidence, l *layer, w []float64) *trial {
+	t := &trial{d: d, l: l, w: w, some: spread(l.op.n, judged), errors: map[string]float64{}}
+	t.want = pick(w, l.op.n, t.some)
+	t.power = d.held.power(t.want, len(t.some))
+	return t
+}
+
+// enter judges codes by held-out rows.
+func (t *trial) enter(method string, b *blockwise) error {
+	got, err := b.decoded(t.some)
+	if err != nil {
+		return err
+	}
+	for i, x := range t.want {
+		got[i] -= x
+	}
+	e := t.d.held.power(got, len(t.some))
+	share := 0.0
+	if e > 0 {
+		share = e / t.power
+	}
+	if math.IsNaN(e+share) || math.IsInf(share, 0) { // beyond the numbers, or of an output that is always zero
+		if method != "rtn" {
+			return nil
+		}
+		share, e = math.MaxFloat64, math.MaxFloat64
+	}
+	if old, known := t.errors[method]; !known || share < old {
+		t.errors[method] = share
+	}
+	if t.best == nil || e < t.least {
+		t.best, t.least = fittedOf(method, b), e
+	}
+	return nil
+}
+
+func fittedOf(method string, b *blockwise) *fitted {
+	f := &fitted{method: method, steps: b.steps, codes: b.codes, clipped: b.clipped, gain: b.op.gain, asymmetric: b.f.asymmetric}
+	if method == "rtn" {
+		return &fitted{method: method, asymmetric: b.f.asymmetric}
+	}
+	return f
+}
+
+// verdict returns the best codes, and says why they are.
+func (t *trial) verdict() *fitted {
+	names := slices.SortedFunc(maps.Keys(t.errors), func(a, b string) int { return cmp.Compare(t.errors[a], t.errors[b]) })
+	text := ""
+	for i, name := range names {
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%s %.3g", name, t.errors[name])
+	}
+	t.best.errors = t.errors
+	t.best.why = fmt.Sprintf("error of the output on %d held-out rows: %s", t.d.held.rows, text)
+	return t.best
+}
