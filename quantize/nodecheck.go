@@ -111,7 +111,6 @@ type checkedNode struct {
 	NodeCheck
 	error, signal string  // names of outputs: sums of squares
 	floor         float64 // expected mean squared error of an element
-	count         float64 // elements of one run, from statistics
 }
 
 // build adds a copy of every quantized node with weights.
@@ -311,13 +310,14 @@ func weightPower(dq, n *onnx.Node) (power, step float64, ok bool) {
 		axis = int(dq.Int("axis", 1))
 	}
 	m := channelsOf(codes, axis)
-	outputs := codes.Shape[0]
+	outputs := int64(1)
 	if a := weightAxis(n, codes, false); a >= 0 {
 		outputs = codes.Shape[a]
 	} else {
-		outputs = codes.Shape[len(codes.Shape)-1]
-		for _, d := range codes.Shape[:len(codes.Shape)-2] {
-			outputs *= d
+		for i, d := range codes.Shape {
+			if i != len(codes.Shape)-2 {
+				outputs *= d
+			}
 		}
 	}
 	for i := range b {
