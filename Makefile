@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop corpus mainjob fuse-latency bench bench-peers bench-fuse fuzz golden man clean
+.PHONY: build runtime demo test check interop corpus mainjob fuse-latency bench bench-peers bench-fuse bench-quantize fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -70,6 +70,11 @@ bench-fuse: runtime
 	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
 	$(GO) run ./internal/nets/netgen -o .bench/models -external wide
 	.bench/peers/bin/python docs/bench-fuse.py $(MODELS)
+
+# Quantizes beside onnxruntime.quantization and writes docs/benchmarks-quantize.md; ten minutes of a quiet machine.
+bench-quantize: runtime
+	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
+	.bench/peers/bin/python docs/bench-quantize.py $(MODELS)
 
 FUZZTIME ?= 10s
 fuzz:

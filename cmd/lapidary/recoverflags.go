@@ -18,7 +18,7 @@ func registerRecover(p *pflag.FlagSet, o *quantize.RecoverOptions) {
 
 // printRecovery prints what became of each step.
 func printRecovery(w io.Writer, r *quantize.Recovery) {
-	if r == nil {
+	if r == nil || len(r.Steps) == 0 {
 		return
 	}
 	fmt.Fprintf(w, "  recovery, judged by %s on %d samples held out, %d models tried\n", strings.ToUpper(r.Measure), r.Samples, r.Trials)
