@@ -11,7 +11,7 @@ import (
 
 // beyondNoise is by how many dB the float model must be nearer to the original
 // than the int8 model is, where a step does not keep it exactly.
-const beyondNoise = 20
+const beyondNoise = 30
 
 // absorbBiases moves what a channel never falls below out of its bias and into
 // the biases of the layers that read it: c = max(0, μ − 3σ) of the channel before

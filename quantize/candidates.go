@@ -36,7 +36,7 @@ func (p *plan) refuse(n *onnx.Node) string {
 			return why
 		}
 	}
-	return ""
+	return p.refuseJoin(n)
 }
 
 func (p *plan) refuseValue(v *onnx.Value) string {

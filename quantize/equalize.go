@@ -27,12 +27,7 @@ func equalizeLayers(ctx context.Context, r *recovery, k *stepper) error {
 	if err := r.moveFactors(ctx, k, 1, 0, "by the ranges of the weights"); err != nil {
 		return err
 	}
-	for _, alpha := range []float64{0.5, 0.75} {
-		if err := r.moveFactors(ctx, k, 1, alpha, fmt.Sprintf("by the ranges of the activations, α %.2f", alpha)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.moveFactors(ctx, k, 1, 0.5, "by the ranges of the activations")
 }
 
 // smoothActivations is SmoothQuant (Xiao et al., 2023): s = max|X|^α/max|W|^(1−α)

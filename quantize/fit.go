@@ -118,7 +118,7 @@ func (s *weightOnly) measureAndFit(ctx context.Context, m *onnx.Model, groups []
 	for _, g := range groups {
 		wants = append(wants, calibrate.Want{Tensor: g.input, Extremes: true, MaybeEmpty: true, Gram: true, HoldEvery: every})
 	}
-	r, err := measure(ctx, &o, m, wants)
+	r, err := measure(ctx, &o, m, wants, false)
 	if err != nil {
 		return err
 	}

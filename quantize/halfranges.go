@@ -59,7 +59,7 @@ func measureHalf(ctx context.Context, o *Options, m *onnx.Model, facts *opset.Fa
 		there[v.Name()] = true
 	}
 	wants = slices.DeleteFunc(wants, func(w calibrate.Want) bool { return !there[w.Tensor] })
-	return measure(ctx, o, c, wants)
+	return measure(ctx, o, c, wants, false)
 }
 
 // sampleFacts infers the shapes that m has on the first calibration sample; without

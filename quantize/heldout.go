@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"sort"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
@@ -57,15 +56,20 @@ func passOf(ctx context.Context, set *dataset.Set, n int, keep func(k, at int64)
 	}}
 }
 
-// score is how near a model's outputs are to the original's on held-out data.
+// score is how near a model's outputs are to the original's on held-out data,
+// in dB: 10·log10 of the inverse of a relative noise.
 type score struct {
-	KL                         float64 // mean divergence of the rows of the first output, logits made a distribution
-	Right, Rows, Gains, Losses int     // rows of the first output whose largest element is at the label, where there are labels
-	// DB decides: 10·log10 of the inverse of the mean relative noise of the float
-	// outputs; or of the Kullback-Leibler divergence where the first output is a
-	// distribution.
+	// DB decides. It is SQNR, or where the first output is a distribution the noise
+	// of its log-probabilities below one nat: of what goes into the softmax, where
+	// every sample counts alike and few samples tell small differences.
 	DB   float64
-	SQNR float64 // the former in any case
+	SQNR float64 // of all float outputs, over all samples
+	KL   float64 // of the first output, by the divergence; 0 where it is no distribution
+
+	Nats                       float64 // mean divergence of the rows of the first output, logits made a distribution
+	Right, Rows, Gains, Losses int     // rows of the first output whose largest element is at the label, where there are labels
+
+	runs []float64 // the relative noise behind DB of each run
 }
 
 // most is the score of equal outputs, which have no finite ratio.
@@ -263,7 +267,7 @@ func (h *heldOut) openAt(ctx context.Context, m *onnx.Model, level session.Level
 // run, has the lowest score; the error is that of ctx or of the disk only.
 func (h *heldOut) score(ctx context.Context, m *onnx.Model) (score, error) {
 	h.runs++
-	worst := score{DB: -most, SQNR: -most, KL: math.MaxFloat64}
+	worst := score{DB: -most, SQNR: -most, KL: -most, Nats: math.MaxFloat64}
 	s, err := h.open(ctx, m)
 	if err != nil {
 		return worst, ctx.Err()
@@ -285,14 +289,18 @@ func (h *heldOut) score(ctx context.Context, m *onnx.Model) (score, error) {
 // noise collects the differences of outputs.
 type noise struct {
 	signal, error []float64 // sums of squares, by output
-	divergence    float64   // of the first output
+	runs          []float64 // relative noise of each run
+	divergence    float64
 	rows          int
+	nats          float64 // divergence of rows of the first output, logits made a distribution
+	natRows       int
 	labelled      score // Right, Rows, Gains and Losses
 }
 
 // add enters the outputs of run k; false where they cannot be compared.
 func (n *noise) add(h *heldOut, k int, got map[string]*onnx.Tensor) bool {
 	want := h.want[k]
+	run, outputs := 0., 0
 	for i, name := range h.names {
 		a, b := want[name], got[name]
 		if a == nil || b == nil {
@@ -303,19 +311,31 @@ func (n *noise) add(h *heldOut, k int, got map[string]*onnx.Tensor) bool {
 		if err1 != nil || err2 != nil || len(x) != len(y) {
 			return false
 		}
+		signal, error := 0., 0.
 		for k := range x {
 			if x[k]-x[k] != 0 {
 				continue // no finite number to be near to
 			}
 			d := x[k] - y[k]
-			n.signal[i] += x[k] * x[k]
-			n.error[i] += d * d
+			signal += x[k] * x[k]
+			error += d * d
+		}
+		n.signal[i] += signal
+		n.error[i] += error
+		if signal > 0 {
+			run, outputs = run+error/signal, outputs+1
 		}
 		if i == 0 {
 			p, _ := rowsOf(a)
 			q, _ := rowsOf(b)
 			n.first(h, k, p, q)
+			if h.distribution {
+				n.runs = append(n.runs, n.compare(p, q))
+			}
 		}
+	}
+	if !h.distribution && outputs > 0 {
+		n.runs = append(n.runs, run/float64(outputs))
 	}
 	return true
 }
@@ -333,8 +353,8 @@ func (n *noise) first(h *heldOut, k int, p, q [][]float64) {
 		if !h.distribution {
 			a, b = softmax(a), softmax(b)
 		}
-		n.divergence += klOf(a, b)
-		n.rows++
+		n.nats += klOf(a, b)
+		n.natRows++
 	}
 }
 
@@ -390,28 +410,54 @@ func klOf(p, q []float64) float64 {
 	return d
 }
 
+// leastShare is the probability below which classes count as one that cannot be.
+const leastShare = 1e-12
+
+// compare enters the distributions of one run and returns the mean square of the
+// change of their logarithms, in nats, without the mean of each row, which a
+// softmax does not see. Classes weigh by the fourth root of their probability:
+// with equal weights those that never matter decide, with the probabilities
+// themselves the few samples that are in doubt.
+func (n *noise) compare(p, q [][]float64) float64 {
+	sum := 0.
+	for r := range p {
+		var all, mean, squares float64
+		for i := range p[r] {
+			a, b := math.Max(p[r][i], leastShare), math.Max(q[r][i], leastShare)
+			d, w := math.Log(b)-math.Log(a), math.Sqrt(math.Sqrt(a))
+			all, mean, squares = all+w, mean+w*d, squares+w*d*d
+			// The difference of the shares sums to nothing, and keeps every term above zero.
+			n.divergence += b - a - a*d
+		}
+		mean /= all
+		sum += squares/all - mean*mean
+		n.rows++
+	}
+	return math.Max(sum/float64(len(p)), 0)
+}
+
 func (n *noise) score(h *heldOut) score {
-	var ratios []float64
+	mean, count := 0., 0
 	for i := range n.signal {
 		switch {
 		case n.signal[i] > 0:
-			ratios = append(ratios, n.error[i]/n.signal[i])
+			mean, count = mean+n.error[i]/n.signal[i], count+1
 		case n.error[i] > 0:
-			ratios = append(ratios, 1)
+			mean, count = mean+1, count+1
 		}
 	}
-	sort.Float64s(ratios)
-	mean := 0.
-	for _, r := range ratios {
-		mean += r / float64(len(ratios))
-	}
 	s := n.labelled
-	s.SQNR = decibels(mean)
-	if n.rows > 0 {
-		s.KL = n.divergence / float64(n.rows)
+	s.SQNR, s.runs = decibels(mean/math.Max(float64(count), 1)), n.runs
+	if n.natRows > 0 {
+		s.Nats = n.nats / float64(n.natRows)
 	}
 	if s.DB = s.SQNR; h.distribution {
-		s.DB = decibels(s.KL)
+		s.KL = decibels(n.divergence / float64(n.rows))
+		sum := 0.
+		for _, r := range n.runs {
+			sum += r
+		}
+		s.DB = decibels(sum / float64(len(n.runs)))
 	}
 	return s
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
-// measure runs m on the calibration data and returns what was seen of wants.
-func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.Want) (*calibrate.Result, error) {
+// measure runs m on the calibration data, or only on the part of it to fit on,
+// and returns what was seen of wants.
+func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.Want, fit bool) (*calibrate.Result, error) {
 	o.progress("calibrating")
 	pass, key := func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, o.key
-	if names, _ := o.recovering(); len(names) > 0 {
+	if fit {
 		pass, key = func() calibrate.Pass { return fitPass(ctx, o) }, key+"\nfit"
 	}
 	return calibrate.Measure(ctx, m, wants, pass, calibrate.Options{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,12 @@ main (float[1,4,16,16] x) => (float[1,4,16,16] y) <float[4,4,1,1] w = {1, 2, 3, 
 // planned returns the plan of a model whose tensors all lie in [−1, 1].
 func planned(t *testing.T, text string) *plan {
 	t.Helper()
+	return plannedWith(t, text, nil)
+}
+
+// plannedWith is planned with other ranges for some tensors.
+func plannedWith(t *testing.T, text string, ranges map[string]calibrate.Range) *plan {
+	t.Helper()
 	m, err := onnxtext.Parse("model", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -35,6 +42,7 @@ func planned(t *testing.T, text string) *plan {
 	for v := range m.Graph.Values() {
 		s.ranges[v.Name()], s.choices.stats[v.Name()] = calibrate.Range{Min: -1, Max: 1}, &calibrate.Stats{Runs: 1}
 	}
+	maps.Copy(s.ranges, ranges)
 	pass := &planning{s: s}
 	if _, err := rewrite.Run(context.Background(), m, []rewrite.Pass{pass}, nil, rewrite.Options{}); err != nil {
 		t.Fatal(err)

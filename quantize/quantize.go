@@ -160,7 +160,7 @@ func (o *Options) validate() error {
 	if o.method, err = calibrate.ParseMethod(o.Method); err != nil {
 		return err
 	}
-	if _, err := o.steps(); err != nil {
+	if err := o.RecoverOptions.Check(); err != nil {
 		return err
 	}
 	return checkPatterns(append(append([]string(nil), o.Include...), o.Exclude...))

@@ -36,13 +36,10 @@ type Step struct {
 // Recovery is what the recovery did.
 type Recovery struct {
 	Samples int64  `json:"held_out_samples"` // that candidates were compared on
-	Measure string `json:"measure"`          // of the figures: sqnr or kl
+	Measure string `json:"measure"`          // what the figures are of: outputs, or log-probabilities
 	Trials  int    `json:"trials"`           // models that were compared
 	Steps   []Step `json:"steps"`
 }
-
-// margin is by how many dB a step must be better: less is noise.
-const margin = 0.1
 
 // leastHeld is the least number of held-out samples that say anything.
 const leastHeld = 4
@@ -50,18 +47,19 @@ const leastHeld = 4
 // recoveryStep proposes changes; the driver judges them.
 type recoveryStep struct {
 	name string
-	doc  string
 	run  func(ctx context.Context, r *recovery, s *stepper) error
 }
 
-// recoverySteps are in the order in which they run.
+// recoverySteps are in the order in which they run, with what each does and why
+// it stands there.
 var recoverySteps = []recoveryStep{
-	{"method", "one calibration method for all tensors where that is better than one for each", chooseMethod},     // before all that keeps ranges
-	{"equalize", "scales moved between consecutive layers, so that channels use the codes alike", equalizeLayers}, // changes weights and ranges
-	{"absorb", "high biases moved behind the activation, into the next layer", absorbBiases},                      // after equalize: its ranges
-	{"smooth", "scales moved from activations behind a normalization into the weights", smoothActivations},        // changes weights and ranges
-	{"weights", "scales of weights by least squared error at the inputs that were seen", fitWeights},              // once weights are final
-	{"bias", "the mean error of each channel taken out of its bias", correctBiases},                               // last: corrects what all others left
+	{"float", leaveRuinous},       // layers without which the model is unusable: before, nothing can be judged
+	{"method", chooseMethod},      // one calibration method for all tensors: before the ranges change
+	{"equalize", equalizeLayers},  // scales between consecutive convolutions
+	{"absorb", absorbBiases},      // high biases into the next layer: after the scales of channels
+	{"smooth", smoothActivations}, // scales from activations into the weights of products
+	{"weights", fitWeights},       // scales of weights by squared error: once the weights are final
+	{"bias", correctBiases},       // mean errors of channels: last, it corrects what all others left
 }
 
 // Recoveries returns the names of the steps, in their order.
@@ -90,14 +88,23 @@ func (o *RecoverOptions) steps() ([]string, error) {
 	return list, nil
 }
 
+// Check says what is wrong with the options; nil if nothing is.
+func (o *RecoverOptions) Check() error {
+	if o.HeldOut < 0 {
+		return fmt.Errorf("recovery on %d held-out samples; want 1 or more, or 0 for 32", o.HeldOut)
+	}
+	_, err := o.steps()
+	return err
+}
+
 // choices are all that the recovery decides. They are not changed once made.
 type choices struct {
 	edits  []edit                      // of the float model, in order
 	stats  map[string]*calibrate.Stats // of its activations
 	method calibrate.Method
+	float  map[string]string    // why nodes stay in float32, by their first output
 	scales map[string][]float32 // of weights, by the first output of their node; nil: from the peaks
 	shifts []edit               // of biases, which change what the float model computes
-	float  map[string]string    // outputs of nodes that stay in float32, with why
 	narrow map[string]bool      // outputs of nodes whose weights are in 7 bits
 }
 
@@ -147,30 +154,39 @@ type recovery struct {
 	held   *heldOut
 	now    *choices
 	score  score
+	past   []moment // before the first step and after each
 	report *Recovery
 }
 
+type moment struct {
+	choices *choices
+	score   score
+}
+
 func newStatic(o *Options) *static {
-	return &static{o: o, factor: 1, choices: &choices{method: o.method}, left: map[float64]map[string]string{}}
+	return &static{o: o, factor: 1, choices: &choices{method: o.method}, left: map[float64]map[string]string{}, known: map[rangeKey]calibrate.Range{}}
 }
 
 // decide measures m the first time, and recovers accuracy for what is quantized.
 func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, err error) {
 	names, why := s.o.recovering()
+	if (len(names) > 0 || s.o.judges()) && why == "" && weightBytes(m) > mostWeights {
+		names, why = nil, fmt.Sprintf("the model has more than %d MiB of weights, of which dozens of candidates would be written", mostWeights>>20)
+	}
+	if asked, err := s.o.steps(); why != "" && (len(asked) > 0 || s.o.Saturates || s.o.PredictISA) && err == nil {
+		notices = append(notices, "no accuracy was recovered: "+why)
+	}
 	if s.measured == nil {
 		facts, err := opset.Infer(m, opset.Options{Dims: s.o.Rewrite.Dims})
 		if err != nil {
 			return nil, err
 		}
-		if s.measured, err = measure(ctx, s.o, m, s.wants(m.Graph, facts)); err != nil {
+		if s.measured, err = measure(ctx, s.o, m, s.wants(m.Graph, facts), why == "" && (len(names) > 0 || s.o.decides())); err != nil {
 			return nil, err
 		}
-		s.choices, s.at = &choices{stats: s.measured.Stats, method: s.o.method}, 0
-	}
-	if why != "" && (len(s.o.Recover) > 0 || s.o.Saturates || s.o.PredictISA) {
-		notices = append(notices, "no accuracy was recovered: "+why)
 	}
 	if s.at != s.factor {
+		s.choices, s.recovered = &choices{stats: s.measured.Stats, method: s.o.method}, nil
 		if s.o.budgeted() && why != "" {
 			return nil, fmt.Errorf("no budget can be kept: %s", why)
 		}
@@ -183,6 +199,17 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 		s.find()
 	}
 	return append(notices, s.measured.Notices...), nil
+}
+
+// mostWeights is the size of the largest model that candidates are made of.
+const mostWeights = 1 << 30
+
+// weightBytes returns the size of the constants of m.
+func weightBytes(m *onnx.Model) (n int64) {
+	for _, v := range m.Graph.Initializers() {
+		n += v.Const.Size()
+	}
+	return n
 }
 
 // recovering returns the steps to take, or why there are none although some were
@@ -205,24 +232,29 @@ func (o *Options) recovering() (names []string, why string) {
 // recover makes s.choices, from what was measured. What is slower in int8 is
 // known before: nothing is fitted to nodes that stay in float32.
 func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (err error) {
-	r := &recovery{s: s, base: m.Clone(), report: &Recovery{}, now: &choices{stats: s.measured.Stats, method: s.o.method}}
+	r := &recovery{s: s, base: m.Clone(), report: &Recovery{}, now: s.choices}
 	if r.held, err = newHeldOut(ctx, s.o, r.base, partOf(s.o), s.o.heldOut()); err != nil {
 		return err
 	}
 	defer r.held.close()
-	r.report.Samples, r.report.Measure = r.held.samples, "sqnr"
+	r.report.Samples, r.report.Measure = r.held.samples, "outputs"
 	if r.held.distribution {
-		r.report.Measure = "kl"
+		r.report.Measure = "log-probabilities"
 	}
-	if r.score, err = r.try(ctx, r.now); err != nil {
+	first, out, err := r.quantized(ctx, r.now)
+	if err != nil || len(out.log.Fired) == 0 {
 		return err
 	}
+	if r.score, err = r.held.score(ctx, first); err != nil {
+		return err
+	}
+	r.past = []moment{{r.now, r.score}}
 	for _, step := range recoverySteps {
 		if !slices.Contains(names, step.name) {
 			continue
 		}
 		s.o.progress("recovering accuracy: " + step.name)
-		k := &stepper{r: r, start: r.now, before: r.score, best: score{DB: -most, SQNR: -most}}
+		k := &stepper{r: r, start: r.now, before: r.score, best: score{DB: -most}}
 		var no *notTried
 		if err := step.run(ctx, r, k); errors.As(err, &no) {
 			k.refuse(no.why)
@@ -230,7 +262,9 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 			return fmt.Errorf("recovery step %s: %w", step.name, err)
 		}
 		r.report.Steps = append(r.report.Steps, k.done(step.name))
+		r.past = append(r.past, moment{r.now, r.score})
 	}
+	r.confirm()
 	r.report.Trials = r.held.runs
 	if s.o.Sensitivity {
 		if err := r.sensitivity(ctx); err != nil {
@@ -253,13 +287,47 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 		}
 	}
 	s.choices, s.recovered = r.now, r.report
+	if s.o.decides() {
+		return nil // the figures are of the ranges as they are
+	}
+	return r.widen(ctx)
+}
+
+// widen measures what was chosen once more, on all runs, when all is decided: a
+// range that was seen on more data clips less of what comes later, and where
+// nothing was kept the model is the one without recovery.
+func (r *recovery) widen(ctx context.Context) error {
+	m, err := r.float(r.now)
+	if err != nil {
+		return err
+	}
+	facts, err := r.facts(m)
+	if err != nil {
+		return err
+	}
+	o := r.s.o
+	got, err := calibrate.Measure(ctx, m, r.s.wants(m.Graph, facts), func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, r.options())
+	if err != nil {
+		return err
+	}
+	r.s.choices = r.now.with(func(c *choices) { c.stats = got.Stats })
+	r.s.measured.Samples = got.Samples
 	return nil
 }
 
 // judges reports whether models are judged on held-out data apart from steps of
 // the recovery.
-func (o *Options) judges() bool {
-	return o.budgeted() || o.Sensitivity || o.Saturates || o.PredictISA || o.Verify != nil
+func (o *Options) judges() bool { return o.decides() || o.Verify != nil }
+
+// decides reports whether something about the model is decided or foretold by
+// held-out data, so that nothing may be measured on that.
+func (o *Options) decides() bool {
+	return o.budgeted() || o.Sensitivity || o.Saturates || o.PredictISA
+}
+
+func (r *recovery) options() calibrate.Options {
+	o := r.s.o
+	return calibrate.Options{Open: o.Open, Session: o.Session, Workers: o.Workers, MaxBytes: o.MaxMemory}
 }
 
 func (o *Options) heldOut() int64 {
@@ -291,7 +359,7 @@ func (r *recovery) quantized(ctx context.Context, c *choices) (*onnx.Model, *out
 	if err := apply(m, slices.Concat(c.edits, c.shifts)); err != nil {
 		return nil, nil, err
 	}
-	s := &static{o: r.s.o, factor: r.s.factor, left: r.s.left, choices: c}
+	s := &static{o: r.s.o, factor: r.s.factor, left: r.s.left, known: r.s.known, choices: c}
 	s.find()
 	out := &outcome{}
 	var err error
@@ -316,8 +384,7 @@ func (r *recovery) measure(ctx context.Context, m *onnx.Model, wants []calibrate
 		return nil, nil
 	}
 	o := r.s.o
-	got, err := calibrate.Measure(ctx, m, wants, func() calibrate.Pass { return fitPass(ctx, o) }, calibrate.Options{
-		Open: o.Open, Session: o.Session, Workers: o.Workers, MaxBytes: o.MaxMemory})
+	got, err := calibrate.Measure(ctx, m, wants, func() calibrate.Pass { return fitPass(ctx, o) }, r.options())
 	if err != nil && o.MaxMemory > 0 && ctx.Err() == nil {
 		return nil, &notTried{err.Error()} // channels of one tensor may be more than fits
 	}
@@ -325,6 +392,31 @@ func (r *recovery) measure(ctx context.Context, m *onnx.Model, wants []calibrate
 		return nil, err
 	}
 	return got.Stats, nil
+}
+
+// confirm takes back the last steps as long as all that was kept together is not
+// surely better than nothing of it: each by itself only had to be likely. A model
+// that was unusable is compared from where it became usable.
+func (r *recovery) confirm() {
+	first := 0
+	for i, s := range r.report.Steps {
+		if s.Name == "float" && s.Kept {
+			first = i + 1
+		}
+	}
+	for i := len(r.past) - 1; i > first; i-- {
+		if !r.report.Steps[i-1].Kept {
+			continue
+		}
+		why := worse(r.past[i].score, r.past[first].score, sure)
+		if why == "" {
+			return
+		}
+		s := &r.report.Steps[i-1]
+		s.Kept, s.Layers = false, nil
+		s.Note = strings.TrimPrefix(s.Note+"; ", "; ") + "with what was kept before " + why
+		r.now, r.score = r.past[i-1].choices, r.past[i-1].score
+	}
 }
 
 // fitPass is a pass over the runs that are not held out.
@@ -355,121 +447,3 @@ func (r *recovery) remeasured(ctx context.Context, c *choices, tensors []string)
 		maps.Copy(c.stats, stats)
 	}), nil
 }
-
-// stepper judges what one step proposes, and keeps the best.
-type stepper struct {
-	r        *recovery
-	start    *choices                    // when the step began
-	channels map[string]*calibrate.Stats // of the float model then, for the step's own use
-	before   score
-	best     score // of all that was tried
-	kept     bool
-	layers   []string
-	note     string
-}
-
-// propose tries choices and keeps them if they are better by the margin than
-// what there is. It reports whether it did.
-func (k *stepper) propose(ctx context.Context, c *choices, layers []string, note string) (bool, error) {
-	got, err := k.r.try(ctx, c)
-	if err != nil {
-		return false, err
-	}
-	if got.DB > k.best.DB {
-		k.best = got
-	}
-	if !better(got, k.r.score) {
-		if !k.kept {
-			k.note = refusal(got, k.r.score)
-		}
-		return false, nil
-	}
-	k.r.now, k.r.score = c, got
-	k.kept, k.layers, k.note, k.best = true, layers, note, got
-	return true, nil
-}
-
-// better reports whether a is better than b by the margin, by both measures: the
-// one that decides must rise, the other must not fall.
-func better(a, b score) bool { return a.DB >= b.DB+margin && a.SQNR >= b.SQNR }
-
-func refusal(got, now score) string {
-	switch {
-	case got.DB <= -most:
-		return "the model did not run"
-	case got.DB >= now.DB+margin:
-		return fmt.Sprintf("the signal to noise ratio fell from %.2f to %.2f dB", now.SQNR, got.SQNR)
-	}
-	return fmt.Sprintf("%+.2f dB on held-out data, less than the margin of %.1f dB", got.DB-now.DB, margin)
-}
-
-// done reports the step.
-func (k *stepper) done(name string) Step {
-	s := Step{Name: name, Kept: k.kept, Before: k.before.DB, After: k.best.DB, Layers: k.layers, Note: k.note}
-	if !k.kept {
-		s.Layers = nil
-	}
-	if k.best.DB <= -most { // nothing was tried
-		s.After = k.before.DB
-	}
-	if s.Note == "" {
-		s.Note = "there is nothing that it applies to"
-	}
-	return s
-}
-
-// pieces is one proposal per layer, which can be made alone or together.
-type pieces struct {
-	layers []string
-	build  func(ctx context.Context, layers []string) (*choices, error)
-}
-
-// mostTrials bounds what one proposal may try after it fails as a whole.
-const mostTrials = 4
-
-// proposeParts tries all layers together, and where that fails each half, and so
-// on as long as trials are left.
-func (k *stepper) proposeParts(ctx context.Context, p pieces, note string) error {
-	if len(p.layers) == 0 {
-		return nil
-	}
-	type task struct{ layers []string }
-	queue, taken := []task{{p.layers}}, []string(nil)
-	for trials := 0; len(queue) > 0 && trials <= mostTrials; trials++ {
-		t := queue[0]
-		queue = queue[1:]
-		try := append(slices.Clip(taken), t.layers...)
-		c, err := p.build(ctx, try)
-		if err != nil {
-			var no *notTried
-			if errors.As(err, &no) {
-				k.refuse(no.why)
-				continue
-			}
-			return err
-		}
-		ok, err := k.propose(ctx, c, try, note)
-		if err != nil {
-			return err
-		}
-		switch n := len(t.layers); {
-		case ok:
-			taken = try
-		case n > 1:
-			queue = append(queue, task{t.layers[:n/2]}, task{t.layers[n/2:]})
-		}
-	}
-	return nil
-}
-
-// refuse notes why something was not even tried.
-func (k *stepper) refuse(why string) {
-	if !k.kept {
-		k.note = why
-	}
-}
-
-// notTried is the error of a proposal that must not be tried.
-type notTried struct{ why string }
-
-func (e *notTried) Error() string { return e.why }

@@ -94,7 +94,7 @@ func (s *searcher) meets(x score) bool {
 	switch {
 	case s.o.MinSQNR != 0 && x.SQNR < s.o.MinSQNR:
 		return false
-	case s.o.MaxKL != 0 && x.KL > s.o.MaxKL:
+	case s.o.MaxKL != 0 && x.Nats > s.o.MaxKL:
 		return false
 	case s.o.MaxDrop != 0:
 		return q.Drop != nil && *q.Drop <= s.o.MaxDrop+1e-9
@@ -364,7 +364,7 @@ func front(points []Point) {
 
 // quality says what a score means.
 func (h *heldOut) quality(x score) Quality {
-	q := Quality{SQNR: x.SQNR, KL: x.KL}
+	q := Quality{SQNR: x.SQNR, KL: x.Nats}
 	if h.labels == nil || x.Rows == 0 {
 		return q
 	}

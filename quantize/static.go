@@ -31,6 +31,7 @@ type static struct {
 	slower   *NotFaster                 // the attempt before this one; nil: this is the first
 	missed   int                        // classes of operators that there was no time to measure
 
+	known     map[rangeKey]calibrate.Range
 	choices   *choices                      // what the recovery decided; without it, what was measured
 	recovered *Recovery                     // nil: nothing was asked for
 	searched  *Search                       // nil: there is no budget
@@ -71,9 +72,26 @@ func (s *static) find() {
 	s.ranges = map[string]calibrate.Range{}
 	for name, stats := range s.choices.stats {
 		if stats.Runs > 0 {
-			s.ranges[name] = s.choices.method.Range(stats, activationCodes)
+			s.ranges[name] = s.rangeBy(stats)
 		}
 	}
+}
+
+// rangeBy returns what the method in force makes of some statistics, which many
+// candidates of the recovery share.
+func (s *static) rangeBy(stats *calibrate.Stats) calibrate.Range {
+	key := rangeKey{stats, s.choices.method.Name}
+	r, known := s.known[key]
+	if !known {
+		r = s.choices.method.Range(stats, activationCodes)
+		s.known[key] = r
+	}
+	return r
+}
+
+type rangeKey struct {
+	stats  *calibrate.Stats
+	method string
 }
 
 // worthwhile leaves out of a plan what is not faster in int8, where speed is
@@ -84,6 +102,7 @@ func (s *static) worthwhile(ctx context.Context, p *plan) error {
 	}
 	if left, known := s.left[s.factor]; known {
 		p.leave(left)
+		s.unpaid = len(left) > 0
 		return nil
 	}
 	s.o.progress("timing operators")

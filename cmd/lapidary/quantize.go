@@ -70,6 +70,9 @@ func (f *quantizeFlags) validate() error {
 	case f.memory < 0 || f.o.Workers < 0:
 		return usagef("--max-memory and --calibration-workers must not be negative")
 	}
+	if err := f.o.RecoverOptions.Check(); err != nil {
+		return usageError{err}
+	}
 	f.o.MaxMemory = f.memory << 20
 	if err := f.sf.options(&f.o.SearchOptions); err != nil {
 		return err

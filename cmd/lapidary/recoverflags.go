@@ -21,7 +21,7 @@ func printRecovery(w io.Writer, r *quantize.Recovery) {
 	if r == nil || len(r.Steps) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "  recovery, judged by %s on %d samples held out, %d models tried\n", strings.ToUpper(r.Measure), r.Samples, r.Trials)
+	fmt.Fprintf(w, "  recovery, judged by the noise of %s on %d samples held out, %d models tried\n", r.Measure, r.Samples, r.Trials)
 	for _, s := range r.Steps {
 		what := "rolled back"
 		switch {
@@ -34,6 +34,9 @@ func printRecovery(w io.Writer, r *quantize.Recovery) {
 		if n := len(s.Layers); n > 0 {
 			text += fmt.Sprintf(" in %d layers", n)
 		}
-		fmt.Fprintln(w, text+": "+s.Note)
+		if s.Note != "" {
+			text += ": " + s.Note
+		}
+		fmt.Fprintln(w, text)
 	}
 }
