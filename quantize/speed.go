@@ -16,7 +16,7 @@ var factors = []float64{1, 1.5, 2.5, 5}
 // nodes in int8 as long as it is slower than the original. It fails with a
 // [NotFaster] where none is left to try.
 func fastest(s scheme, file func(*produce.Guard) (*produce.Result, error), o *Options) (*produce.Result, error) {
-	if !o.Speed {
+	if !o.Speed || o.weightOnly() {
 		return file(nil)
 	}
 	fixed, tunable := s.(*static)

@@ -77,7 +77,7 @@ func (f *quantizeFlags) validate() error {
 	if err := f.sf.options(&f.o.SearchOptions); err != nil {
 		return err
 	}
-	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8
+	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8 && !f.o.WeightOnly
 	return nil
 }
 
