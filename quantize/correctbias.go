@@ -39,14 +39,14 @@ func correctBiases(ctx context.Context, r *recovery, k *stepper) error {
 		return err
 	}
 	for range 2 {
-		from, was := r.now, k.best
+		from := r.now
 		if shifts, err = b.byRunning(ctx, from); err != nil {
 			return err
 		}
 		if err := b.propose(ctx, k, from, shifts, "from the means in both models"); err != nil {
 			return err
 		}
-		if k.best.DB <= was.DB {
+		if r.now == from {
 			break
 		}
 	}

@@ -50,7 +50,7 @@ func (k *stepper) propose(ctx context.Context, c *choices, layers []string, note
 // one step, and for all that is kept together. Dozens of candidates are tried, of
 // which chance makes one look good at two.
 const (
-	likely = 1
+	likely = 1.5
 	sure   = 2.5
 )
 
