@@ -11,7 +11,6 @@ import (
 // where a Conv sums over the taps of its kernel too.
 type linear struct {
 	node    *onnx.Node
-	w       *onnx.Tensor
 	out, in int // channels
 	axis    int // of the channels of x and y: 1, or −1 for the last
 	// at returns the channels that element k of w connects.
