@@ -43,7 +43,7 @@ def arrays(file, evaluate, calibrate, change=lambda k, v: v):
     def load(a):
         z = np.load(os.path.join(a.zoo, "data", file) if not file.startswith("testdata") else file)
         inputs = {k: change(k, z[k]) for k in z.files if k != "labels"}
-        return ({k: v[evaluate] for k, v in inputs.items()}, z["labels"][evaluate], {k: v[calibrate] for k, v in inputs.items()})
+        return ({k: v[evaluate] for k, v in inputs.items()}, (z["labels"][evaluate] if "labels" in z.files else None), {k: v[calibrate] for k, v in inputs.items()})
     return load
 
 

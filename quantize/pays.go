@@ -43,11 +43,12 @@ func (p *plan) measureCosts(ctx context.Context, facts *opset.Facts, t *opTimes)
 	return c, nil
 }
 
-// measure enters what n costs. Movers, and Relu and Clip, which the operators
-// before them take in, cost nothing either way. What cannot be measured, for a
+// measure enters what n costs. Movers that touch no element, and Relu and Clip,
+// which the operators before them take in, cost nothing either way. What cannot be measured, for a
 // size that is not known or for time, is taken to be as fast either way.
 func (c *costs) measure(ctx context.Context, t *opTimes, p *plan, n *onnx.Node) error {
-	if place(n) == mover || n.Is("Relu") || n.Is("Clip") {
+	moves := place(n) == mover && !n.Is("MaxPool") && !n.Is("Resize") && !n.Is("Transpose")
+	if moves || n.Is("Relu") || n.Is("Clip") {
 		return nil
 	}
 	m, ok := newMicro(n, c.facts)

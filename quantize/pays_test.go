@@ -38,7 +38,7 @@ func plannedWith(t *testing.T, text string, ranges map[string]calibrate.Range) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &static{o: &Options{}, choices: &choices{stats: map[string]*calibrate.Stats{}}, ranges: map[string]calibrate.Range{}}
+	s := &static{o: &Options{}, decision: decision{choices: &choices{stats: map[string]*calibrate.Stats{}}}, ranges: map[string]calibrate.Range{}}
 	for v := range m.Graph.Values() {
 		s.ranges[v.Name()], s.choices.stats[v.Name()] = calibrate.Range{Min: -1, Max: 1}, &calibrate.Stats{Runs: 1}
 	}
@@ -156,8 +156,8 @@ func TestFastest(t *testing.T) {
 		name string
 		good int // the attempt that is not slower; 0: none
 		want float64
-	}{{"at once", 1, 1}, {"the third time", 3, 2.5}, {"never", 0, 5}} {
-		s, tries := &static{o: &Options{}}, 0
+	}{{"all in int8", 2, 0}, {"the fourth time", 4, 2.5}, {"never", 0, 5}} {
+		s, tries := &static{o: &Options{}, unpaid: true}, 0
 		r, err := fastest(s, func(g *produce.Guard) (*produce.Result, error) {
 			if tries++; g == nil || !g.Whole {
 				t.Fatal("nothing is timed")
@@ -170,6 +170,29 @@ func TestFastest(t *testing.T) {
 		var not *NotFaster
 		if c.good == 0 && (!errors.As(err, &not) || not.Slower != slower) || c.good > 0 && (err != nil || r == nil) || s.factor != c.want {
 			t.Errorf("%s: %v after %d tries, factor %v", c.name, err, tries, s.factor)
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		ratio map[float64]float64 // of the model by factor; above 1: refused
+		want  float64             // the factor of the model that is written last
+		tries int
+	}{
+		{"all in int8 is faster", map[float64]float64{0: 0.5, 1: 0.9}, 0, 2},
+		{"what was left out pays", map[float64]float64{0: 0.9, 1: 0.5}, 1, 3},
+		{"all in int8 is slower than the original", map[float64]float64{0: 1.2, 1: 0.9}, 1, 2},
+	} {
+		s, tries, written := &static{o: &Options{}, unpaid: true}, 0, -1.
+		r, err := fastest(s, func(*produce.Guard) (*produce.Result, error) {
+			tries++
+			if x := c.ratio[s.factor]; x > 1 {
+				return nil, &produce.Slower{Latency: produce.Latency{Ratio: x}}
+			}
+			written = s.factor
+			return &produce.Result{Guarded: &produce.Guarded{Latency: &produce.Latency{Ratio: c.ratio[s.factor]}}}, nil
+		}, &Options{Speed: true})
+		if err != nil || written != c.want || tries != c.tries || ratioOf(r) != c.ratio[c.want] {
+			t.Errorf("%s: factor %v after %d tries, %v", c.name, written, tries, err)
 		}
 	}
 	if _, err := fastest(&static{}, func(g *produce.Guard) (*produce.Result, error) {

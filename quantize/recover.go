@@ -164,7 +164,7 @@ type moment struct {
 }
 
 func newStatic(o *Options) *static {
-	return &static{o: o, factor: 1, choices: &choices{method: o.method}, left: map[float64]map[string]string{}, known: map[rangeKey]calibrate.Range{}}
+	return &static{o: o, factor: 1, at: -1, decision: decision{choices: &choices{method: o.method}}, decided: map[float64]decision{}, left: map[float64]map[string]string{}, known: map[rangeKey]calibrate.Range{}}
 }
 
 // decide measures m the first time, and recovers accuracy for what is quantized.
@@ -185,8 +185,12 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 			return nil, err
 		}
 	}
+	if d, known := s.decided[s.factor]; known && s.at != s.factor {
+		s.decision, s.at = d, s.factor
+		s.find()
+	}
 	if s.at != s.factor {
-		s.choices, s.recovered = &choices{stats: s.measured.Stats, method: s.o.method}, nil
+		s.decision = decision{choices: &choices{stats: s.measured.Stats, method: s.o.method}}
 		if s.o.budgeted() && why != "" {
 			return nil, fmt.Errorf("no budget can be kept: %s", why)
 		}
@@ -195,7 +199,7 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 				return nil, err
 			}
 		}
-		s.at = s.factor
+		s.at, s.decided[s.factor] = s.factor, s.decision
 		s.find()
 	}
 	return append(notices, s.measured.Notices...), nil
@@ -359,7 +363,7 @@ func (r *recovery) quantized(ctx context.Context, c *choices) (*onnx.Model, *out
 	if err := apply(m, slices.Concat(c.edits, c.shifts)); err != nil {
 		return nil, nil, err
 	}
-	s := &static{o: r.s.o, factor: r.s.factor, left: r.s.left, known: r.s.known, choices: c}
+	s := &static{o: r.s.o, factor: r.s.factor, left: r.s.left, known: r.s.known, decision: decision{choices: c}}
 	s.find()
 	out := &outcome{}
 	var err error

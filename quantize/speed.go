@@ -3,6 +3,7 @@ package quantize
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/lapidary-ml/lapidary/internal/produce"
 )
@@ -20,21 +21,62 @@ func fastest(s scheme, file func(*produce.Guard) (*produce.Result, error), o *Op
 		return file(nil)
 	}
 	fixed, tunable := s.(*static)
-	var last *NotFaster
-	for _, f := range factors {
+	attempt := func(factor float64, before *NotFaster) (*produce.Result, *NotFaster, error) {
 		if tunable {
-			fixed.factor, fixed.slower = f, last
+			fixed.factor, fixed.slower = factor, before
 		}
 		r, err := file(&produce.Guard{Whole: true, Slower: 0.02})
 		var slower *produce.Slower
-		if !errors.As(err, &slower) {
-			return r, err
+		if errors.As(err, &slower) {
+			return nil, &NotFaster{slower}, nil
 		}
-		if last = (&NotFaster{slower}); !tunable {
-			break
-		}
+		return r, nil, err
 	}
-	return nil, last
+	r, slow, err := attempt(1, nil)
+	if err != nil || !tunable || !fixed.unpaid || o.InPlace && slow == nil {
+		if slow != nil {
+			return nil, slow
+		}
+		return r, err
+	}
+	return faster(r, slow, attempt)
+}
+
+// faster holds r, in which times of single operators left some in float32,
+// against the model with all of them in int8: what engines do between operators
+// no single one tells. The model that took less time is the one that is written;
+// where both are slower than the original, it goes on with less in int8. r is nil
+// where it was slower, and then slow says by how much.
+func faster(r *produce.Result, slow *NotFaster, attempt func(float64, *NotFaster) (*produce.Result, *NotFaster, error)) (*produce.Result, error) {
+	all, _, err := attempt(0, nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case all != nil && (r == nil || ratioOf(all) <= ratioOf(r)):
+		return all, nil
+	case all == nil && r != nil:
+		return r, nil // nothing was written in its place
+	}
+	for _, f := range factors {
+		if f == 1 && r == nil {
+			continue
+		}
+		again, slower, err := attempt(f, slow)
+		if err != nil || again != nil {
+			return again, err
+		}
+		slow = slower
+	}
+	return nil, slow
+}
+
+// ratioOf is the time of a result over that of the original, infinite where it
+// was not measured.
+func ratioOf(r *produce.Result) float64 {
+	if r.Guarded == nil || r.Guarded.Latency == nil {
+		return math.Inf(1)
+	}
+	return r.Guarded.Latency.Ratio
 }
 
 // NotFaster is the error of a model that no placement makes faster.

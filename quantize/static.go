@@ -31,16 +31,22 @@ type static struct {
 	slower   *NotFaster                 // the attempt before this one; nil: this is the first
 	missed   int                        // classes of operators that there was no time to measure
 
-	known     map[rangeKey]calibrate.Range
-	choices   *choices                      // what the recovery decided; without it, what was measured
-	recovered *Recovery                     // nil: nothing was asked for
-	searched  *Search                       // nil: there is no budget
-	ranked    []Single                      // nil: nobody asked
-	predicted []Prediction                  // nil: nothing was asked for
-	checks    []NodeCheck                   // of every quantized layer by itself
-	faults    []string                      // what these found
-	left      map[float64]map[string]string // outputs of nodes that do not pay, with why, by factor
-	at        float64                       // the factor that choices are for
+	known map[rangeKey]calibrate.Range
+	decision
+	decided map[float64]decision          // by factor
+	left    map[float64]map[string]string // outputs of nodes that do not pay, with why, by factor
+	at      float64                       // the factor that the decision is for; negative: none
+}
+
+// decision is all that held-out data decided or foretold.
+type decision struct {
+	choices   *choices     // what the recovery decided; without it, what was measured
+	recovered *Recovery    // nil: nothing was asked for
+	searched  *Search      // nil: there is no budget
+	ranked    []Single     // nil: nobody asked
+	predicted []Prediction // nil: nothing was asked for
+	checks    []NodeCheck  // of every quantized layer by itself
+	faults    []string     // what these found
 }
 
 func (*static) name() string { return staticName }
