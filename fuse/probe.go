@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/kernels"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
-	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
@@ -71,38 +72,10 @@ func (p *Prober) probe(ctx context.Context, domain, op string, version int64, d 
 	if err != nil {
 		return false
 	}
-	dir, err := os.MkdirTemp("", "lapidary-probe-")
-	if err != nil {
-		return false
-	}
-	defer os.RemoveAll(dir)
-	path, saved := filepath.Join(dir, "node.onnx"), filepath.Join(dir, "loaded.onnx")
-	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{Perm: 0o600}); err != nil {
-		return false
-	}
 	o := p.Session
-	o.Level, o.Strict, o.SaveModel = session.LevelOff, true, saved
-	s, err := p.Open(ctx, path, o)
-	if err != nil {
-		return false
-	}
-	s.Close()
-	return hasNode(saved, domain, op)
-}
-
-// hasNode reports whether the model at path has a node of the operator.
-func hasNode(path, domain, op string) bool {
-	m, err := onnxfile.Open(path, onnxfile.Options{})
-	if err != nil {
-		return false
-	}
-	defer m.Close()
-	for n := range m.Graph.Nodes() {
-		if n.Op == op && onnx.NormalDomain(n.Domain) == onnx.NormalDomain(domain) {
-			return true
-		}
-	}
-	return false
+	o.Strict = true
+	ops, _ := kernels.Loaded(ctx, p.Open, o, m)
+	return slices.Contains(ops, kernels.Op{Domain: onnx.NormalDomain(domain), Name: op})
 }
 
 // specimen returns a model of one node: the operator with its required inputs,

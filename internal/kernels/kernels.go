@@ -47,43 +47,53 @@ func (p *Prober) Ask(ctx context.Context, key string, m func() *onnx.Model) Answ
 	return a
 }
 
-// probe loads m with the engine's optimizations off and looks for its node in the
-// graph that is to run.
+// probe looks for m's node among those that are to run.
 func (p *Prober) probe(ctx context.Context, m *onnx.Model) Answer {
+	o := p.Session
+	o.Outputs = nil
+	ops, loads := Loaded(ctx, p.Open, o, m)
+	switch {
+	case !loads:
+		return Refused
+	case len(ops) == 1 && ops[0] == opOf(m.Graph.First()):
+		return Native
+	}
+	return Borrowed
+}
+
+// Op names an operator; Domain is "" for the standard ones.
+type Op struct{ Domain, Name string }
+
+func opOf(n *onnx.Node) Op { return Op{onnx.NormalDomain(n.Domain), n.Op} }
+
+// Loaded loads m with the engine's optimizations off and returns the operators of
+// the main graph that is to run, none where that graph cannot be read, and whether m
+// loads at all.
+func Loaded(ctx context.Context, open session.Opener, o session.Options, m *onnx.Model) (ops []Op, loads bool) {
 	dir, err := os.MkdirTemp("", "lapidary-kernels-")
 	if err != nil {
-		return Refused
+		return nil, false
 	}
 	defer os.RemoveAll(dir)
 	path, saved := filepath.Join(dir, "node.onnx"), filepath.Join(dir, "loaded.onnx")
 	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{Perm: 0o600}); err != nil {
-		return Refused
+		return nil, false
 	}
-	o := p.Session
-	o.Level, o.SaveModel, o.Outputs = session.LevelOff, saved, nil
-	s, err := p.Open(ctx, path, o)
+	o.Level, o.SaveModel = session.LevelOff, saved
+	s, err := open(ctx, path, o)
 	if err != nil {
-		return Refused
+		return nil, false
 	}
 	s.Close()
-	return read(saved, m.Graph.First())
-}
-
-// read finds n, a model's only node, in the graph that the engine made of it.
-func read(path string, n *onnx.Node) Answer {
-	m, err := onnxfile.Open(path, onnxfile.Options{})
+	run, err := onnxfile.Open(saved, onnxfile.Options{})
 	if err != nil {
-		return Borrowed
+		return nil, true
 	}
-	defer m.Close()
-	alone := true
-	for k := range m.Graph.Nodes() {
-		alone = alone && k.Op == n.Op && onnx.NormalDomain(k.Domain) == onnx.NormalDomain(n.Domain)
+	defer run.Close()
+	for n := range run.Graph.Nodes() {
+		ops = append(ops, opOf(n))
 	}
-	if alone && m.Graph.Len() == 1 {
-		return Native
-	}
-	return Borrowed
+	return ops, true
 }
 
 // Specimen returns a model of n alone in which its inputs and outputs have the
