@@ -73,11 +73,27 @@ func (f *quantizeFlags) validate() error {
 	if err := f.o.RecoverOptions.Check(); err != nil {
 		return usageError{err}
 	}
+	if err := f.validateStatic(); err != nil {
+		return err
+	}
 	f.o.MaxMemory = f.memory << 20
 	if err := f.sf.options(&f.o.SearchOptions); err != nil {
 		return err
 	}
 	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8 && !f.o.WeightOnly
+	return nil
+}
+
+// validateStatic finds flags of static int8 where that is not what is asked for.
+func (f *quantizeFlags) validateStatic() error {
+	if f.o.To == quantize.Int8 && !f.o.WeightOnly && !f.o.Dynamic && f.df.spec != "" {
+		return nil
+	}
+	for _, name := range []string{"calibrate", "recover", "recover-samples"} {
+		if f.wf.c != nil && f.wf.c.Flags().Changed(name) {
+			return usagef("--%s is for static int8 only; give --to int8 and --data, without --dynamic and --weight-only", name)
+		}
+	}
 	return nil
 }
 
