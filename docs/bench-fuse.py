@@ -42,12 +42,19 @@ def standin(a):
     return folder
 
 
+def command(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as f:
+        return f.read()
+
+
 def tree(pid):
-    """Resident bytes of a process and all below it."""
+    """Resident bytes of a process and all below it; one that is still a copy of this program counts nothing."""
     total, todo = 0, [pid]
     while todo:
         p = todo.pop()
         try:
+            if command(p) == command("self"):
+                continue
             with open(f"/proc/{p}/statm") as f:
                 total += int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
             for t in os.listdir(f"/proc/{p}/task"):

@@ -1,0 +1,154 @@
+package prune
+
+import (
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/opset"
+)
+
+// shuffle is a Reshape, a Transpose and a Reshape that together permute the
+// positions of one axis, such as the channel shuffle of ShuffleNet (Zhang et al.,
+// 2018): position j of to is position index[j] of from. What is between them has
+// no axis that could lose positions by itself; a shuffle that loses some becomes
+// one Gather.
+type shuffle struct {
+	nodes    [3]*onnx.Node
+	from, to opset.Axis
+	index    []int
+}
+
+// findShuffles records the channel shuffles of the model by their last node.
+func (d *dims) findShuffles() {
+	for n := range d.nodes() {
+		if s := d.shuffleAt(n); s != nil {
+			d.shuffles[n] = s
+		}
+	}
+}
+
+// inShuffle reports whether n is part of a channel shuffle.
+func (d *dims) inShuffle(n *onnx.Node) bool {
+	for range 3 {
+		if n == nil {
+			return false
+		}
+		if d.shuffles[n] != nil {
+			return true
+		}
+		n = onlyReader(n)
+	}
+	return false
+}
+
+// hidden reports whether v is between the nodes of a channel shuffle.
+func (d *dims) hidden(v *onnx.Value) bool {
+	if v.IsOutput() || len(v.Uses()) != 1 || v.Producer() == nil || !d.inShuffle(v.Producer()) {
+		return false
+	}
+	return d.shuffles[v.Producer()] == nil
+}
+
+// onlyReader returns the node that alone reads n's output, nil if there is none.
+func onlyReader(n *onnx.Node) *onnx.Node {
+	v := n.Output(0)
+	if v == nil || v.IsOutput() || len(v.Uses()) != 1 || v.Uses()[0].Index != 0 || v.Uses()[0].Node.Graph() != n.Graph() {
+		return nil
+	}
+	return v.Uses()[0].Node
+}
+
+// shuffleAt returns the shuffle that ends with n.
+func (d *dims) shuffleAt(n *onnx.Node) *shuffle {
+	if !n.Is("Reshape") {
+		return nil
+	}
+	t := n.Input(0).Producer()
+	if t == nil || !t.Is("Transpose") || onlyReader(t) != n {
+		return nil
+	}
+	first := t.Input(0).Producer()
+	if first == nil || !first.Is("Reshape") || onlyReader(first) != t {
+		return nil
+	}
+	from, mid, to := d.facts.Shape(first.Input(0)), d.facts.Shape(first.Output(0)), d.facts.Shape(n.Output(0))
+	at, parts := splitAxis(from, mid)
+	if parts < 2 || len(to) != len(from) {
+		return nil
+	}
+	perm := t.Ints("perm", nil)
+	if len(perm) != len(mid) {
+		return nil
+	}
+	for i := range perm {
+		if in := i >= at && i < at+parts; !in && perm[i] != int64(i) {
+			return nil
+		}
+	}
+	for i := range to {
+		if !to[i].Same(from[i]) && to[i].Known() {
+			return nil
+		}
+	}
+	return &shuffle{[3]*onnx.Node{first, t, n}, opset.Axis{Value: first.Input(0), Axis: at}, opset.Axis{Value: n.Output(0), Axis: at},
+		permuted(mid[at:at+parts], perm[at:at+parts], at)}
+}
+
+// splitAxis returns the one axis of from that is several in to, and how many.
+func splitAxis(from, to onnx.Shape) (at, parts int) {
+	parts = len(to) - len(from) + 1
+	if parts < 2 {
+		return 0, 0
+	}
+	for at < len(from) && from[at].Same(to[at]) {
+		at++
+	}
+	if at == len(from) || !from[at].Known() || from[at].Value > maxAxis {
+		return 0, 0
+	}
+	product := int64(1)
+	for _, x := range to[at : at+parts] {
+		if !x.Known() || x.Value <= 0 {
+			return 0, 0
+		}
+		product *= x.Value
+	}
+	for i := at + 1; i < len(from); i++ {
+		if to[i+parts-1].Known() && !from[i].Same(to[i+parts-1]) {
+			return 0, 0
+		}
+	}
+	if product != from[at].Value {
+		return 0, 0
+	}
+	return at, parts
+}
+
+// permuted returns, for a block of the given sizes whose axes are permuted, which
+// element of the block comes at each place.
+func permuted(sizes onnx.Shape, perm []int64, first int) []int {
+	total := 1
+	strides := make([]int, len(sizes))
+	for i := len(sizes) - 1; i >= 0; i-- {
+		strides[i] = total
+		total *= int(sizes[i].Value)
+	}
+	out := make([]int, total)
+	for j := range out {
+		rest, at := j, 0
+		for i := len(perm) - 1; i >= 0; i-- {
+			a := int(perm[i]) - first
+			at += rest % int(sizes[a].Value) * strides[a]
+			rest /= int(sizes[a].Value)
+		}
+		out[j] = at
+	}
+	return out
+}
+
+// tieOthers ties the axes of a shuffle's input and output that it leaves alone.
+func (d *dims) tieOthers(n *onnx.Node, s *shuffle) {
+	for i := range d.facts.Shape(s.from.Value) {
+		if i != s.from.Axis {
+			d.tie(n, opset.Tie{From: opset.Axis{Value: s.from.Value, Axis: i}, To: opset.Axis{Value: s.to.Value, Axis: i}})
+		}
+	}
+}
