@@ -27,7 +27,7 @@ var rows = [][]string{
 		"internal/eval", "internal/compare", "internal/dataset", "internal/calibrate", "internal/explain",
 		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest", "internal/kernels",
 	},
-	{"internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
+	{"internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets", "internal/trial"},
 	{"internal/rewrite/rewritetest", "internal/produce", "internal/zootest", "internal/nets/netgen"},
 	{"fuse", "prune", "quantize", "profile", "internal/validate", "internal/bisect"},
 	{"cmd/lapidary"},

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
@@ -14,13 +15,12 @@ type Importance string
 // The criteria for units. Magnitudes count every weight tensor that a unit has a
 // slice of, each relative to the mean of its group.
 const (
-	ByL1        Importance = "l1"
-	ByL2        Importance = "l2"
-	ByBN        Importance = "bn-scale"  // |scale| of BatchNormalization (Liu et al., "Network Slimming", 2017)
-	ByMedian    Importance = "geomedian" // distance to the other filters (He et al., FPGM, 2019)
-	ByActivity  Importance = "activation"
-	ByAblation  Importance = "ablation"
-	byDeadUnits Importance = "dead"
+	ByL1       Importance = "l1"
+	ByL2       Importance = "l2"
+	ByBN       Importance = "bn-scale"   // |scale| of BatchNormalization (Liu et al., "Network Slimming", 2017)
+	ByMedian   Importance = "geomedian"  // distance to the other filters (He et al., FPGM, 2019)
+	ByActivity Importance = "activation" // second moment times the squared weights that read it
+	ByAblation Importance = "ablation"   // what the outputs lose without it, measured
 )
 
 // scorer ranks the units of groups.
@@ -28,6 +28,10 @@ type scorer struct {
 	d      *dims
 	by     Importance
 	energy map[int][]float64 // by axis index: L1 or squared L2 norm of each position's slice
+
+	reads   []contraction
+	stats   map[string]*calibrate.Stats
+	ablated *ablation
 }
 
 // score returns one number per unit of g; low ones go first.
@@ -36,6 +40,14 @@ func (s *scorer) score(g *group) ([]float64, error) {
 	case ByBN:
 		if scores, err := s.batchNorm(g); scores != nil || err != nil {
 			return scores, err
+		}
+	case ByActivity:
+		if scores, err := s.activity(g); scores != nil || err != nil {
+			return scores, err
+		}
+	case ByAblation:
+		if scores := s.ablated.scores[g.key(s.d)]; len(scores) == len(g.units) {
+			return scores, nil
 		}
 	case ByMedian:
 		if scores, err := s.median(g); scores != nil || err != nil {

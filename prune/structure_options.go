@@ -1,8 +1,12 @@
 package prune
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
+
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // Pattern says what goes together.
@@ -13,6 +17,8 @@ const (
 	Channels Pattern = "channels" // of convolutions, and neurons of dense layers
 	Neurons  Pattern = "neurons"  // between dense layers
 	Heads    Pattern = "heads"    // of attention
+	Hidden   Pattern = "hidden"   // the width that a transformer hands from block to block
+	Layers   Pattern = "layers"   // residual blocks
 )
 
 // StructureOptions steers removal by structure.
@@ -28,6 +34,37 @@ type StructureOptions struct {
 	Include     []string
 	Exclude     []string
 	Dims        map[string]int64 // sizes of symbolic dimensions
+
+	LatencyRatio float64 // remove until the result takes at most this share of the time, as measured; 0: no such goal
+	MaxDrop      float64 // remove as much as loses at most so many percentage points of accuracy; 0: no such limit
+	MinSQNR      float64 // likewise, as leaves the outputs at least so many dB above the change; 0: no such limit
+
+	Data      *trial.Options // what is measured on; nil: nothing is
+	MaxMemory int64          // bytes of activations at once; 0: no limit
+	Progress  func(stage string)
+}
+
+// Units returns the names of the patterns that make tensors smaller.
+func Units() []Pattern { return []Pattern{Channels, Neurons, Heads, Hidden, Layers} }
+
+// UnitImportances returns the names of the ways to rank units.
+func UnitImportances() []Importance {
+	return []Importance{ByL1, ByL2, ByBN, ByMedian, ByActivity, ByAblation}
+}
+
+// goals counts what a search is for.
+func (o *StructureOptions) goals() (n int) {
+	for _, g := range []float64{o.MACsRatio, o.ParamsRatio, o.LatencyRatio, o.MaxDrop, o.MinSQNR} {
+		if g != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// measured reports whether the model runs on data before it is pruned.
+func (o *StructureOptions) measured() bool {
+	return o.Importance == ByActivity || o.Importance == ByAblation || o.Pattern == Layers || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0
 }
 
 func (o *StructureOptions) validate() error {
@@ -36,8 +73,27 @@ func (o *StructureOptions) validate() error {
 			return fmt.Errorf("%s %v is not a share from 0 to below 1", name, v)
 		}
 	}
-	if o.MACsRatio > 0 && o.ParamsRatio > 0 {
-		return fmt.Errorf("macs-ratio and params-ratio exclude each other")
+	if o.Importance == "" {
+		o.Importance = ByL2
+	}
+	if o.Scope == "" {
+		o.Scope = Global
+	}
+	switch {
+	case !slices.Contains(Units(), o.Pattern):
+		return fmt.Errorf("pattern %q is unknown; want one of %v", o.Pattern, Units())
+	case !slices.Contains(UnitImportances(), o.Importance):
+		return fmt.Errorf("importance %q is unknown for pattern %s; want one of %v", o.Importance, o.Pattern, UnitImportances())
+	case o.Scope != Global && o.Scope != Layer:
+		return fmt.Errorf("scope %q is unknown for pattern %s; want global or layer", o.Scope, o.Pattern)
+	case o.LatencyRatio < 0 || o.MaxDrop < 0 || o.RoundTo < 0 || math.IsNaN(o.MinSQNR) || math.IsNaN(o.LatencyRatio) || math.IsNaN(o.MaxDrop):
+		return errors.New("goals and multiples must not be negative")
+	case o.goals() > 1:
+		return errors.New("macs-ratio, params-ratio, latency-ratio, max-drop and min-sqnr exclude each other")
+	case o.goals() > 0 && o.Pattern == Layers:
+		return errors.New("pattern layers removes a share of the blocks; give a sparsity and no other goal")
+	case o.measured() && o.Data == nil:
+		return errors.New("what is asked for is measured on data; give it some, with --data")
 	}
 	return checkPatterns(append(append([]string(nil), o.Include...), o.Exclude...))
 }

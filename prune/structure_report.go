@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"maps"
 	"slices"
 	"sort"
 
@@ -10,11 +11,12 @@ import (
 
 // Structure says what removal by structure did.
 type Structure struct {
-	Before Totals            `json:"before"`
-	After  Totals            `json:"after"`
-	Groups []StructureGroup  `json:"groups"`
-	Layers []StructureLayer  `json:"layers"`
-	Reach  StructureCoverage `json:"coverage"`
+	Pattern string            `json:"pattern"`
+	Before  Totals            `json:"before"`
+	After   Totals            `json:"after"`
+	Groups  []StructureGroup  `json:"groups"`
+	Layers  []StructureLayer  `json:"layers"`
+	Reach   StructureCoverage `json:"coverage"`
 }
 
 // Totals are the work and the weights of a model.
@@ -58,6 +60,22 @@ type PinnedLayers struct {
 	Nodes  []string `json:"nodes"`
 }
 
+// costs infers the work of a model. Sizes that stay open count as 1.
+func costs(m *onnx.Model, sizes map[string]int64) (*opset.Facts, error) {
+	known := maps.Clone(sizes)
+	if known == nil {
+		known = map[string]int64{}
+	}
+	for _, v := range m.Graph.Inputs() {
+		for _, d := range v.Shape() {
+			if _, given := known[d.Param]; !given && !d.Known() && d.Param != "" {
+				known[d.Param] = 1
+			}
+		}
+	}
+	return opset.Infer(m, opset.Options{Dims: known, ReadOnly: true})
+}
+
 // totals counts the MACs of all nodes and the elements of all floating-point
 // constants of at least one axis.
 func totals(m *onnx.Model, f *opset.Facts) Totals {
@@ -82,7 +100,7 @@ func totals(m *onnx.Model, f *opset.Facts) Totals {
 }
 
 // layers lists the nodes that multiply by constant weights.
-func layers(d *dims) []StructureLayer {
+func layers(d *dims, cost *opset.Facts) []StructureLayer {
 	var out []StructureLayer
 	for n := range d.nodes() {
 		if !computes(n) {
@@ -92,7 +110,7 @@ func layers(d *dims) []StructureLayer {
 			if t := v.Constant(); t != nil && len(t.Shape) > 1 && (i > 0 || n.Is("MatMul")) {
 				k, _ := t.Elements()
 				out = append(out, StructureLayer{Node: nodeName(n), Op: n.Op, Weight: v.Name(), Before: slices.Clone(t.Shape),
-					MACs: [2]int64{d.facts.Cost(n).MACs, 0}, Params: [2]int64{k, 0}})
+					MACs: [2]int64{cost.Cost(n).MACs, 0}, Params: [2]int64{k, 0}})
 				break
 			}
 		}
@@ -101,8 +119,8 @@ func layers(d *dims) []StructureLayer {
 }
 
 // describe reports the plan before it is carried out.
-func (pl *plan) describe(before []StructureLayer) *Structure {
-	s := &Structure{Before: totals(pl.d.model, pl.d.facts), Layers: before, Reach: pl.coverage()}
+func (pl *plan) describe(cost *opset.Facts, o *StructureOptions) *Structure {
+	s := &Structure{Pattern: string(o.Pattern), Before: totals(pl.d.model, cost), Layers: layers(pl.d, cost), Reach: pl.coverage(cost)}
 	s.After = s.Before
 	for _, g := range pl.groups {
 		out := StructureGroup{Name: g.name, Op: g.op, Kind: g.kind(), Units: len(g.units)}
@@ -127,7 +145,7 @@ func (pl *plan) describe(before []StructureLayer) *Structure {
 
 // after fills in what became of the model.
 func (s *Structure) after(m *onnx.Model, sizes map[string]int64) error {
-	f, err := opset.Infer(m, opset.Options{Dims: sizes})
+	f, err := costs(m, sizes)
 	if err != nil {
 		return err
 	}
@@ -159,7 +177,7 @@ func (s *Structure) after(m *onnx.Model, sizes map[string]int64) error {
 
 // coverage tells which share of the MACs is in nodes with a dimension that can
 // lose positions, and what holds the others.
-func (pl *plan) coverage() StructureCoverage {
+func (pl *plan) coverage(cost *opset.Facts) StructureCoverage {
 	reachable := map[*onnx.Value]bool{}
 	for _, g := range pl.all {
 		for _, i := range g.axes {
@@ -170,7 +188,7 @@ func (pl *plan) coverage() StructureCoverage {
 	held := map[string]*PinnedLayers{}
 	macs := map[string]int64{}
 	for n := range pl.d.nodes() {
-		c := pl.d.facts.Cost(n).MACs
+		c := cost.Cost(n).MACs
 		if c == 0 {
 			continue
 		}

@@ -7,9 +7,10 @@ import (
 	"path"
 	"slices"
 
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
-	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // structurePass is how logs and --disable call removal by structure.
@@ -20,9 +21,22 @@ const maxBlocked = 200
 
 // structured removes channels, heads or neurons.
 type structured struct {
-	o      *StructureOptions
-	result *Structure
-	done   bool
+	o       *StructureOptions
+	result  *Structure
+	held    *trial.Held                 // nil: there is no data
+	stats   map[string]*calibrate.Stats // of activations, where the importance asks for them
+	ablated *ablation                   // likewise
+	chosen  *float64                    // share of the units to remove, once it is settled
+	blocked map[string]string           // nodes that cannot follow
+	goal    *Goal
+	turned  bool // remove the most important units instead, for tests
+	done    bool
+}
+
+func (p *structured) progress(stage string) {
+	if p.o.Progress != nil {
+		p.o.Progress(stage)
+	}
 }
 
 func (p *structured) Name() string { return structurePass }
@@ -41,20 +55,21 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 		return nil
 	}
 	p.done = true
-	blocked := map[string]string{}
-	share, err := p.share(ctx, m, blocked)
-	if err != nil {
+	if err := p.settle(ctx, m); err != nil {
 		return err
 	}
 	if err := initialize(m); err != nil {
 		return err
 	}
-	pl, err := p.plan(m, share, blocked)
+	pl, err := p.plan(m, *p.chosen, p.blocked)
 	if err != nil {
 		return err
 	}
-	before := layers(pl.d)
-	p.result = pl.describe(before)
+	cost, err := costs(m, p.o.Dims)
+	if err != nil {
+		return err
+	}
+	p.result = pl.describe(cost, p.o)
 	if err := p.announce(pl, e); err != nil {
 		return err
 	}
@@ -67,75 +82,63 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	return p.result.after(m, p.o.Dims)
 }
 
-// share returns the share of units to remove, and fills in the nodes that cannot follow.
-func (p *structured) share(ctx context.Context, m *onnx.Model, blocked map[string]string) (float64, error) {
-	work := func(share float64) (float64, error) {
-		for {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			c := m.Clone()
-			if err := initialize(c); err != nil {
-				return 0, err
-			}
-			pl, err := p.plan(c, share, blocked)
-			if err != nil {
-				return 0, err
-			}
-			err = pl.d.shrink(pl.removed)
-			var no *mismatch
-			if errors.As(err, &no) && len(blocked) < maxBlocked && blocked[nodeKey(no.node)] == "" {
-				blocked[nodeKey(no.node)] = no.why
-				continue
-			}
-			if err != nil {
-				return 0, err
-			}
-			return p.work(c)
+// settle measures what the importance asks for and finds the share of units to
+// remove, once for all attempts at a model.
+func (p *structured) settle(ctx context.Context, m *onnx.Model) error {
+	if p.chosen != nil {
+		return nil
+	}
+	p.blocked = map[string]string{}
+	if err := p.look(ctx, m); err != nil {
+		return err
+	}
+	switch {
+	case p.o.Importance == ByActivity && p.stats == nil:
+		if err := p.measureChannels(ctx, m); err != nil {
+			return err
+		}
+	case p.o.Importance == ByAblation && p.ablated == nil:
+		if err := p.measureAblation(ctx, m); err != nil {
+			return err
 		}
 	}
-	if p.o.MACsRatio == 0 && p.o.ParamsRatio == 0 {
-		_, err := work(p.o.Sparsity)
-		return p.o.Sparsity, err
-	}
-	return p.reach(work)
+	share, err := p.share(ctx, m)
+	p.chosen = &share
+	return err
 }
 
-// reach returns the least share with which the model's MACs or parameters fall to
-// the asked ratio.
-func (p *structured) reach(work func(float64) (float64, error)) (float64, error) {
-	full, err := work(0)
-	if err != nil {
-		return 0, err
+// look runs m on the data where what is asked for needs that.
+func (p *structured) look(ctx context.Context, m *onnx.Model) (err error) {
+	if p.held != nil || p.o.Data == nil || p.o.Importance != ByAblation && p.o.LatencyRatio == 0 && p.o.MaxDrop == 0 && p.o.MinSQNR == 0 {
+		return nil
 	}
-	goal := max(p.o.MACsRatio, p.o.ParamsRatio) * full
-	lo, hi := 0.0, 1.0
-	for range 12 {
-		mid := (lo + hi) / 2
-		w, err := work(mid)
+	p.held, err = trial.New(ctx, m, *p.o.Data)
+	return err
+}
+
+// shrunk returns a copy of m without a share of its units. Nodes that cannot
+// follow are remembered and keep all they have.
+func (p *structured) shrunk(ctx context.Context, m *onnx.Model, share float64) (*onnx.Model, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c := m.Clone()
+		if err := initialize(c); err != nil {
+			return nil, err
+		}
+		pl, err := p.plan(c, share, p.blocked)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		if w > goal {
-			lo = mid
-		} else {
-			hi = mid
+		err = pl.d.shrink(pl.removed)
+		var no *mismatch
+		if errors.As(err, &no) && len(p.blocked) < maxBlocked && p.blocked[nodeKey(no.node)] == "" {
+			p.blocked[nodeKey(no.node)] = no.why
+			continue
 		}
+		return c, err
 	}
-	return hi, nil
-}
-
-// work returns the MACs or the parameters of a model.
-func (p *structured) work(m *onnx.Model) (float64, error) {
-	f, err := opset.Infer(m, opset.Options{Dims: p.o.Dims})
-	if err != nil {
-		return 0, err
-	}
-	t := totals(m, f)
-	if p.o.ParamsRatio > 0 {
-		return float64(t.Parameters), nil
-	}
-	return float64(t.MACs), nil
 }
 
 // plan analyses m and chooses what goes.
@@ -145,7 +148,7 @@ func (p *structured) plan(m *onnx.Model, share float64, blocked map[string]strin
 		return nil, err
 	}
 	pl := &plan{d: d, all: d.groups()}
-	s := &scorer{d: d, by: p.o.Importance, energy: map[int][]float64{}}
+	s := &scorer{d: d, by: p.o.Importance, energy: map[int][]float64{}, reads: d.contractions(), stats: p.stats, ablated: p.ablated}
 	for _, g := range pl.all {
 		if !p.o.wants(d, g) {
 			continue
@@ -154,7 +157,21 @@ func (p *structured) plan(m *onnx.Model, share float64, blocked map[string]strin
 		if err != nil {
 			return nil, err
 		}
+		if p.turned {
+			scores = slices.Clone(scores)
+			for k := range scores {
+				scores[k] = -scores[k]
+			}
+		}
 		pl.groups = append(pl.groups, &candidateGroup{g, scores})
+	}
+	if share == 0 {
+		var list []*group
+		for _, g := range pl.groups {
+			list = append(list, g.group)
+		}
+		pl.removed, err = d.dead(list)
+		return pl, err
 	}
 	pl.removed = d.choose(pl.groups, choice{share, p.o.Scope, p.o.RoundTo, p.o.Floor})
 	return pl, nil
@@ -162,17 +179,22 @@ func (p *structured) plan(m *onnx.Model, share float64, blocked map[string]strin
 
 // wants reports whether the pattern and the names let a group lose units.
 func (o *StructureOptions) wants(d *dims, g *group) bool {
+	stream := g.norm != nil && !g.conv // what a transformer hands from block to block
 	switch o.Pattern {
 	case Heads:
 		if !g.heads {
 			return false
 		}
 	case Neurons:
-		if g.heads || g.conv || g.norm != nil {
+		if g.heads || g.conv || stream {
 			return false
 		}
 	case Channels:
-		if g.heads {
+		if g.heads || stream {
+			return false
+		}
+	case Hidden:
+		if g.heads || !stream {
 			return false
 		}
 	}
