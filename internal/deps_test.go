@@ -17,18 +17,18 @@ const module = "github.com/lapidary-ml/lapidary/"
 // above its own. DO NOT CHANGE THIS TABLE
 // TO FIX A BUILD: it is the architecture.
 var rows = [][]string{
-	{"internal", "internal/atomicfile"},
+	{"internal", "internal/atomicfile", "internal/linalg"},
 	{"internal/onnx", "internal/attest", "internal/report", "internal/device"},
 	{
 		"internal/onnx/onnxfile", "internal/onnx/onnxtext", "internal/opset", "internal/session", "internal/measure",
 		"internal/score", "internal/gate", "internal/report/schematest", "internal/ort/ortlib",
 	},
 	{
-		"internal/eval", "internal/compare", "internal/dataset", "internal/calibrate", "internal/explain",
+		"internal/eval", "internal/compare", "internal/dataset", "internal/explain",
 		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest", "internal/kernels",
 	},
-	{"internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets", "internal/trial"},
-	{"internal/rewrite/rewritetest", "internal/produce", "internal/zootest", "internal/nets/netgen"},
+	{"internal/calibrate", "internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
+	{"internal/rewrite/rewritetest", "internal/produce", "internal/trial", "internal/zootest", "internal/nets/netgen"},
 	{"fuse", "prune", "quantize", "profile", "internal/validate", "internal/bisect"},
 	{"cmd/lapidary"},
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
+	"runtime"
+	"sync"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -32,22 +34,71 @@ func findCut(ctx context.Context, list []candidate, k int64) (cut, error) {
 	if k <= 0 {
 		return cut{}, nil
 	}
-	var high [1 << 16]int64
-	if err := each(ctx, list, func(b uint32) { high[b>>16]++ }); err != nil {
-		return cut{}, err
-	}
-	top, before := locate(high[:], k)
-	var low [1 << 16]int64
-	err := each(ctx, list, func(b uint32) {
-		if b>>16 == top {
-			low[b&0xffff]++
-		}
-	})
+	high, err := tally(ctx, list, func(b uint32) (uint32, bool) { return b >> 16, true })
 	if err != nil {
 		return cut{}, err
 	}
-	bottom, within := locate(low[:], k-before)
+	top, before := locate(high, k)
+	low, err := tally(ctx, list, func(b uint32) (uint32, bool) { return b & 0xffff, b>>16 == top })
+	if err != nil {
+		return cut{}, err
+	}
+	bottom, within := locate(low, k-before)
 	return cut{top<<16 | bottom, k - before - within}, nil
+}
+
+// tally counts the weights by bin, on all processors.
+func tally(ctx context.Context, list []candidate, bin func(bits uint32) (uint32, bool)) ([]int64, error) {
+	bins := make([]int64, 1<<16)
+	var mu sync.Mutex
+	for _, c := range list {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		err := inParts(c.value.Const, func(parts <-chan []byte) {
+			own := make([]int64, 1<<16)
+			for b := range parts {
+				visit(b, c.value.Const.DType, func(_ int, bits uint32) {
+					if i, ok := bin(bits); ok {
+						own[i]++
+					}
+				})
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for i, n := range own {
+				bins[i] += n
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return bins, nil
+}
+
+// partBytes is how much of a tensor is looked at by one processor at once.
+const partBytes = 4 << 20
+
+// inParts hands out the content of t to a worker for each processor.
+func inParts(t *onnx.Tensor, work func(parts <-chan []byte)) error {
+	b, err := t.Bytes()
+	if err != nil {
+		return err
+	}
+	parts := make(chan []byte)
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), (len(b)+partBytes-1)/partBytes) {
+		wg.Go(func() { work(parts) })
+	}
+	for len(b) > 0 {
+		n := min(partBytes, len(b))
+		parts <- b[:n]
+		b = b[n:]
+	}
+	close(parts)
+	wg.Wait()
+	return nil
 }
 
 // locate returns the bin that the k-th smallest element is in (counting from 1)
@@ -60,20 +111,6 @@ func locate(bins []int64, k int64) (bin uint32, below int64) {
 		below += n
 	}
 	return uint32(len(bins) - 1), below
-}
-
-func each(ctx context.Context, list []candidate, f func(uint32)) error {
-	for _, c := range list {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b, err := c.value.Const.Bytes()
-		if err != nil {
-			return err
-		}
-		visit(b, c.value.Const.DType, func(_ int, bits uint32) { f(bits) })
-	}
-	return nil
 }
 
 // visit calls f with the index and magnitude of each element.
@@ -103,12 +140,23 @@ func visit(b []byte, d onnx.DType, f func(i int, bits uint32)) {
 type counts struct{ all, zero, below, equal int64 }
 
 func count(t *onnx.Tensor, c cut) (counts, error) {
-	var n counts
-	b, err := t.Bytes()
-	if err != nil {
-		return n, err
-	}
-	visit(b, t.DType, func(_ int, bits uint32) {
+	var all counts
+	var mu sync.Mutex
+	err := inParts(t, func(parts <-chan []byte) {
+		var n counts
+		for b := range parts {
+			n.add(b, t.DType, c)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all.all, all.zero, all.below, all.equal = all.all+n.all, all.zero+n.zero, all.below+n.below, all.equal+n.equal
+	})
+	return all, err
+}
+
+// add counts the elements of b.
+func (n *counts) add(b []byte, d onnx.DType, c cut) {
+	visit(b, d, func(_ int, bits uint32) {
 		n.all++
 		switch {
 		case bits < c.bits:
@@ -120,7 +168,6 @@ func count(t *onnx.Tensor, c cut) (counts, error) {
 			n.zero++
 		}
 	})
-	return n, nil
 }
 
 // masked is tensor content in which small magnitudes read as zero. It is
@@ -152,24 +199,8 @@ func (m *masked) Bytes() ([]byte, error) {
 
 // WriteTo streams the masked content.
 func (m *masked) WriteTo(w io.Writer) (int64, error) {
-	src, err := m.src.Bytes()
-	if err != nil {
-		return 0, err
-	}
-	var total int64
-	buf := make([]byte, min(window, len(src)))
 	ties := m.ties
-	for len(src) > 0 {
-		n := copy(buf, src)
-		m.mask(buf[:n], &ties)
-		k, err := w.Write(buf[:n])
-		total += int64(k)
-		if err != nil {
-			return total, err
-		}
-		src = src[n:]
-	}
-	return total, nil
+	return writeEdited(w, m.src, func(b []byte) { m.mask(b, &ties) })
 }
 
 // mask zeroes the elements of b that the cut takes away.

@@ -1,10 +1,12 @@
 // Package prune sets weights of an ONNX model to zero where that is expected to
 // matter least.
 //
-// [File] takes a model file to a model file. The pattern implemented here is
-// unstructured pruning by magnitude (Han et al., "Learning both Weights and
-// Connections for Efficient Neural Networks", 2015): the weights of least
-// absolute value go, over the whole model or within each layer. The files keep
-// their size and ONNX Runtime its speed; what is gained is compressibility and
-// what sparse hardware makes of it.
+// [File] takes a model file to a model file. Shapes stay: single weights go, N of
+// each M that are summed, or blocks, by [MaskOptions.Pattern]. They are ranked by
+// magnitude (Han et al., "Learning both Weights and Connections for Efficient Neural
+// Networks", 2015), by magnitude and the norm of what they multiply (Wanda, Sun et
+// al., 2023), or by what their removal costs once the others have made up for it
+// (SparseGPT, Frantar and Alistarh, 2023); the latter two, and repairs, run the model
+// on data. The files keep their size and ONNX Runtime its speed; what is gained is
+// compressibility and what sparse hardware makes of it.
 package prune

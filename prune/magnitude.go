@@ -6,11 +6,9 @@ import (
 	"math"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
-
-// passName is how logs and --disable call pruning by magnitude.
-const passName = "magnitude"
 
 // magnitude zeroes the weights of least absolute value. The threshold is exact:
 // magnitudes are compared by the bits of their float32 form, which order as the
@@ -24,13 +22,15 @@ type magnitude struct {
 
 func (p *magnitude) Name() string { return passName }
 
+func (p *magnitude) pruned() []Weight { return p.weights }
+
 // Run prunes every candidate, once.
 func (p *magnitude) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
 	if p.done {
 		return nil
 	}
 	p.done = true
-	list := candidates(m, &p.o, e)
+	list := candidates(m, &p.o, passName, e)
 	if len(list) == 0 {
 		e.Log.Notice("the model has no weights to prune")
 		return nil
@@ -69,6 +69,17 @@ func (p *magnitude) group(ctx context.Context, list []candidate, e *rewrite.Env)
 	return nil
 }
 
+// withContent returns t with other content. It refers to no file of its own any
+// more where such references are written as they are.
+func (o *Options) withContent(t *onnx.Tensor, d onnx.Data) *onnx.Tensor {
+	c := *t
+	c.Data = d
+	if o.External == onnxfile.ExternalKeep {
+		c.External = nil
+	}
+	return &c
+}
+
 func (p *magnitude) prune(c candidate, cut *cut, e *rewrite.Env) error {
 	t := c.value.Const
 	counts, err := count(t, *cut)
@@ -77,16 +88,15 @@ func (p *magnitude) prune(c candidate, cut *cut, e *rewrite.Env) error {
 	}
 	ties := min(counts.equal, cut.ties)
 	w := Weight{Name: c.value.Name(), Node: c.node.Name, Op: c.node.Op, Shape: t.Shape, Elements: counts.all,
-		Before: counts.zero, After: counts.zero, Threshold: float64(math.Float32frombits(cut.bits))}
+		Before: counts.zero, After: counts.zero,
+		Threshold: float64(math.Float32frombits(cut.bits)), Importance: Magnitude}
 	removed := counts.below - counts.zero + ties
 	if cut.bits == 0 { // what equals the threshold is zero already
 		removed = 0
 	}
 	if removed > 0 && e.Allow(passName, c.node) {
 		site := e.At(passName, c.node)
-		pruned := *t
-		pruned.Data = &masked{src: t.Data, dtype: t.DType, cut: cut.bits, ties: ties}
-		c.value.SetConst(&pruned)
+		c.value.SetConst(p.o.withContent(t, &masked{src: t.Data, dtype: t.DType, cut: cut.bits, ties: ties}))
 		cut.ties -= ties
 		w.After += removed
 		note := fmt.Sprintf("%.1f %% of %q are zero", 100*float64(w.After)/float64(w.Elements), w.Name)

@@ -22,8 +22,8 @@ type candidate struct {
 }
 
 // candidates returns the weights of m that may be pruned, in order; where a
-// constant stands in a weight slot and may not, it says why.
-func candidates(m *onnx.Model, o *Options, e *rewrite.Env) []candidate {
+// constant stands in a weight slot and may not, it says why in the name of rule.
+func candidates(m *onnx.Model, o *Options, rule string, e *rewrite.Env) []candidate {
 	var out []candidate
 	seen := map[*onnx.Value]bool{}
 	for _, g := range m.Graphs() {
@@ -38,7 +38,7 @@ func candidates(m *onnx.Model, o *Options, e *rewrite.Env) []candidate {
 				}
 				seen[v] = true
 				if why := refuse(v, n, o); why != "" {
-					e.Decline(passName, n, "%s", why)
+					e.Decline(rule, n, "%s", why)
 					continue
 				}
 				out = append(out, candidate{v, n})

@@ -92,7 +92,7 @@ func erase(t *testing.T, d *dims, removed map[int32]bool) {
 			}
 		}
 		if len(gone) > 0 {
-			v.SetConst(zeroed(t, c, a.Axis.Axis, gone))
+			v.SetConst(slicesZeroed(t, c, a.Axis.Axis, gone))
 		}
 	}
 	for n := range d.nodes() {
@@ -107,7 +107,7 @@ func variance(v *onnx.Value) bool {
 	return slices.ContainsFunc(v.Uses(), func(u onnx.Use) bool { return u.Node.Is("BatchNormalization") && u.Index == 4 })
 }
 
-func zeroed(t *testing.T, c *onnx.Tensor, axis int, gone []int) *onnx.Tensor {
+func slicesZeroed(t *testing.T, c *onnx.Tensor, axis int, gone []int) *onnx.Tensor {
 	values, err := c.Float64s()
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func totalsOf(t *testing.T, m *onnx.Model) Totals {
 func sameOutputs(t *testing.T, open session.Opener, a, b *onnx.Model, in map[string]*onnx.Tensor) {
 	t.Helper()
 	dir := t.TempDir()
-	want, got := outputsOf(t, open, filepath.Join(dir, "a.onnx"), a, in), outputsOf(t, open, filepath.Join(dir, "b.onnx"), b, in)
+	want, got := runOutputs(t, open, filepath.Join(dir, "a.onnx"), a, in), runOutputs(t, open, filepath.Join(dir, "b.onnx"), b, in)
 	named, err := compare.Outputs(want, got, compare.ClassFor)
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func sameOutputs(t *testing.T, open session.Opener, a, b *onnx.Model, in map[str
 	}
 }
 
-func outputsOf(t *testing.T, open session.Opener, path string, m *onnx.Model, in map[string]*onnx.Tensor) map[string]*onnx.Tensor {
+func runOutputs(t *testing.T, open session.Opener, path string, m *onnx.Model, in map[string]*onnx.Tensor) map[string]*onnx.Tensor {
 	t.Helper()
 	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package quantize
 import (
 	"math"
 
+	"github.com/lapidary-ml/lapidary/internal/linalg"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
@@ -182,7 +183,7 @@ func (t *trial) clipBlock(b *blockwise, s *steps, p *blockPart, i int) {
 				d[j*n+c] = float64(x) - float64(v.value(codes[j]))
 			}
 		}
-		blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, general(h, size, size), general(d, size, n), 0, general(e, size, n))
+		blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, linalg.General(h, size, size), linalg.General(d, size, n), 0, linalg.General(e, size, n))
 		for c := range n {
 			sum := 0.0
 			for j := range size {

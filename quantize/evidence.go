@@ -8,8 +8,7 @@ import (
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
+	"github.com/lapidary-ml/lapidary/internal/linalg"
 )
 
 // gramMoments are the mean products of the columns of what a layer reads, K×K: an
@@ -22,32 +21,12 @@ type gramMoments struct {
 }
 
 func newMoments(m calibrate.Moments, k int) gramMoments {
-	out := gramMoments{k: k, h: m.Sum, abs: m.Abs, rows: m.Rows}
-	scale := 1 / float64(max(m.Rows, 1))
-	for i := range k {
-		out.abs[i] *= scale
-		for j := i; j < k; j++ {
-			x := out.h[i*k+j] * scale
-			out.h[i*k+j], out.h[j*k+i] = x, x
-		}
-	}
-	return out
+	m.Mean()
+	return gramMoments{k: k, h: m.Sum, abs: m.Abs, rows: m.Rows}
 }
 
 // power returns tr(Dᵀ·H·D) for D [k, n].
-func (m gramMoments) power(d []float64, n int) float64 {
-	e := make([]float64, len(d))
-	blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, general(m.h, m.k, m.k), general(d, m.k, n), 0, general(e, m.k, n))
-	sum := 0.0
-	for i, x := range d {
-		sum += x * e[i]
-	}
-	return sum
-}
-
-func general(data []float64, rows, cols int) blas64.General {
-	return blas64.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
-}
+func (m gramMoments) power(d []float64, n int) float64 { return linalg.Power(m.h, m.k, d, n) }
 
 // evidence is what was seen of a layer's input: one part to fit to, one to judge by.
 type evidence struct {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/linalg"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
@@ -171,7 +172,7 @@ func TestGPTQOfTwo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	damped := h[3] + damping*(h[0]+h[3])/2
+	damped := h[3] + linalg.Damping*(h[0]+h[3])/2
 	for c := range n {
 		s := b.steps.at(c)
 		e := dense[c] - got[c]

@@ -2,20 +2,17 @@ package quantize
 
 import (
 	"cmp"
-	"runtime"
 	"slices"
-	"sync"
 
+	"github.com/lapidary-ml/lapidary/internal/linalg"
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/mat"
 )
 
 // The constants of GPTQ (Frantar et al., 2022) as its authors set them.
 const (
-	damping     = 0.01 // of the mean of the diagonal
-	lazy        = 128  // rows between two updates of all that follow
-	shrinkSteps = 100  // of the search for the range of a block
+	lazy        = 128 // rows between two updates of all that follow
+	shrinkSteps = 100 // of the search for the range of a block
 	mostShrink  = 0.8
 	shrinkNorm  = 2.4
 	fewRows     = 2 // rows of data per row of weights below which the damping is ten times as much
@@ -65,7 +62,7 @@ func (d *evidence) factor(ordered bool) *factor {
 	if ordered {
 		slices.SortStableFunc(f.order, func(a, b int) int { return cmp.Compare(h[b*k+b], h[a*k+a]) })
 	}
-	f.u = inverseFactor(h, f.order, d.fit.rows < fewRows*int64(k))
+	f.u = linalg.InverseFactor(h, f.order, d.fit.rows < fewRows*int64(k))
 	if d.factors == nil {
 		d.factors = map[bool]*factor{}
 	}
@@ -77,7 +74,7 @@ func (d *evidence) factor(ordered bool) *factor {
 func gptq(l *layer, w []float64, by *factor, v gptqVariant) *blockwise {
 	k, n := l.op.k, l.op.n
 	out := &blockwise{f: l.f, op: l.op, steps: newSteps(l.f, n*l.f.count(k)), codes: make([]byte, n*l.f.count(k)*l.f.bytes())}
-	stripes(n, func(c0, c1 int) {
+	linalg.Stripes(n, func(c0, c1 int) {
 		g := &gptqRun{l: l, k: k, c0: c0, n: c1 - c0, u: by.u, v: v, order: by.order, out: out}
 		g.w, g.raw = make([]float64, k*g.n), make([]byte, k*g.n)
 		for i, from := range by.order {
@@ -94,66 +91,6 @@ func gptq(l *layer, w []float64, by *factor, v gptqVariant) *blockwise {
 		g.pack()
 	})
 	return out
-}
-
-// stripe is how many channels are worked on at once: they do not depend on each other.
-const stripe = 128
-
-// stripes calls do for channels c0 to c1 until all n are done, on all processors.
-func stripes(n int, do func(c0, c1 int)) {
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(runtime.GOMAXPROCS(0), (n+stripe-1)/stripe) {
-		wg.Go(func() {
-			for c := range next {
-				do(c, min(c+stripe, n))
-			}
-		})
-	}
-	for c := 0; c < n; c += stripe {
-		next <- c
-	}
-	close(next)
-	wg.Wait()
-}
-
-// inverseFactor returns the upper Cholesky factor of the inverse of h with its
-// rows in some order, damped until it can be inverted; nil where it never can.
-func inverseFactor(h []float64, order []int, few bool) []float64 {
-	k := len(order)
-	mean := 0.0
-	for i := range k {
-		mean += h[i*k+i] / float64(k)
-	}
-	damp := damping
-	if few {
-		damp *= 10
-	}
-	for ; damp < 1e3; damp *= 10 {
-		a := mat.NewSymDense(k, nil)
-		for i, x := range order {
-			for j := i; j < k; j++ {
-				a.SetSym(i, j, h[x*k+order[j]])
-			}
-			a.SetSym(i, i, a.At(i, i)+damp*mean)
-		}
-		var c mat.Cholesky
-		if !c.Factorize(a) {
-			continue
-		}
-		var inverse mat.SymDense
-		if err := c.InverseTo(&inverse); err != nil {
-			continue
-		}
-		var c2 mat.Cholesky
-		if !c2.Factorize(&inverse) {
-			continue
-		}
-		u := mat.NewTriDense(k, mat.Upper, nil)
-		c2.UTo(u)
-		return u.RawTriangular().Data
-	}
-	return nil
 }
 
 // gptqRun is the loop over the rows, for n channels from c0 on.
@@ -179,23 +116,14 @@ func (g *gptqRun) run() {
 			e := errs[(i-i1)*g.n : (i-i1+1)*g.n]
 			g.row(i, e)
 			for j := i + 1; j < i2; j++ {
-				axpy(-g.u[i*g.k+j], e, g.w[j*g.n:(j+1)*g.n])
+				linalg.Axpy(-g.u[i*g.k+j], e, g.w[j*g.n:(j+1)*g.n])
 			}
 		}
 		if i2 < g.k {
 			blas64.Gemm(blas.Trans, blas.NoTrans, -1,
 				blas64.General{Rows: i2 - i1, Cols: g.k - i2, Stride: g.k, Data: g.u[i1*g.k+i2:]},
-				general(errs[:(i2-i1)*g.n], i2-i1, g.n), 1, general(g.w[i2*g.n:], g.k-i2, g.n))
+				linalg.General(errs[:(i2-i1)*g.n], i2-i1, g.n), 1, linalg.General(g.w[i2*g.n:], g.k-i2, g.n))
 		}
-	}
-}
-
-func axpy(a float64, x, y []float64) {
-	if a == 0 {
-		return
-	}
-	for i, v := range x {
-		y[i] += a * v
 	}
 }
 

@@ -59,7 +59,7 @@ func (l *halfLab) run(ctx context.Context, m *onnx.Model) ([]map[string]*onnx.Te
 	}
 	defer s.Close()
 	var out []map[string]*onnx.Tensor
-	pass := passOver(ctx, l.p.o.Calibration, l.p.o.Batch)
+	pass := calibrate.Over(ctx, l.p.o.Calibration, l.p.o.Batch)
 	for b, err := range pass.Batches {
 		if err != nil {
 			return nil, fmt.Errorf("calibration data: %w", err)

@@ -71,7 +71,7 @@ func sampleFacts(ctx context.Context, o *Options, m *onnx.Model) (*opset.Facts, 
 	}
 	with := plain
 	with.InputShapes = map[string]onnx.Shape{}
-	for b, err := range passOver(ctx, o.Calibration, o.Batch).Batches {
+	for b, err := range calibrate.Over(ctx, o.Calibration, o.Batch).Batches {
 		if err != nil {
 			return nil, fmt.Errorf("calibration data: %w", err)
 		}

@@ -39,7 +39,7 @@ func (p part) held(k, at int64) bool {
 
 // passOf is the pass over the runs that keep chooses.
 func passOf(ctx context.Context, set *dataset.Set, n int, keep func(k, at int64) bool) calibrate.Pass {
-	all := passOver(ctx, set, n)
+	all := calibrate.Over(ctx, set, n)
 	return calibrate.Pass{Keep: all.Keep, Batches: func(yield func(*calibrate.Batch, error) bool) {
 		k, at := int64(0), int64(0)
 		for b, err := range all.Batches {

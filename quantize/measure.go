@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
-	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
@@ -18,7 +17,7 @@ import (
 // and returns what was seen of wants.
 func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.Want, fit bool) (*calibrate.Result, error) {
 	o.progress("calibrating")
-	pass, key := func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, o.key
+	pass, key := func() calibrate.Pass { return calibrate.Over(ctx, o.Calibration, o.Batch) }, o.key
 	if fit {
 		pass, key = func() calibrate.Pass { return fitPass(ctx, o) }, key+"\nfit"
 	}
@@ -30,35 +29,6 @@ func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.W
 			}
 		},
 	})
-}
-
-// passOver is one pass over a data set, a batch of n samples at a time.
-func passOver(ctx context.Context, set *dataset.Set, n int) calibrate.Pass {
-	carrier := set.Carrier()
-	p := calibrate.Pass{Batches: func(yield func(*calibrate.Batch, error) bool) {
-		for b, err := range set.Batches(ctx, n) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			sample := *b.Samples[0]
-			sample.Inputs = b.Inputs
-			out := &calibrate.Batch{ID: sample.ID, Samples: int64(len(b.Samples)),
-				Inputs: func() (map[string]*onnx.Tensor, error) { return carrier.Feed(&sample) }}
-			for _, s := range b.Samples {
-				if s.Label != nil {
-					out.Labels = append(out.Labels, s.Label)
-				}
-			}
-			if !yield(out, nil) {
-				return
-			}
-		}
-	}}
-	if set.Stateful() {
-		p.Keep = carrier.Keep
-	}
-	return p
 }
 
 // statisticsKey tells what decides the statistics besides the tensors: the model

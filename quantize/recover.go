@@ -310,7 +310,7 @@ func (r *recovery) widen(ctx context.Context) error {
 		return err
 	}
 	o := r.s.o
-	got, err := calibrate.Measure(ctx, m, r.s.wants(m.Graph, facts), func() calibrate.Pass { return passOver(ctx, o.Calibration, o.Batch) }, r.options())
+	got, err := calibrate.Measure(ctx, m, r.s.wants(m.Graph, facts), func() calibrate.Pass { return calibrate.Over(ctx, o.Calibration, o.Batch) }, r.options())
 	if err != nil {
 		return err
 	}

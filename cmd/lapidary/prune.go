@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/prune"
 	"github.com/spf13/cobra"
@@ -10,53 +11,77 @@ import (
 
 // pruneFlags are the flags that say what prune does to a model.
 type pruneFlags struct {
-	o              prune.Options
-	rf             rewriteFlags
-	ef             engineFlags
-	df             dataFlags
-	pattern, scope string
+	o     prune.Options
+	rf    rewriteFlags
+	ef    engineFlags
+	df    dataFlags
+	mf    maskFlags
+	scope string
 }
 
 func (f *pruneFlags) register(c *cobra.Command) {
 	f.rf.register(c)
 	f.ef.register(c)
-	f.df.register(c, "inputs for the check of the result")
+	f.df.register(c, "what layers read, for --importance and --repair, and inputs for the check of the result")
+	f.mf.register(c, &f.o)
 	p, o := c.Flags(), &f.o
-	p.Float64Var(&o.Sparsity, "sparsity", 0.5, "share of the weights to be zero")
-	p.StringVar(&f.pattern, "pattern", "unstructured", "what goes together: unstructured (single weights)")
-	p.StringVar(&f.scope, "scope", string(prune.Global), "rank weights over the whole model (global) or within each tensor (layer)")
+	p.Float64Var(&o.Sparsity, "sparsity", 0.5, "share of the weights to be zero; N:M settles it")
+	p.StringVar(&f.scope, "scope", "", "rank weights over the whole model (global), within each tensor (layer) or for each output (row); default: global for magnitude, else row, or layer for blocks")
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to prune, no others; * and ? match")
 	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
 }
 
 func (f *pruneFlags) validate() error {
-	if f.pattern != "unstructured" {
-		return usagef("--pattern %q is not known; want unstructured", f.pattern)
-	}
 	if f.o.Sparsity < 0 || f.o.Sparsity >= 1 {
 		return usagef("--sparsity %v is not a share from 0 to below 1", f.o.Sparsity)
 	}
-	if f.scope != string(prune.Global) && f.scope != string(prune.Layer) {
-		return usagef("--scope %q is unknown; want global or layer", f.scope)
-	}
 	f.o.Scope = prune.Scope(f.scope)
-	return nil
+	return f.mf.validate(&f.o)
+}
+
+// options turns the flags into prune's options for a model, and returns the engine
+// that checks the result, nil for none; done releases what they hold.
+func (f *pruneFlags) options(ctx context.Context, a *app, model string) (o prune.Options, e *engine, done func(), err error) {
+	if err := f.validate(); err != nil {
+		return o, nil, nil, err
+	}
+	o = f.o
+	e, verify, release, err := a.verificationBy(ctx, &f.rf, f.ef, &f.df, model)
+	if err != nil {
+		return o, nil, nil, err
+	}
+	o.Verify, done = verify, release
+	if o.Calibration, err = f.df.open(model); err != nil {
+		release()
+		return o, nil, nil, err
+	}
+	if o.Calibration != nil {
+		done = func() { o.Calibration.Close(); release() }
+		o.Synthetic, o.Batch = o.Calibration.Synthetic(), f.df.batch
+	}
+	if err := f.mf.engine(ctx, a, f, &o, e); err != nil {
+		done()
+		return o, nil, nil, err
+	}
+	if err := o.Check(); err != nil {
+		done()
+		return o, nil, nil, usageError{err}
+	}
+	return o, e, done, nil
 }
 
 // transformation prepares prune for bisecting.
 func (f *pruneFlags) transformation(ctx context.Context, a *app, model string) (*transformation, error) {
-	if err := f.validate(); err != nil {
-		return nil, err
-	}
-	verify, done, err := a.verification(ctx, &f.rf, f.ef, &f.df, model)
+	o, _, release, err := f.options(ctx, a, model)
 	if err != nil {
 		return nil, err
 	}
-	o := f.o
-	o.Verify = verify
-	t := &transformation{done: done}
-	t.apply, t.verify, err = prune.Transform(o)
-	return t, err
+	apply, verify, done, err := prune.Transform(o)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &transformation{apply: apply, verify: verify, done: func() { done(); release() }}, nil
 }
 
 func (a *app) pruneCommand() *cobra.Command {
@@ -64,53 +89,65 @@ func (a *app) pruneCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "prune MODEL -o OUT --sparsity 0.5",
 		Short: "Set the weights that matter least to zero",
-		Long: `prune sets the weights of least magnitude to zero, ranked over the whole model or
-within each layer. The files keep their size, and ONNX Runtime's CPU kernels their
-speed: zeros serve compression and sparse hardware. How much accuracy they cost
-is for lapidary validate to say.`,
-		Example: "  lapidary prune model.onnx -o pruned.onnx --sparsity 0.5\n  lapidary prune model.onnx -o pruned.onnx --sparsity 0.7 --scope layer --exclude Gemm",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := f.validate(); err != nil {
-				return err
-			}
-			return a.prune(c, args[0], f.o, &f.rf, f.ef, &f.df)
-		},
+		Long: `prune sets the weights that matter least to zero: one by one, N of each M that are
+summed (--pattern 2:4), or in blocks. With --data the layers are measured: weights
+can be ranked by what they contribute (--importance wanda or sparsegpt), and what
+was removed is made up for by the weights that stay and by the bias, in each layer
+only where that lowers the error on samples that nothing was fitted to.
+
+Shapes stay. The files keep their size, save with --sparse-storage, and ONNX
+Runtime's CPU kernels their speed: zeros serve compression and sparse hardware.
+--measure says what the result takes here. How much accuracy zeros cost is for
+lapidary validate to say.`,
+		Example: "  lapidary prune model.onnx -o pruned.onnx --sparsity 0.5\n" +
+			"  lapidary prune model.onnx -o pruned.onnx --pattern 2:4 --importance sparsegpt --data calibration.npz\n" +
+			"  lapidary prune model.onnx -o pruned.onnx --sparsity 0.7 --scope layer --exclude Gemm",
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.prune(c, args[0], &f) },
 	}
 	f.register(c)
 	return c
 }
 
-func (a *app) prune(c *cobra.Command, model string, o prune.Options, rf *rewriteFlags, ef engineFlags, df *dataFlags) error {
-	dst, err := rf.target(model)
+func (a *app) prune(c *cobra.Command, model string, f *pruneFlags) error {
+	ctx := c.Context()
+	if err := f.validate(); err != nil {
+		return err
+	}
+	dst, err := f.rf.target(model)
 	if err != nil {
 		return err
 	}
-	if o.External, err = rf.externalMode(); err != nil {
+	external, err := f.rf.externalMode()
+	if err != nil {
 		return err
 	}
-	verify, done, err := a.verification(c.Context(), rf, ef, df, model)
+	o, e, done, err := f.options(ctx, a, model)
 	if err != nil {
 		return err
 	}
 	defer done()
+	if o.Guard, err = f.mf.guard(e, &o); err != nil {
+		return err
+	}
 	s := a.spin()
 	defer s.finish()
-	o.Verify, o.Step, o.InPlace, o.Progress = verify, step(c), rf.inPlace, s.stage
-	r, err := prune.File(c.Context(), dst, model, o)
+	o.External, o.Step, o.InPlace, o.Progress = external, step(c), f.rf.inPlace, s.stage
+	o.Measured = func(done, total int64) { s.stage(fmt.Sprintf("measuring what layers read %d/%d", done, total)) }
+	r, err := prune.File(ctx, dst, model, o)
 	s.finish()
 	if err != nil {
 		return err
 	}
-	if err := a.printRewritten("prune", r.Result, rf, r); err != nil || a.json() {
+	if err := a.printRewritten("prune", r.Result, &f.rf, r); err != nil || a.json() {
 		return err
 	}
-	fmt.Fprintf(a.env.stdout, "  zeros %.1f %% → %.1f %% of the weights of %d tensors\n", 100*r.Before, 100*r.After, len(r.Weights))
-	if a.verbose || rf.explained() {
-		for _, w := range r.Weights {
-			fmt.Fprintf(a.env.stdout, "    %-32s %-10s %9d weights, zeros %5.1f %% → %5.1f %%\n",
-				w.Name, w.Op, w.Elements, share(w.Before, w.Elements), share(w.After, w.Elements))
-		}
+	printMasks(a.env.stdout, r)
+	if e != nil && r.Guarded != nil && strings.HasPrefix(e.options.Device, "cpu") {
+		printSpeed(a.env.stdout, e, r)
+	}
+	if a.verbose || f.rf.explained() {
+		printWeights(a.env.stdout, r.Weights)
 	}
 	return nil
 }

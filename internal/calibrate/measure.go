@@ -51,7 +51,7 @@ type Options struct {
 
 // Result is what [Measure] saw.
 type Result struct {
-	Stats   map[string]*Stats
+	Stats   map[string]*Stats // by [Want].Key, or by tensor
 	Samples int64
 	Groups  int   // passes over the data; 0 where all came from the snapshot
 	Resumed int64 // samples that came from the snapshot
@@ -158,7 +158,7 @@ func (j *job) collect(results iter.Seq[*ran], done int64) error {
 			continue
 		}
 		for i, s := range r.stats {
-			j.snap.of(j.p.wants[i].Tensor).Merge(s)
+			j.snap.of(j.p.wants[i].key()).Merge(s)
 		}
 		if j.o.Progress != nil {
 			j.o.Progress(j.samples)

@@ -22,6 +22,18 @@ type Want struct {
 	Axis       int  // from the end where negative
 	Gram       bool // products of the columns of its rows too; it may be of any floating type
 	HoldEvery  int  // Gram: every so many runs one is held out; 0: the last fifth of the rows of each run
+
+	Diagonal bool     `json:",omitempty"` // Gram: of each column with itself only
+	Patches  *Patches `json:",omitempty"` // Gram: rows are what a convolution reads; nil: along the last axis
+	Key      string   `json:",omitempty"` // of the statistics in the result; "" is the tensor
+}
+
+// key is what the statistics are found by.
+func (w Want) key() string {
+	if w.Key != "" {
+		return w.Key
+	}
+	return w.Tensor
 }
 
 // reduced reports whether the engine reduces the tensor to three numbers.

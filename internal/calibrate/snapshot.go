@@ -73,19 +73,19 @@ func (s *snapshot) complete(wants []Want) bool {
 		return false
 	}
 	for _, w := range wants {
-		if s.Stats[w.Tensor] == nil {
+		if s.Stats[w.key()] == nil {
 			return false
 		}
 	}
 	return true
 }
 
-// of returns the statistics of a tensor, empty ones at first.
-func (s *snapshot) of(tensor string) *Stats {
-	if s.Stats[tensor] == nil {
-		s.Stats[tensor] = &Stats{}
+// of returns the statistics of a key, empty ones at first.
+func (s *snapshot) of(key string) *Stats {
+	if s.Stats[key] == nil {
+		s.Stats[key] = &Stats{}
 	}
-	return s.Stats[tensor]
+	return s.Stats[key]
 }
 
 // save writes the file, where there is to be one.

@@ -77,7 +77,7 @@ func (s *Stats) whole(t *onnx.Tensor, w Want, k int64) error {
 		s.channels(b, t.Shape, w.Axis)
 	}
 	if w.Gram {
-		s.Gram = newGram(b, t.Shape, w.HoldEvery, k)
+		s.Gram = newGram(b, t.Shape, &w, k)
 	}
 	return nil
 }

@@ -16,8 +16,9 @@ type Guard struct {
 	Confirm   time.Duration // of runs that must confirm it before anything is left out; 0: 3 s
 	// Full is the time of runs for precise figures, once for the result as a whole
 	// and once more for all its rules together; 0: none.
-	Full   time.Duration
-	Slower float64 // relative slow-down that must be exceeded by the whole interval; 0: 0.05
+	Full    time.Duration
+	NoGains bool    // Full: of the result as a whole only
+	Slower  float64 // relative slow-down that must be exceeded by the whole interval; 0: 0.05
 	// Attempts is the most results that are timed while looking for what to leave
 	// out; twice as many are loaded for their operators. 0: 24.
 	Attempts int
@@ -110,7 +111,7 @@ func (j *job) guarded(ctx context.Context, a *attempt, refused string) (*Guarded
 			break
 		}
 	}
-	if j.guard.Full == 0 || a.latency == nil {
+	if j.guard.Full == 0 || j.guard.NoGains || a.latency == nil {
 		return g, nil
 	}
 	var err error

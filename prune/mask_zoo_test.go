@@ -1,0 +1,172 @@
+package prune_test
+
+import (
+	"context"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/ort"
+	"github.com/lapidary-ml/lapidary/internal/produce"
+	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
+	"github.com/lapidary-ml/lapidary/prune"
+)
+
+// nll is the mean of −log p(label) over rows of the first output, which are
+// distributions or logits.
+func nll(t *testing.T, open session.Opener, model string, set *dataset.Set) float64 {
+	t.Helper()
+	s, err := open(t.Context(), model, session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sum, rows := 0.0, 0
+	for sample, err := range set.Samples(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Run(t.Context(), sample.Inputs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		labels, err := sample.Label.Ints()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := r.Outputs[s.Outputs()[0].Name].Float64s()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := len(f) / len(labels)
+		for i, label := range labels {
+			sum += surprise(f[i*n:(i+1)*n], label)
+			rows++
+		}
+	}
+	return sum / float64(rows)
+}
+
+// surprise is −log p(label) for a distribution or logits.
+func surprise(row []float64, label int64) float64 {
+	total, exps, top := 0.0, 0.0, math.Inf(-1)
+	distribution := true
+	for _, x := range row {
+		total += x
+		top = max(top, x)
+		distribution = distribution && x >= 0
+	}
+	if distribution && math.Abs(total-1) < 1e-3 {
+		return -math.Log(max(row[label], 1e-12))
+	}
+	for _, x := range row {
+		exps += math.Exp(x - top)
+	}
+	return top + math.Log(exps) - row[label]
+}
+
+// TestZooLoss holds the ways to choose masks against each other on real models, by
+// the loss on data that nothing was calibrated on.
+func TestZooLoss(t *testing.T) {
+	open := ort.Opener(zootest.Library(t))
+	for _, c := range []struct {
+		model, data   string
+		samples, held int64
+	}{{"stories260K", "stories.npz", 32, 39}, {"magika-fast", "magika-fast.npz", 76, 76}} {
+		src, data := zootest.Path(t, "models/"+c.model+".onnx"), zootest.Path(t, "data/"+c.data)
+		calibration := openData(t, src, data, dataset.Options{Limit: c.samples, Shuffle: true, Seed: 1})
+		held := openData(t, src, data, dataset.Options{Skip: c.samples, Limit: c.held, Shuffle: true, Seed: 1})
+		base := nll(t, open, src, held)
+		for _, pattern := range []string{"unstructured", "2:4"} {
+			t.Run(c.model+" "+pattern, func(t *testing.T) {
+				rise := map[string]float64{}
+				for _, way := range [][2]string{{prune.Magnitude, "none"}, {prune.Wanda, "none"}, {prune.SparseGPT, "obs"}, {prune.Magnitude, "auto"}, {prune.Wanda, "auto"}, {prune.SparseGPT, "auto"}} {
+					o := prune.Options{Sparsity: 0.5, Verify: &produce.Verify{Open: open, Data: calibration, Samples: 1}}
+					o.Pattern, o.Importance, o.Repair = pattern, way[0], way[1]
+					o.Calibration, o.Open = calibration, open
+					if pattern == "unstructured" && way[0] == prune.Magnitude {
+						o.Scope = prune.Layer
+					}
+					dst := filepath.Join(t.TempDir(), "pruned.onnx")
+					r, err := prune.File(context.Background(), dst, src, o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, a := range r.Audit {
+						if !a.Valid {
+							t.Errorf("%s: %d of %d groups are invalid", a.Name, a.Invalid, a.Groups)
+						}
+					}
+					rise[way[0]+" "+way[1]] = nll(t, open, dst, held) - base
+					t.Logf("%-9s repair %-4s: %.1f %% zeros, loss %.4f + %.4f", way[0], way[1], 100*r.After, base, rise[way[0]+" "+way[1]])
+				}
+				if s, w, m := rise["sparsegpt obs"], rise["wanda none"], rise["magnitude none"]; !(s < w && w <= m) {
+					t.Errorf("loss rises by %.4f with SparseGPT, %.4f with Wanda, %.4f by magnitude", s, w, m)
+				}
+				if rise["sparsegpt auto"] >= rise["wanda none"] {
+					t.Errorf("loss rises by %.4f with SparseGPT and all repairs", rise["sparsegpt auto"])
+				}
+			})
+		}
+	}
+}
+
+// TestZooMasks prunes every model that has data, and those with subgraphs.
+func TestZooMasks(t *testing.T) {
+	open := ort.Opener(zootest.Library(t))
+	for _, c := range []struct{ model, data string }{{"mnist-8", "mnist.npz"}, {"mnist-cnn", "mnist.npz"}, {"iris-mlp", "iris.npz"}, {"silero-vad", "silero.npz"}} {
+		if !zootest.Chosen(c.model) && c.model != "mnist-cnn" {
+			continue
+		}
+		for _, importance := range []string{prune.Wanda, prune.SparseGPT} {
+			t.Run(c.model+" "+importance, func(t *testing.T) {
+				src := zootest.Path(t, "models/"+c.model+".onnx")
+				set := openData(t, src, zootest.Path(t, "data/"+c.data), dataset.Options{Limit: 40, Seed: 1})
+				o := prune.Options{Verify: &produce.Verify{Open: open, Data: set}}
+				o.Pattern, o.Importance, o.Calibration, o.Open = "2:4", importance, set, open
+				dst := filepath.Join(t.TempDir(), "pruned.onnx")
+				r, err := prune.File(context.Background(), dst, src, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, a := range r.Audit {
+					if !a.Valid {
+						t.Errorf("%s: %d of %d groups are invalid", a.Name, a.Invalid, a.Groups)
+					}
+				}
+				for _, w := range r.Weights {
+					t.Logf("%s %v by %s %s %+v", w.Name, w.Shape, w.Importance, w.Unmeasured, w.Repairs)
+				}
+				if len(r.Weights) == 0 || len(r.Audit) < len(r.Weights) {
+					t.Errorf("%d weights, %d audited", len(r.Weights), len(r.Audit))
+				}
+			})
+		}
+	}
+}
+
+// TestZooHalf prunes a float16 model without an engine.
+func TestZooHalf(t *testing.T) {
+	src := zootest.Path(t, "models/squeezenet1.1-fp16.onnx")
+	o := prune.Options{}
+	o.Pattern = "2:4"
+	r, err := prune.File(context.Background(), filepath.Join(t.TempDir(), "p.onnx"), src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range r.Weights {
+		if len(w.Shape) != 4 {
+			t.Errorf("%s has shape %v", w.Name, w.Shape)
+		}
+	}
+	for _, a := range r.Audit {
+		if !a.Valid {
+			t.Errorf("%s is not 2:4", a.Name)
+		}
+	}
+	if len(r.Weights) < 20 || r.After < 0.45 {
+		t.Errorf("%d weights, %.3f zero", len(r.Weights), r.After)
+	}
+}
