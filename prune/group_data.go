@@ -76,7 +76,7 @@ func (p *structured) measureChannels(ctx context.Context, m *onnx.Model) error {
 		}
 	}
 	o := p.o.Data
-	r, err := calibrate.Measure(ctx, m, wants, func() calibrate.Pass { return trial.Pass(ctx, o.Data, o.Batch, nil) },
+	r, err := calibrate.Measure(ctx, m, wants, func() calibrate.Pass { return calibrate.Over(ctx, o.Data, o.Batch) },
 		calibrate.Options{Open: o.Open, Session: o.Session, MaxBytes: p.o.MaxMemory})
 	if err != nil {
 		return fmt.Errorf("measuring activations: %w", err)

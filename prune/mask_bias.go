@@ -91,6 +91,17 @@ func addAfter(n *onnx.Node) (add *onnx.Node, input int) {
 // apply adds shift, one number for each output, with constants of their own.
 func (p biasPlace) apply(w *onnx.Value, shift []float64, e *rewrite.Env) error {
 	site := e.At(biasRule, p.reader)
+	if err := p.put(w, shift); err != nil {
+		return err
+	}
+	if p.made {
+		return e.Fired(biasRule, site, 1, 2, p.note())
+	}
+	return e.Fired(biasRule, site, 0, 0, p.note())
+}
+
+// put is apply without a word.
+func (p biasPlace) put(w *onnx.Value, shift []float64) error {
 	g := p.reader.Graph()
 	add := make([]float64, len(shift))
 	for i, x := range shift {
@@ -116,14 +127,11 @@ func (p biasPlace) apply(w *onnx.Value, shift []float64, e *rewrite.Env) error {
 	if err != nil {
 		return err
 	}
-	if !p.made {
-		p.node.SetInput(p.input, g.NewConst(t))
-		return e.Fired(biasRule, site, 0, 0, p.note())
+	if p.made {
+		return p.make(g, t)
 	}
-	if err := p.make(g, t); err != nil {
-		return err
-	}
-	return e.Fired(biasRule, site, 1, 2, p.note())
+	p.node.SetInput(p.input, g.NewConst(t))
+	return nil
 }
 
 // make puts an Add of t behind the reader.

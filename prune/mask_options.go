@@ -77,7 +77,7 @@ func (o *Options) names() (err error) {
 	if !slices.Contains(Importances(), o.Importance) {
 		return fmt.Errorf("importance %q is unknown; want one of %s", o.Importance, strings.Join(Importances(), ", "))
 	}
-	if o.masks.repairs, err = o.repairs(); err != nil {
+	if o.masks.repairs, err = repairsNamed(o.Repair, Repairs(), o.Calibration != nil, o.Synthetic); err != nil {
 		return err
 	}
 	return o.scope()
@@ -103,27 +103,27 @@ func (o *Options) validateMask() error {
 	return nil
 }
 
-// repairs reads o.Repair.
-func (o *Options) repairs() ([]string, error) {
-	switch o.Repair {
+// repairsNamed reads a choice of repairs out of those there are.
+func repairsNamed(choice string, all []string, data, synthetic bool) ([]string, error) {
+	switch choice {
 	case "none":
 		return nil, nil
 	case "", "auto":
-		if o.Calibration == nil || o.Synthetic {
+		if !data || synthetic {
 			return nil, nil
 		}
-		return Repairs(), nil
+		return all, nil
 	}
-	given := strings.Split(o.Repair, ",")
+	given := strings.Split(choice, ",")
 	var out []string
-	for _, name := range Repairs() { // in the order in which they are tried
+	for _, name := range all { // in the order in which they are tried
 		if slices.Contains(given, name) {
 			out = append(out, name)
 		}
 	}
 	for _, name := range given {
-		if !slices.Contains(Repairs(), name) {
-			return nil, fmt.Errorf("repair %q is unknown; want auto, none, or some of %s", name, strings.Join(Repairs(), ", "))
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("repair %q is unknown; want auto, none, or some of %s", name, strings.Join(all, ", "))
 		}
 	}
 	return out, nil

@@ -148,6 +148,29 @@ func (p *maskPlan) atOnce(layers []*maskLayer, todo []int) int {
 
 // measureAndFit runs the model on the data once, and decides about some layers.
 func (p *maskPlan) measureAndFit(ctx context.Context, m *onnx.Model, layers []*maskLayer, todo []int) error {
+	seen, err := p.measure(ctx, m, layers, todo)
+	if err != nil {
+		return err
+	}
+	p.o.progress("choosing weights")
+	for _, k := range todo {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		l := layers[k]
+		e, blind := seen.of(l)
+		if l.blind = blind; blind != "" {
+			e = nil
+		}
+		if err := p.fit(k, l, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure looks at what the layers to do read, in one pass over the data.
+func (p *maskPlan) measure(ctx context.Context, m *onnx.Model, layers []*maskLayer, todo []int) (*maskEvidences, error) {
 	p.o.progress("measuring what layers read")
 	var wants []calibrate.Want
 	known := map[string]bool{}
@@ -169,25 +192,10 @@ func (p *maskPlan) measureAndFit(ctx context.Context, m *onnx.Model, layers []*m
 			}
 		}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.samples, p.passes = r.Samples, p.passes+r.Groups
-	p.o.progress("choosing weights")
-	seen := newMaskEvidences(r.Stats, layers, todo)
-	for _, k := range todo {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		l := layers[k]
-		e, blind := seen.of(l)
-		if l.blind = blind; blind != "" {
-			e = nil
-		}
-		if err := p.fit(k, l, e); err != nil {
-			return err
-		}
-	}
-	return nil
+	return newMaskEvidences(r.Stats, layers, todo), nil
 }
 
 // positions is how many output positions of a run are looked at for rows of k

@@ -39,9 +39,16 @@ type StructureOptions struct {
 	MaxDrop      float64 // remove as much as loses at most so many percentage points of accuracy; 0: no such limit
 	MinSQNR      float64 // likewise, as leaves the outputs at least so many dB above the change; 0: no such limit
 
+	// Repair is auto, none, or some of [UnitRepairs] with commas between them; "" and
+	// auto are all of them where there is data that is not generated.
+	Repair    string
+	Synthetic bool // Data is generated
+
 	Data      *trial.Options // what is measured on; nil: nothing is
 	MaxMemory int64          // bytes of activations at once; 0: no limit
 	Progress  func(stage string)
+
+	repairs []string // what Repair says
 }
 
 // Units returns the names of the patterns that make tensors smaller.
@@ -62,9 +69,14 @@ func (o *StructureOptions) goals() (n int) {
 	return n
 }
 
+// looks reports whether the model is compared with the original on the data.
+func (o *StructureOptions) looks() bool {
+	return o.Importance == ByAblation || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0 || slices.Contains(o.repairs, RepairStatistics)
+}
+
 // measured reports whether the model runs on data before it is pruned.
 func (o *StructureOptions) measured() bool {
-	return o.Importance == ByActivity || o.Importance == ByAblation || o.Pattern == Layers || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0
+	return o.Importance == ByActivity || o.Importance == ByAblation || o.Pattern == Layers || len(o.repairs) > 0 || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0
 }
 
 func (o *StructureOptions) validate() error {
@@ -78,6 +90,10 @@ func (o *StructureOptions) validate() error {
 	}
 	if o.Scope == "" {
 		o.Scope = Global
+	}
+	var err error
+	if o.repairs, err = repairsNamed(o.Repair, UnitRepairs(), o.Data != nil, o.Synthetic); err != nil {
+		return err
 	}
 	switch {
 	case !slices.Contains(Units(), o.Pattern):

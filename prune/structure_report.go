@@ -17,6 +17,7 @@ type Structure struct {
 	Groups  []StructureGroup  `json:"groups"`
 	Layers  []StructureLayer  `json:"layers"`
 	Reach   StructureCoverage `json:"coverage"`
+	Repairs []UnitRepair      `json:"repairs,omitempty"`
 }
 
 // Totals are the work and the weights of a model.

@@ -43,7 +43,7 @@ func (p *structured) share(ctx context.Context, m *onnx.Model) (float64, error) 
 	case p.o.MaxDrop > 0 || p.o.MinSQNR > 0:
 		return p.most(ctx, m)
 	}
-	_, err := p.shrunk(ctx, m, p.o.Sparsity)
+	_, err := p.shrunk(ctx, m, p.o.Sparsity, false)
 	return p.o.Sparsity, err
 }
 
@@ -54,7 +54,7 @@ func (p *structured) least(ctx context.Context, m *onnx.Model, goal float64, mea
 	lo, hi := 0.0, 1.0
 	for range searchSteps {
 		mid := (lo + hi) / 2
-		c, err := p.shrunk(ctx, m, mid)
+		c, err := p.shrunk(ctx, m, mid, false)
 		if err != nil {
 			return 0, err
 		}
@@ -85,7 +85,7 @@ func (p *structured) most(ctx context.Context, m *onnx.Model) (float64, error) {
 	lo, hi := 0.0, 1.0
 	for range searchSteps {
 		mid := (lo + hi) / 2
-		c, err := p.shrunk(ctx, m, mid)
+		c, err := p.shrunk(ctx, m, mid, true)
 		if err != nil {
 			return 0, err
 		}

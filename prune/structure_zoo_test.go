@@ -58,7 +58,7 @@ func TestImportances(t *testing.T) {
 				if err := p.settle(t.Context(), c); err != nil {
 					t.Fatal(err)
 				}
-				small, err := p.shrunk(t.Context(), c, 0.2)
+				small, err := p.shrunk(t.Context(), c, 0.2, false)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -165,7 +165,10 @@ func TestDead(t *testing.T) {
 	g.AddOutput(dense("y", relu.Output(0), 5, 2, w2, []float32{0, 0}))
 
 	p := &structured{o: &StructureOptions{Pattern: Neurons, Importance: ByL2, Scope: Global}}
-	small, err := func() (*onnx.Model, error) { p.blocked = map[string]string{}; return p.shrunk(t.Context(), m, 0) }()
+	small, err := func() (*onnx.Model, error) {
+		p.blocked = map[string]string{}
+		return p.shrunk(t.Context(), m, 0, false)
+	}()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,5 +238,53 @@ func TestEvenly(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestRepair holds that what is left makes up for at least half of what was lost.
+func TestRepair(t *testing.T) {
+	for _, c := range []struct {
+		model string
+		o     StructureOptions
+	}{
+		{"digits-cnn", StructureOptions{Pattern: Channels}},
+		{"digits-vit", StructureOptions{Pattern: Neurons}},
+		{"digits-vit", StructureOptions{Pattern: Heads}},
+	} {
+		t.Run(c.model+"/"+string(c.o.Pattern), func(t *testing.T) {
+			m, data := bundled(t, c.model, "digits-calib.npz", 128)
+			_, val := bundled(t, c.model, "digits-val.npz", 100)
+			held, err := trial.New(t.Context(), m, *val)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			noise := map[string]float64{}
+			for _, repair := range []string{"none", "auto"} {
+				o := c.o
+				o.Importance, o.Data, o.Repair, o.Scope = ByActivity, data, repair, Layer
+				if err := o.validate(); err != nil {
+					t.Fatal(err)
+				}
+				p := &structured{o: &o}
+				if err := p.settle(t.Context(), m); err != nil {
+					t.Fatal(err)
+				}
+				small, err := p.shrunk(t.Context(), m, 0.3, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := held.Score(t.Context(), small)
+				if err != nil {
+					t.Fatal(err)
+				}
+				noise[repair] = noiseOf(s.SQNR)
+				t.Logf("repair %s: %.1f dB, %d of %d right", repair, s.SQNR, s.Right, s.Rows)
+				p.held.Close()
+			}
+			if noise["auto"] > noise["none"]/2 {
+				t.Errorf("the noise goes from %.3g to %.3g", noise["none"], noise["auto"])
+			}
+		})
 	}
 }

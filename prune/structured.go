@@ -21,16 +21,17 @@ const maxBlocked = 200
 
 // structured removes channels, heads or neurons.
 type structured struct {
-	o       *StructureOptions
-	result  *Structure
-	held    *trial.Held                 // nil: there is no data
-	stats   map[string]*calibrate.Stats // of activations, where the importance asks for them
-	ablated *ablation                   // likewise
-	chosen  *float64                    // share of the units to remove, once it is settled
-	blocked map[string]string           // nodes that cannot follow
-	goal    *Goal
-	turned  bool // remove the most important units instead, for tests
-	done    bool
+	o        *StructureOptions
+	result   *Structure
+	held     *trial.Held                 // nil: there is no data
+	stats    map[string]*calibrate.Stats // of activations, where the importance asks for them
+	ablated  *ablation                   // likewise
+	chosen   *float64                    // share of the units to remove, once it is settled
+	blocked  map[string]string           // nodes that cannot follow
+	goal     *Goal
+	repaired map[string]*unitRepairs // of the last choice of units
+	turned   bool                    // remove the most important units instead, for tests
+	done     bool
 }
 
 func (p *structured) progress(stage string) {
@@ -76,8 +77,11 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	if len(pl.removed) == 0 {
 		return nil
 	}
-	if err := pl.d.shrink(pl.removed); err != nil {
+	if err := p.take(ctx, m, pl, true); err != nil {
 		return err
+	}
+	if r := p.repaired[pl.removedKey()]; r != nil {
+		p.result.Repairs = r.log
 	}
 	return p.result.after(m, p.o.Dims)
 }
@@ -107,18 +111,50 @@ func (p *structured) settle(ctx context.Context, m *onnx.Model) error {
 	return err
 }
 
+// take shrinks m by the plan, with what is to make up for it or without.
+func (p *structured) take(ctx context.Context, m *onnx.Model, pl *plan, repair bool) error {
+	if !repair || len(p.o.repairs) == 0 || len(pl.removed) == 0 {
+		return pl.d.shrink(pl.removed)
+	}
+	r, err := p.repair(ctx, m, pl)
+	if err != nil {
+		return err
+	}
+	r.weights(m)
+	if err := pl.d.shrink(pl.removed); err != nil {
+		return err
+	}
+	if err := r.biases(pl.d, pl.removed); err != nil {
+		return err
+	}
+	return p.statistics(ctx, m, r)
+}
+
 // look runs m on the data where what is asked for needs that.
 func (p *structured) look(ctx context.Context, m *onnx.Model) (err error) {
-	if p.held != nil || p.o.Data == nil || p.o.Importance != ByAblation && p.o.LatencyRatio == 0 && p.o.MaxDrop == 0 && p.o.MinSQNR == 0 {
+	if p.held != nil || p.o.Data == nil || !p.o.looks() {
 		return nil
 	}
-	p.held, err = trial.New(ctx, m, *p.o.Data)
+	o := *p.o.Data
+	if o.Keep == nil {
+		o.Keep = heldOut(int(o.Data.Len()) / max(o.Batch, 1))
+	}
+	p.held, err = trial.New(ctx, m, o)
 	return err
+}
+
+// heldOut keeps every fourth of so many runs, all of fewer than eight.
+func heldOut(runs int) func(k, at int64) bool {
+	const one, few = 4, 8
+	if runs < few {
+		return nil
+	}
+	return func(k, _ int64) bool { return k%one == one-1 }
 }
 
 // shrunk returns a copy of m without a share of its units. Nodes that cannot
 // follow are remembered and keep all they have.
-func (p *structured) shrunk(ctx context.Context, m *onnx.Model, share float64) (*onnx.Model, error) {
+func (p *structured) shrunk(ctx context.Context, m *onnx.Model, share float64, repair bool) (*onnx.Model, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -131,7 +167,7 @@ func (p *structured) shrunk(ctx context.Context, m *onnx.Model, share float64) (
 		if err != nil {
 			return nil, err
 		}
-		err = pl.d.shrink(pl.removed)
+		err = p.take(ctx, c, pl, repair)
 		var no *mismatch
 		if errors.As(err, &no) && len(p.blocked) < maxBlocked && p.blocked[nodeKey(no.node)] == "" {
 			p.blocked[nodeKey(no.node)] = no.why

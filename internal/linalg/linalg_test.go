@@ -95,3 +95,21 @@ func TestStripes(t *testing.T) {
 		}
 	}
 }
+
+// TestRidge recovers what goes where it is a sum of what stays, and leaves all as
+// it is where it is not related.
+func TestRidge(t *testing.T) {
+	// x₂ = x₀ + 2·x₁ for independent x₀ and x₁ of mean square 1.
+	h := []float64{1, 0, 1, 0, 1, 2, 1, 2, 5}
+	r := Ridge(h, 3, []int{0, 1}, []int{2}, false)
+	if len(r) != 2 || math.Abs(r[0]-1) > 0.01 || math.Abs(r[1]-2) > 0.01 {
+		t.Errorf("x₂ is %v of x₀ and x₁, want about [1 2]", r)
+	}
+	h = []float64{1, 0, 0, 1}
+	if r := Ridge(h, 2, []int{0}, []int{1}, false); len(r) != 1 || r[0] != 0 {
+		t.Errorf("unrelated inputs give %v", r)
+	}
+	if r := Ridge(make([]float64, 4), 2, []int{0}, []int{1}, false); r != nil {
+		t.Errorf("inputs that are all zero give %v", r)
+	}
+}

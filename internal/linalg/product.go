@@ -41,3 +41,13 @@ func Axpy(a float64, x, y []float64) {
 		y[i] += a * v
 	}
 }
+
+// Scatter adds a·x[i] to y[at[i]] for every i.
+func Scatter(a float64, x []float64, at []int, y []float64) {
+	if a == 0 {
+		return
+	}
+	for i, k := range at {
+		y[k] += a * x[i]
+	}
+}
