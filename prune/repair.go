@@ -18,7 +18,9 @@ const (
 )
 
 // UnitRepairs returns the names of the repairs after removal by structure.
-func UnitRepairs() []string { return []string{RepairLeastSquares, RepairBias, RepairStatistics} }
+func UnitRepairs() []string {
+	return []string{RepairLeastSquares, RepairBias, RepairStatistics, RepairChain}
+}
 
 // UnitRepair is what became of one repair of one layer.
 type UnitRepair struct {
@@ -33,6 +35,9 @@ type unitRepairs struct {
 	log    []UnitRepair
 	scores *[2]float64 // outputs before and after new statistics, in dB; nil: not tried
 	keepBN bool
+
+	chained   map[string]refitted // by weight; nil: not tried
+	keepChain bool
 }
 
 // repairLayer is a weight that loses columns.

@@ -71,12 +71,26 @@ func (o *StructureOptions) goals() (n int) {
 
 // looks reports whether the model is compared with the original on the data.
 func (o *StructureOptions) looks() bool {
-	return o.Importance == ByAblation || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0 || slices.Contains(o.repairs, RepairStatistics)
+	return o.Importance == ByAblation || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0 || slices.Contains(o.repairs, RepairStatistics) ||
+		slices.Contains(o.repairs, RepairChain)
 }
 
 // measured reports whether the model runs on data before it is pruned.
 func (o *StructureOptions) measured() bool {
 	return o.Importance == ByActivity || o.Importance == ByAblation || o.Pattern == Layers || len(o.repairs) > 0 || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0
+}
+
+// AskedUnits returns the rewrites that stay in the result whatever an engine makes
+// of them, since they are what was asked for.
+func AskedUnits() []string { return []string{structurePass, blocksPass} }
+
+// CheckNames returns an error where the options do not go together, before there
+// are data and an engine.
+func (o StructureOptions) CheckNames(data bool) error {
+	if data {
+		o.Data = &trial.Options{}
+	}
+	return o.validate()
 }
 
 func (o *StructureOptions) validate() error {

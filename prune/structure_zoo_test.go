@@ -10,6 +10,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/ort"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/trial"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
@@ -262,16 +263,13 @@ func TestRepair(t *testing.T) {
 			noise := map[string]float64{}
 			for _, repair := range []string{"none", "auto"} {
 				o := c.o
-				o.Importance, o.Data, o.Repair, o.Scope = ByActivity, data, repair, Layer
+				o.Importance, o.Data, o.Repair, o.Scope, o.Sparsity = ByActivity, data, repair, Layer, 0.3
 				if err := o.validate(); err != nil {
 					t.Fatal(err)
 				}
 				p := &structured{o: &o}
-				if err := p.settle(t.Context(), m); err != nil {
-					t.Fatal(err)
-				}
-				small, err := p.shrunk(t.Context(), m, 0.3, true)
-				if err != nil {
+				small := m.Clone()
+				if _, err := rewrite.Run(t.Context(), small, []rewrite.Pass{p}, nil, rewrite.Options{}); err != nil {
 					t.Fatal(err)
 				}
 				s, err := held.Score(t.Context(), small)
@@ -279,6 +277,11 @@ func TestRepair(t *testing.T) {
 					t.Fatal(err)
 				}
 				noise[repair] = noiseOf(s.SQNR)
+				for _, r := range p.result.Repairs {
+					if r.Name == RepairChain {
+						t.Logf("%+v", r)
+					}
+				}
 				t.Logf("repair %s: %.1f dB, %d of %d right", repair, s.SQNR, s.Right, s.Rows)
 				p.held.Close()
 			}

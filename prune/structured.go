@@ -77,7 +77,7 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	if len(pl.removed) == 0 {
 		return nil
 	}
-	if err := p.take(ctx, m, pl, true); err != nil {
+	if err := p.take(ctx, m, pl, true, true); err != nil {
 		return err
 	}
 	if r := p.repaired[pl.removedKey()]; r != nil {
@@ -111,8 +111,9 @@ func (p *structured) settle(ctx context.Context, m *onnx.Model) error {
 	return err
 }
 
-// take shrinks m by the plan, with what is to make up for it or without.
-func (p *structured) take(ctx context.Context, m *onnx.Model, pl *plan, repair bool) error {
+// take shrinks m by the plan, with what is to make up for it or without; the layers
+// are refitted one after the other in the final model only, since that takes long.
+func (p *structured) take(ctx context.Context, m *onnx.Model, pl *plan, repair, final bool) error {
 	if !repair || len(p.o.repairs) == 0 || len(pl.removed) == 0 {
 		return pl.d.shrink(pl.removed)
 	}
@@ -120,6 +121,7 @@ func (p *structured) take(ctx context.Context, m *onnx.Model, pl *plan, repair b
 	if err != nil {
 		return err
 	}
+	whole := m.Clone()
 	r.weights(m)
 	if err := pl.d.shrink(pl.removed); err != nil {
 		return err
@@ -127,7 +129,10 @@ func (p *structured) take(ctx context.Context, m *onnx.Model, pl *plan, repair b
 	if err := r.biases(pl.d, pl.removed); err != nil {
 		return err
 	}
-	return p.statistics(ctx, m, r)
+	if err := p.statistics(ctx, m, r); err != nil || !final {
+		return err
+	}
+	return p.chain(ctx, whole, m, pl, r)
 }
 
 // look runs m on the data where what is asked for needs that.
@@ -167,7 +172,7 @@ func (p *structured) shrunk(ctx context.Context, m *onnx.Model, share float64, r
 		if err != nil {
 			return nil, err
 		}
-		err = p.take(ctx, c, pl, repair)
+		err = p.take(ctx, c, pl, repair, false)
 		var no *mismatch
 		if errors.As(err, &no) && len(p.blocked) < maxBlocked && p.blocked[nodeKey(no.node)] == "" {
 			p.blocked[nodeKey(no.node)] = no.why

@@ -16,6 +16,7 @@ type pruneFlags struct {
 	ef    engineFlags
 	df    dataFlags
 	mf    maskFlags
+	uf    unitFlags
 	scope string
 }
 
@@ -24,8 +25,9 @@ func (f *pruneFlags) register(c *cobra.Command) {
 	f.ef.register(c)
 	f.df.register(c, "what layers read, for --importance and --repair, and inputs for the check of the result")
 	f.mf.register(c, &f.o)
+	f.uf.register(c)
 	p, o := c.Flags(), &f.o
-	p.Float64Var(&o.Sparsity, "sparsity", 0.5, "share of the weights to be zero; N:M settles it")
+	p.Float64Var(&o.Sparsity, "sparsity", 0.5, "share of the weights to be zero, or of the units to remove; N:M settles it")
 	p.StringVar(&f.scope, "scope", "", "rank weights over the whole model (global), within each tensor (layer) or for each output (row); default: global for magnitude, else row, or layer for blocks")
 	p.StringSliceVar(&o.Include, "include", nil, "operators, nodes or weights to prune, no others; * and ? match")
 	p.StringSliceVar(&o.Exclude, "exclude", nil, "operators, nodes or weights to leave alone; * and ? match")
@@ -34,6 +36,12 @@ func (f *pruneFlags) register(c *cobra.Command) {
 func (f *pruneFlags) validate() error {
 	if f.o.Sparsity < 0 || f.o.Sparsity >= 1 {
 		return usagef("--sparsity %v is not a share from 0 to below 1", f.o.Sparsity)
+	}
+	if err := f.other(); err != nil {
+		return err
+	}
+	if f.units() {
+		return f.uf.validate(f)
 	}
 	f.o.Scope = prune.Scope(f.scope)
 	return f.mf.validate(&f.o)
@@ -72,6 +80,18 @@ func (f *pruneFlags) options(ctx context.Context, a *app, model string) (o prune
 
 // transformation prepares prune for bisecting.
 func (f *pruneFlags) transformation(ctx context.Context, a *app, model string) (*transformation, error) {
+	if f.units() {
+		o, _, release, err := f.shrinking(ctx, a, model)
+		if err != nil {
+			return nil, err
+		}
+		apply, verify, done, err := prune.ShrinkTransform(o)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		return &transformation{apply: apply, verify: verify, done: func() { done(); release() }}, nil
+	}
 	o, _, release, err := f.options(ctx, a, model)
 	if err != nil {
 		return nil, err
@@ -88,18 +108,23 @@ func (a *app) pruneCommand() *cobra.Command {
 	var f pruneFlags
 	c := &cobra.Command{
 		Use:   "prune MODEL -o OUT --sparsity 0.5",
-		Short: "Set the weights that matter least to zero",
-		Long: `prune sets the weights that matter least to zero: one by one, N of each M that are
-summed (--pattern 2:4), or in blocks. With --data the layers are measured: weights
-can be ranked by what they contribute (--importance wanda or sparsegpt), and what
-was removed is made up for by the weights that stay and by the bias, in each layer
-only where that lowers the error on samples that nothing was fitted to.
+		Short: "Remove what a model does not need: channels, heads, neurons, layers, or single weights",
+		Long: `prune removes what matters least.
 
-Shapes stay. The files keep their size, save with --sparse-storage, and ONNX
-Runtime's CPU kernels their speed: zeros serve compression and sparse hardware.
---measure says what the result takes here. How much accuracy zeros cost is for
-lapidary validate to say.`,
-		Example: "  lapidary prune model.onnx -o pruned.onnx --sparsity 0.5\n" +
+--pattern channels, neurons, heads, hidden or layers takes units out of the model:
+tensors get smaller, and with them file and time. What goes together is found by
+following every dimension through the model; what cannot follow is reported. With
+--data the layers that read what went make up for it, each only where that lowers
+the error on samples that nothing was fitted to. --sparsity 0 removes only what
+provably contributes nothing.
+
+--pattern unstructured, N:M or block:RxC sets weights to zero. Shapes stay: the
+files keep their size, save with --sparse-storage, and ONNX Runtime's CPU kernels
+their speed; zeros serve compression and sparse hardware. --measure says what the
+result takes here. How much accuracy is lost is for lapidary validate to say.`,
+		Example: "  lapidary prune model.onnx -o pruned.onnx --pattern channels --sparsity 0.3 --data calibration.npz\n" +
+			"  lapidary prune model.onnx -o pruned.onnx --pattern channels --latency-ratio 0.7 --data calibration.npz\n" +
+			"  lapidary prune model.onnx -o pruned.onnx --sparsity 0.5\n" +
 			"  lapidary prune model.onnx -o pruned.onnx --pattern 2:4 --importance sparsegpt --data calibration.npz\n" +
 			"  lapidary prune model.onnx -o pruned.onnx --sparsity 0.7 --scope layer --exclude Gemm",
 		Args: cobra.ExactArgs(1),
@@ -113,6 +138,9 @@ func (a *app) prune(c *cobra.Command, model string, f *pruneFlags) error {
 	ctx := c.Context()
 	if err := f.validate(); err != nil {
 		return err
+	}
+	if f.units() {
+		return a.shrink(c, model, f)
 	}
 	dst, err := f.rf.target(model)
 	if err != nil {

@@ -25,10 +25,11 @@ type maskFlags struct {
 func (f *maskFlags) register(c *cobra.Command, o *prune.Options) {
 	f.c = c
 	p := c.Flags()
-	p.StringVar(&o.Pattern, "pattern", "unstructured", "what becomes zero together: unstructured (single weights), N:M such as 2:4 (at most N of each M that are summed stay), or block:RxC (R weights that are summed, for C outputs)")
-	p.StringVar(&o.Importance, "importance", prune.Magnitude, "how weights are ranked: "+strings.Join(prune.Importances(), ", ")+"; all but magnitude need --data")
+	p.StringVar(&o.Pattern, "pattern", "unstructured", "what goes together: channels, neurons, heads, hidden (the width of a transformer) or layers (residual blocks), which make tensors smaller; unstructured (single weights), N:M such as 2:4 (at most N of each M that are summed stay) or block:RxC (R weights that are summed, for C outputs), which become zero")
+	p.StringVar(&o.Importance, "importance", prune.Magnitude, "how weights are ranked: "+strings.Join(prune.Importances(), ", ")+", all but magnitude with --data; how units are: "+
+		joinNames(prune.UnitImportances())+", the last two with --data (default l2)")
 	p.StringVar(&o.Repair, "repair", "auto", "make up for what was removed, in each layer only where the error on held-out data falls: auto (all of them, with data that is not generated), none, or some of "+
-		strings.Join(prune.Repairs(), ","))
+		strings.Join(prune.Repairs(), ",")+" for weights, of "+strings.Join(prune.UnitRepairs(), ",")+" for units")
 	p.Int64Var(&f.memory, "max-memory", 0, "MiB of what is measured, and of activations, in memory at once; 0: 1024 of the former")
 	p.IntVar(&o.Workers, "calibration-workers", 0, "runs at once on --data, each in a process of its own; 0: 1")
 	p.BoolVar(&o.SparseStorage, "sparse-storage", false, "store weights by their non-zero elements where that is smaller and the engine takes it")
@@ -197,4 +198,13 @@ func printWeights(w io.Writer, list []prune.Weight) {
 		}
 		fmt.Fprintln(w, text)
 	}
+}
+
+// joinNames lists names with commas between them.
+func joinNames[T ~string](list []T) string {
+	var out []string
+	for _, x := range list {
+		out = append(out, string(x))
+	}
+	return strings.Join(out, ", ")
 }
