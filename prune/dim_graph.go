@@ -89,8 +89,7 @@ func newDims(m *onnx.Model, sizes map[string]int64, blocked map[string]string) (
 		case blocked[nodeKey(n)] != "":
 			d.block(n, blocked[nodeKey(n)])
 		case s != nil:
-			d.tie(n, opset.Tie{From: s.from, To: s.to, Index: s.index})
-			d.tieOthers(n, s)
+			d.tieShuffle(n, s)
 		case relations[n] != nil:
 			d.relate(n, relations[n])
 		}

@@ -10,16 +10,25 @@ import (
 // 2018): position j of to is position index[j] of from. What is between them has
 // no axis that could lose positions by itself; a shuffle that loses some becomes
 // one Gather.
+//
+// The same three with an InstanceNormalization in place of the Transpose are how
+// exporters spell GroupNormalization: the channels stay in their places, and each
+// group must keep as many.
 type shuffle struct {
 	nodes    [3]*onnx.Node
 	from, to opset.Axis
-	index    []int
+	index    []int // nil: every position is where it was
+	groups   int   // of a normalization; 0: none
 }
 
 // findShuffles records the channel shuffles of the model by their last node.
 func (d *dims) findShuffles() {
 	for n := range d.nodes() {
-		if s := d.shuffleAt(n); s != nil {
+		s := d.shuffleAt(n)
+		if s == nil {
+			s = d.groupNormAt(n)
+		}
+		if s != nil {
 			d.shuffles[n] = s
 		}
 	}
@@ -88,8 +97,42 @@ func (d *dims) shuffleAt(n *onnx.Node) *shuffle {
 			return nil
 		}
 	}
-	return &shuffle{[3]*onnx.Node{first, t, n}, opset.Axis{Value: first.Input(0), Axis: at}, opset.Axis{Value: n.Output(0), Axis: at},
-		permuted(mid[at:at+parts], perm[at:at+parts], at)}
+	return &shuffle{nodes: [3]*onnx.Node{first, t, n}, from: opset.Axis{Value: first.Input(0), Axis: at}, to: opset.Axis{Value: n.Output(0), Axis: at},
+		index: permuted(mid[at:at+parts], perm[at:at+parts], at)}
+}
+
+// groupNormAt returns the normalization of groups that ends with n.
+func (d *dims) groupNormAt(n *onnx.Node) *shuffle {
+	if !n.Is("Reshape") {
+		return nil
+	}
+	norm := n.Input(0).Producer()
+	if norm == nil || !norm.Is("InstanceNormalization") || onlyReader(norm) != n {
+		return nil
+	}
+	first := norm.Input(0).Producer()
+	if first == nil || !first.Is("Reshape") || onlyReader(first) != norm {
+		return nil
+	}
+	from, mid, to := d.facts.Shape(first.Input(0)), d.facts.Shape(first.Output(0)), d.facts.Shape(n.Output(0))
+	if len(from) < 3 || len(to) != len(from) || len(mid) != 3 || !from[1].Known() || !mid[1].Known() || mid[1].Value <= 0 ||
+		from[1].Value%mid[1].Value != 0 || !to[1].Same(from[1]) {
+		return nil
+	}
+	return &shuffle{nodes: [3]*onnx.Node{first, norm, n}, from: opset.Axis{Value: first.Input(0), Axis: 1}, to: opset.Axis{Value: n.Output(0), Axis: 1},
+		groups: int(mid[1].Value)}
+}
+
+// tieShuffle ties what goes in with what comes out.
+func (d *dims) tieShuffle(n *onnx.Node, s *shuffle) {
+	d.tie(n, opset.Tie{From: s.from, To: s.to, Index: s.index})
+	d.tieOthers(n, s)
+	at, ok := d.index[s.from]
+	if s.groups == 0 || !ok {
+		return
+	}
+	d.even = append(d.even, even{at, s.groups})
+	d.statistics[at] = s.nodes[1]
 }
 
 // splitAxis returns the one axis of from that is several in to, and how many.

@@ -24,11 +24,16 @@ func (s *shrinker) touches(n *onnx.Node) bool {
 	return slices.ContainsFunc(n.Inputs(), s.loses) || slices.ContainsFunc(n.Outputs(), s.loses)
 }
 
-// fixShuffle makes a channel shuffle that loses channels one Gather.
+// fixShuffle makes a channel shuffle that loses channels one Gather, and renews the
+// shapes of a normalization of groups.
 func (s *shrinker) fixShuffle(n *onnx.Node, sh *shuffle) error {
 	in, loses := s.of(sh.from.Value, sh.from.Axis)
-	if !loses {
+	switch {
+	case !loses:
 		return nil
+	case sh.groups > 0:
+		s.setShape(sh.nodes[0], 1, []int64{0, int64(sh.groups), -1})
+		return s.fixReshape(n)
 	}
 	out, _ := s.of(sh.to.Value, sh.to.Axis)
 	place := places(in)
