@@ -212,9 +212,9 @@ func (c *refitting) holdEvery() int {
 // join returns a model that runs both, with what their layers read side by side.
 func (c *refitting) join(names []string) (*onnx.Model, []link, error) {
 	m := c.whole.Clone()
+	whole := reads(m)
 	m.IRVersion = max(m.IRVersion, 4) // whose weights need not be inputs
 	both := joinModels(m, c.small)
-	whole := reads(m)
 	var links []link
 	for _, name := range names {
 		w, s := whole[name], c.smallRead[name]
