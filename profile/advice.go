@@ -129,15 +129,14 @@ func (a *adviser) add(x Advised) {
 	a.out = append(a.out, x)
 }
 
-// gain turns milliseconds saved into a prediction: as much as a third less or
-// more of it may come true, since neighbours change what a node takes.
+// gain turns milliseconds saved into a prediction: a third more may come true,
+// or half of it, and what a rewrite disturbs around it may cost 3 % again.
 func (a *adviser) gain(saved float64, by string) *Predicted {
 	at := func(share float64) float64 { return max(0.02, 1-share*saved/a.wall) }
-	p := &Predicted{Ratio: at(1), Low: at(1.3), High: at(0.65), By: by}
 	if saved < 0 {
-		p.Low, p.High = at(0.65), at(1.3)
+		return &Predicted{Ratio: at(1), Low: at(0.5), High: at(1.3) + 0.03, By: by}
 	}
-	return p
+	return &Predicted{Ratio: at(1), Low: at(1.3), High: at(0.5) + 0.03, By: by}
 }
 
 // fuse tries fusing, and once more with open dimensions fixed.
@@ -176,9 +175,13 @@ func (a *adviser) fuse(ctx context.Context) error {
 			if fixed {
 				item.Reason += ", for inputs of this size only"
 			}
-			if d.Interval.High < worthwhile {
+			switch {
+			case d.Interval.High < worthwhile:
 				item.Verdict = verdictFaster
-			} else {
+			case d.Interval.Low < worthwhile:
+				item.Verdict = verdictUnknown
+				item.Reason += "; what that gains is within the noise of this machine"
+			default:
 				item.Reason += "; the engine does the same when it loads the model"
 			}
 		}
@@ -262,7 +265,7 @@ func (a *adviser) batch() {
 		a.add(item)
 		return
 	}
-	saved := max(0, a.r.Outside) * (1 - 1/float64(advisedBatch))
+	saved := a.r.Outside * (1 - 1/float64(advisedBatch))
 	for i, n := range a.r.Nodes {
 		once := min(n.MS, a.r.Peaks.OverheadUS/1e3*max(1, a.t.Nodes[i].Calls))
 		if n.Bound == boundMemory && n.Bytes > 0 {
@@ -274,7 +277,12 @@ func (a *adviser) batch() {
 	if item.Predicted.High < worthwhile {
 		item.Verdict = verdictFaster
 		item.Reason = fmt.Sprintf("%d inferences in one run share its overhead and the reading of weights: time of each of them, not of the run", advisedBatch)
-		item.Command = a.profileCommand(fmt.Sprintf("--dim %s=%d", dim, advisedBatch))
+		dims := seenDims(a.s, a.t)
+		if dims == nil {
+			dims = map[string]int64{}
+		}
+		dims[dim] = advisedBatch
+		item.Command = a.profileCommand(strings.TrimSpace(dimFlags(dims)))
 	} else {
 		item.Reason = "the time is in arithmetic, which grows with the batch"
 	}

@@ -132,7 +132,10 @@ func TestAdviceFuse(t *testing.T) {
 	} else if _, there := x["fix-dims"]; there {
 		t.Error("there is no dimension to fix")
 	}
-	if x := advised(t, 64, 1, "", 1, AdviceOptions{Fuse: trial(0.96)}); x["fuse"].Verdict != verdictNo || x["fuse"].Command != "" {
+	if x := advised(t, 64, 1, "", 1, AdviceOptions{Fuse: trial(0.995)}); x["fuse"].Verdict != verdictNo || x["fuse"].Command != "" {
+		t.Errorf("%+v", x["fuse"])
+	}
+	if x := advised(t, 64, 1, "", 1, AdviceOptions{Fuse: trial(0.96)}); x["fuse"].Verdict != verdictUnknown {
 		t.Errorf("an interval that reaches 0.98: %+v", x["fuse"])
 	}
 	failing := func(context.Context, map[string]int64) (*FuseTrial, error) { return nil, errors.New("broken") }
@@ -252,7 +255,7 @@ func TestProofGolden(t *testing.T) {
 	full.Static, full.Timed = nil, nil // they have golden files of their own
 	checkDocument(t, "proof", full)
 	full.GPU = &GPUFacts{Available: true, Name: "NVIDIA H100", Device: "cuda:0", Driver: "550.54", MIG: pointer(false), Runs: 300, Seconds: 3, PowerW: pointer(310.5),
-		EnergyMJ: pointer(1234.), EnergyBy: "counter", ToDeviceMS: pointer(0.25), ToHostMS: pointer(0.125), Fallbacks: []string{"odd (Unique)"}, Others: 1,
+		EnergyMJ: pointer(1234.), EnergyBy: "counter", ToDeviceMS: pointer(0.25), ToHostMS: pointer(0.125), Fallbacks: []string{"odd (Unique)"}, Others: pointer(1),
 		Limiting: []string{"power-cap"}}
 	full.GPU.warn()
 	full.Roofline = &Roofline{Skipped: "nodes run on another device, and their times are those of launching them"}

@@ -27,8 +27,9 @@ func (a *adviser) costs() []costed {
 		if c.file != nil {
 			c.weights, c.main = c.file.Parameters > 0 || c.weights, c.file.Path == ""
 		}
-		c.float = len(n.Inputs) > 0 && parseSeen(n.Inputs[0]).elem == "float"
-		c.class = classOf(n)
+		in := inputsSeen(n, c.file)
+		c.float = len(in) > 0 && in[0].elem == "float"
+		c.class = classOf(n.Op, in)
 		c.macs = int64(float64(c.roof.MACs) / max(1, n.Calls))
 		out[i] = c
 	}
@@ -36,13 +37,12 @@ func (a *adviser) costs() []costed {
 }
 
 // classOf is the class in the operator table, "" for none.
-func classOf(n *NodeTime) string {
-	op := n.Op[strings.LastIndexByte(n.Op, '.')+1:]
-	if len(n.Inputs) < 2 {
+func classOf(op string, in []tensorSeen) string {
+	if len(in) < 2 {
 		return ""
 	}
-	a, b := parseSeen(n.Inputs[0]), parseSeen(n.Inputs[1])
-	switch op {
+	a, b := in[0], in[1]
+	switch op[strings.LastIndexByte(op, '.')+1:] {
 	case "Conv", "FusedConv", "NhwcFusedConv":
 		switch {
 		case len(b.dims) < 3:

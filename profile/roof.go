@@ -14,15 +14,15 @@ import (
 // What a node must at least take is the longest of these and the overhead of a
 // node; which one that is binds it.
 type Roofline struct {
-	Skipped    string     `json:"skipped,omitempty"`             // why there is none; the rest is then absent or 0
-	Peaks      *Peaks     `json:"peaks,omitempty"`               // of this machine
-	RoofMS     float64    `json:"roof_ms"`                       // sum of the nodes' roofs
-	MeasuredMS float64    `json:"measured_ms"`                   // median of a run without the profiler
-	Attained   float64    `json:"attained"`                      // roof over measured: 1 is the roof
-	Outside    float64    `json:"outside_ms"`                    // of the measured time, what is not within nodes; negative where the profiler slows nodes down
-	Known      float64    `json:"known_share" schema:"fraction"` // of the time of all nodes, that of nodes whose arithmetic and traffic are known
-	Bounds     []Bound    `json:"bounds,omitempty"`              // by what binds, most time first
-	Nodes      []NodeRoof `json:"nodes,omitempty"`               // in the order of the timed nodes
+	Skipped    string     `json:"skipped,omitempty"`                       // why there is none; the rest is then absent
+	Peaks      *Peaks     `json:"peaks,omitempty"`                         // of this machine
+	RoofMS     float64    `json:"roof_ms,omitempty"`                       // sum of the nodes' roofs
+	MeasuredMS float64    `json:"measured_ms,omitempty"`                   // median of a run without the profiler
+	Attained   float64    `json:"attained,omitempty"`                      // roof over measured: 1 is the roof
+	Outside    float64    `json:"outside_ms,omitempty"`                    // of the measured time, what is not within nodes
+	Known      float64    `json:"known_share,omitempty" schema:"fraction"` // of the time of all nodes, that of nodes whose arithmetic and traffic are known
+	Bounds     []Bound    `json:"bounds,omitempty"`                        // by what binds, most time first
+	Nodes      []NodeRoof `json:"nodes,omitempty"`                         // in the order of the timed nodes
 }
 
 // Bound is the nodes that one thing binds.
@@ -39,7 +39,7 @@ type NodeRoof struct {
 	Name      string  `json:"name"`                                           // the model's node, or as the engine calls its own
 	Op        string  `json:"op"`                                             // as the engine ran it
 	Bound     string  `json:"bound" schema:"compute|memory|overhead|unknown"` // what binds it; unknown where its work is not known
-	MS        float64 `json:"ms"`                                             // time
+	MS        float64 `json:"ms"`                                             // time, where the profiler slows nodes down in the proportion that they add up to the run
 	ComputeMS float64 `json:"compute_ms"`                                     // arithmetic at the peak rate
 	MemoryMS  float64 `json:"memory_ms"`                                      // traffic at the highest bandwidth
 	FloorMS   float64 `json:"floor_ms"`                                       // the longest of the two and the overhead
@@ -69,25 +69,30 @@ func NewRoofline(s *StaticProfile, t *TimedProfile, p *Peaks) *Roofline {
 	case !p.Valid():
 		return &Roofline{Skipped: "this machine's peaks are not known"}
 	}
-	r := &Roofline{Peaks: p, MeasuredMS: t.Accounting.WallMS, Outside: t.Accounting.WallMS - t.Accounting.NodesMS}
+	r := &Roofline{Peaks: p, MeasuredMS: t.Accounting.WallMS}
 	if r.MeasuredMS <= 0 {
 		r.MeasuredMS = t.Latency.MeanMS
 	}
 	static := staticIndex(s)
+	scale := 1.0 // what the profiler adds to the nodes is not theirs
+	if t.Accounting.NodesMS > r.MeasuredMS && r.MeasuredMS > 0 {
+		scale = r.MeasuredMS / t.Accounting.NodesMS
+	}
 	var known float64
 	for i := range t.Nodes {
-		n := nodeRoof(&t.Nodes[i], static, p)
+		n := nodeRoof(&t.Nodes[i], static, p, scale)
 		r.Nodes = append(r.Nodes, n)
 		r.RoofMS += max(n.ComputeMS, n.MemoryMS)
 		if n.Bound != boundUnknown {
 			known += n.MS
 		}
 	}
+	r.Outside = max(0, r.MeasuredMS-t.Accounting.NodesMS)
 	if r.MeasuredMS > 0 {
 		r.Attained = r.RoofMS / r.MeasuredMS
 	}
 	if a := t.Accounting.NodesMS; a > 0 {
-		r.Known = min(1, known/a)
+		r.Known = min(1, known/(a*scale))
 	}
 	r.Bounds = r.bounds()
 	return r
@@ -119,8 +124,8 @@ func (r *Roofline) bounds() []Bound {
 }
 
 // nodeRoof holds one node against the peaks.
-func nodeRoof(n *NodeTime, static map[string]*Node, p *Peaks) NodeRoof {
-	r := NodeRoof{Name: orText(n.Original, n.Name), Op: n.Op, Bound: boundUnknown, MS: n.MS, Type: variantFloat}
+func nodeRoof(n *NodeTime, static map[string]*Node, p *Peaks, scale float64) NodeRoof {
+	r := NodeRoof{Name: orText(n.Original, n.Name), Op: n.Op, Bound: boundUnknown, MS: n.MS * scale, Type: variantFloat}
 	if computesInt8(n.Op) {
 		r.Type = variantInt8
 	}
@@ -185,29 +190,53 @@ func staticIndex(s *StaticProfile) map[string]*Node {
 	return out
 }
 
-// workOf is the work of a timed node per inference: that of the file's node where
-// the engine runs the same sizes, else by the types that the engine saw.
+// workOf is the work of a timed node per inference. The file's node knows more
+// than the types that the engine saw, and those know the sizes that ran.
 func workOf(n *NodeTime, static map[string]*Node) (Work, bool) {
-	w, seen := workOfTypes(n)
 	f := static[n.Original]
-	if f == nil || f.Unknown != "" || n.Original == "" {
+	if n.Original == "" {
+		f = nil
+	}
+	w, seen := workOfTypes(n, f)
+	if f == nil || f.Unknown != "" {
 		return w, seen
 	}
 	var x Work
 	x.add(f.Work, max(1, f.Runs))
-	if seen && x.MACs > 0 && w.MACs > 0 && (w.MACs > 2*x.MACs || x.MACs > 2*w.MACs) {
-		return w, true // the file's sizes were assumed, and others ran
+	switch {
+	case !seen || len(f.Outputs) == 0:
+		return x, true
+	case x.MACs > 0 && w.MACs > 0 && w.MACs <= 2*x.MACs && x.MACs <= 2*w.MACs:
+		return x, true
+	case x.MACs > 0 && w.MACs == 0: // other sizes may have run
+		scale := float64(parseSeen(n.Outputs[0]).elements()) / float64(max(1, parseSeen(f.Outputs[0]).elements()))
+		w.MACs, w.FLOPs = int64(float64(x.MACs)*scale), int64(float64(x.FLOPs)*scale)
 	}
-	return x, true
+	return w, true
 }
 
-// workOfTypes is the work of a timed node by the types of its inputs and outputs.
-func workOfTypes(n *NodeTime) (Work, bool) {
+// inputsSeen are the types of a node's inputs. An engine that keeps weights in a
+// form of its own does not list them: then the file's node does.
+func inputsSeen(n *NodeTime, f *Node) []tensorSeen {
+	types := n.Inputs
+	if f != nil && len(n.Inputs) > 0 && len(n.Inputs) < len(f.Inputs) {
+		types = append([]string{n.Inputs[0]}, f.Inputs[1:]...)
+	}
+	out := make([]tensorSeen, len(types))
+	for i, s := range types {
+		out[i] = parseSeen(s)
+	}
+	return out
+}
+
+// workOfTypes is the work of a timed node by the types of its inputs and
+// outputs; f, which may be nil, is the file's node.
+func workOfTypes(n *NodeTime, f *Node) (Work, bool) {
 	var w Work
-	var in, out []tensorSeen
-	for _, s := range n.Inputs {
-		t := parseSeen(s)
-		in, w.BytesRead = append(in, t), plus(w.BytesRead, t.bytes())
+	in := inputsSeen(n, f)
+	var out []tensorSeen
+	for _, t := range in {
+		w.BytesRead = plus(w.BytesRead, t.bytes())
 	}
 	for _, s := range n.Outputs {
 		t := parseSeen(s)

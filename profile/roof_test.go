@@ -142,6 +142,12 @@ func TestWorkByFile(t *testing.T) {
 	if w, ok := workOf(&n, index); !ok || w.MACs != 8*64*4*27 {
 		t.Errorf("of eight pictures: %+v", w)
 	}
+	// The engine keeps the weights of fc to itself, and three pictures ran.
+	fc := floatNode("fc", "Gemm", 1, "float[3,4]", "float[3,2]", 0)
+	fc.Original = "fc"
+	if w, ok := workOf(&fc, index); !ok || w.MACs != 3*4*2 || w.BytesRead != 4*(12+8+2) {
+		t.Errorf("without its weights: %+v", w)
+	}
 	if _, ok := index["fc"]; !ok || len(index) != len(s.Nodes) {
 		t.Errorf("index of %d of %d nodes", len(index), len(s.Nodes))
 	}
@@ -169,7 +175,7 @@ func TestMACsByTypes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		n := floatNode("n", tt.op, 1, tt.in, tt.out, 0)
-		w, ok := workOfTypes(&n)
+		w, ok := workOfTypes(&n, nil)
 		if !ok || w.MACs != tt.want {
 			t.Errorf("%s %s: %d MACs, want %d", tt.op, tt.in, w.MACs, tt.want)
 		}

@@ -35,7 +35,7 @@ type GPUFacts struct {
 	ClockMemory *float64 `json:"clock_memory_mhz,omitempty"`                 // mean
 	Temperature *float64 `json:"temperature_c,omitempty"`                    // highest
 	Limiting    []string `json:"limiting,omitempty"`                         // why clocks were below what was asked for
-	Others      int      `json:"others" schema:"count"`                      // other processes on it
+	Others      *int     `json:"others,omitempty" schema:"count"`            // other processes on it
 	ToDeviceMS  *float64 `json:"host_to_device_ms,omitempty"`                // per inference, of copies to the GPU that the engine runs as nodes
 	ToHostMS    *float64 `json:"device_to_host_ms,omitempty"`                // likewise, back
 	Fallbacks   []string `json:"fallbacks,omitempty"`                        // nodes that ran on the CPU
@@ -169,7 +169,7 @@ func busyFor(ctx context.Context, s session.Session, in map[string]*onnx.Tensor,
 func gpuFacts(idle, busy device.GPUUse, runs int) *GPUFacts {
 	f := &GPUFacts{Available: true, Runs: runs, Seconds: busy.Elapsed.Seconds(), Utilization: busy.Utilization, PowerW: busy.Power, IdleW: idle.Power,
 		ClockSM: busy.ClockSM, ClockSMMin: busy.ClockSMMin, ClockMemory: busy.ClockMemory, Temperature: busy.Temperature,
-		Limiting: busy.Limiting, Others: len(busy.Others)}
+		Limiting: busy.Limiting, Others: pointer(len(busy.Others))}
 	if busy.MemoryPeak != nil {
 		f.MemoryPeak = pointer(min(int64(*busy.MemoryPeak), maxCount))
 	}
@@ -209,8 +209,8 @@ func (f *GPUFacts) addTimes(t *TimedProfile) {
 
 func (f *GPUFacts) warn() {
 	add := func(format string, args ...any) { f.Warnings = append(f.Warnings, fmt.Sprintf(format, args...)) }
-	if f.Others > 0 {
-		add("%d other processes use this GPU: times vary with what they do, and what a model does can be told from shared caches and clocks", f.Others)
+	if f.Others != nil && *f.Others > 0 {
+		add("%s on this GPU: times vary with what others do, and what a model does can be told from shared caches and clocks", severalOthers(*f.Others))
 	}
 	if len(f.Limiting) > 0 {
 		add("the GPU ran below its clocks: %s", strings.Join(f.Limiting, ", "))
@@ -219,7 +219,7 @@ func (f *GPUFacts) warn() {
 		add("the GPU is split into MIG instances: power, energy and clocks are those of the whole")
 	}
 	if n := len(f.Fallbacks); n > 0 {
-		add("%d nodes ran on the CPU, first %s: every one costs copies there and back", n, f.Fallbacks[0])
+		add("%s ran on the CPU, first %s: each costs copies there and back", several(n, "node"), f.Fallbacks[0])
 	}
 }
 
@@ -278,4 +278,11 @@ func millijoules(v float64) string {
 		return significant(v/1e3) + " J"
 	}
 	return significant(v) + " mJ"
+}
+
+func severalOthers(n int) string {
+	if n == 1 {
+		return "1 other process"
+	}
+	return fmt.Sprintf("%d other processes", n)
 }

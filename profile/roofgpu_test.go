@@ -72,7 +72,7 @@ func TestWatchGPU(t *testing.T) {
 		t.Errorf("the process that runs the model is not ours: %v", ours)
 	}
 	text := strings.Join(f.Warnings, "\n")
-	for _, want := range []string{"1 other processes", "power-cap", "odd (Unique)"} {
+	for _, want := range []string{"1 other process", "power-cap", "odd (Unique)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in %s", want, text)
 		}

@@ -36,7 +36,7 @@ func (t *table) roofline(r *Roofline) {
 		}
 		bound += fmt.Sprintf("%s %s in %s", b.Bound, percent(b.Share), several(b.Nodes, "node"))
 	}
-	t.fact("bound by", "%s; outside of nodes %s of the run", bound, percent(max(0, r.Outside)/r.MeasuredMS))
+	t.fact("bound by", "%s; outside of nodes %s of the run", bound, percent(r.Outside/r.MeasuredMS))
 	t.peaks(r.Peaks)
 	var rows [][]string
 	for i, n := range r.Nodes {
@@ -79,10 +79,10 @@ func (a *Arithmetic) text(unit string, threads int) string {
 }
 
 func percent(share float64) string {
-	if share >= 0.01 || share <= 0 {
-		return fmt.Sprintf("%.1f %%", 100*share)
+	if share > 0 && share < 0.0005 {
+		return "<0.1 %"
 	}
-	return fmt.Sprintf("%.1g %%", 100*share)
+	return fmt.Sprintf("%.1f %%", 100*share)
 }
 
 // several writes a number of things.

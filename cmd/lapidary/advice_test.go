@@ -58,7 +58,7 @@ func (r *jobRun) follow() {
 			continue
 		}
 		if x.What == "batch" {
-			r.followBatch(x, &p, args)
+			r.followBatch(x, args)
 			continue
 		}
 		r.do([]int{0, 3}, args...)
@@ -134,16 +134,20 @@ func (r *jobRun) compare(x profile.Advised, output string, with []string) {
 	}
 }
 
-// followBatch compares the time of an inference in a batch with that of one alone.
-func (r *jobRun) followBatch(x profile.Advised, alone *profile.Profile, args []string) {
-	out := r.do([]int{0}, append(args, "--format=json", "--advice=false", "--no-nodes")...)
-	var p profile.Profile
-	if err := json.Unmarshal(out, &p); err != nil || p.Timed == nil {
-		r.t.Errorf("%s: the batch was not timed: %v", r.j.model, err)
-		return
-	}
+// followBatch compares the time of an inference in a batch with that of one
+// alone, both on generated inputs of the same sizes.
+func (r *jobRun) followBatch(x profile.Advised, args []string) {
 	const batch = 8 // as advised
-	ratio := p.Timed.Latency.MeanMS / batch / alone.Timed.Latency.MeanMS
+	mean := func(args []string) float64 {
+		out := r.do([]int{0}, append(args, "--format=json", "--roofline=never", "--no-nodes")...)
+		var p profile.Profile
+		if err := json.Unmarshal(out, &p); err != nil || p.Timed == nil {
+			r.t.Fatalf("%s: the batch was not timed: %v", r.j.model, err)
+		}
+		return p.Timed.Latency.MeanMS
+	}
+	alone := strings.Split(strings.Replace(strings.Join(args, "\x00"), "=8", "=1", 1), "\x00")
+	ratio := mean(args) / batch / mean(alone)
 	right := ratio < 1 == (x.Verdict == "faster")
 	fmt.Printf("| %s | batch | %s | %s | %.2f | – | – | %v |\n", r.j.model, x.Verdict, predictedCell(x), ratio, right)
 	if !right {
