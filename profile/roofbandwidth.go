@@ -14,7 +14,8 @@ import (
 
 const (
 	streamTime  = 40 * time.Millisecond // of one stream on one footprint
-	leastMemory = 64 << 20              // bytes of one array that stands for main memory
+	leastPasses = 6
+	leastMemory = 64 << 20 // bytes of one array that stands for main memory
 	mostMemory  = 512 << 20
 )
 
@@ -68,8 +69,8 @@ func crew(threads int, f func(i int)) {
 // rate is the best of several passes in 10^9 bytes per second; a pass repeats f
 // until it takes long enough that starting the threads does not matter.
 func rate(threads, perThread int, f func(i int)) float64 {
-	repeat, best := 1, 0.
-	for began := time.Now(); time.Since(began) < streamTime || best == 0; {
+	repeat, passes, best := 1, 0, 0.
+	for began := time.Now(); time.Since(began) < streamTime || passes < leastPasses; {
 		t := time.Now()
 		crew(threads, func(i int) {
 			for range repeat {
@@ -81,6 +82,7 @@ func rate(threads, perThread int, f func(i int)) float64 {
 			repeat *= 2
 			continue
 		}
+		passes++
 		best = max(best, float64(threads)*float64(perThread)*float64(repeat)/d.Seconds()/1e9)
 	}
 	return best
