@@ -19,8 +19,8 @@ func roundPeaks() *Peaks {
 		return Bandwidth{Bytes: bytes, One: s, All: s}
 	}
 	p := &Peaks{Version: peaksVersion, Threads: 2, CPU: "round", ClockGHz: 2, OverheadUS: 2,
-		Float32: &Arithmetic{One: 50, All: 100, Sizes: []SizeRate{{"MatMul", 512, 50, 100}}},
-		Int8:    &Arithmetic{One: 200, All: 400, Sizes: []SizeRate{{"MatMulInteger", 512, 200, 400}}},
+		Float32: &PeakRate{One: 50, All: 100, Sizes: []SizeRate{{"MatMul", 512, 50, 100}}},
+		Int8:    &PeakRate{One: 200, All: 400, Sizes: []SizeRate{{"MatMulInteger", 512, 200, 400}}},
 		Memory:  []Bandwidth{same(1<<18, 100), same(1<<22, 50), same(1<<28, 10)},
 		Half:    []Half{{"Conv", "borrowed"}, {"MatMul", "native"}}}
 	for _, class := range []string{"conv", "pointwise", "depthwise", "matmul", "product"} {

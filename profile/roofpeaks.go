@@ -17,8 +17,8 @@ type Peaks struct {
 	Threads    int         `json:"threads" schema:"count"` // "all threads" below
 	CPU        string      `json:"cpu,omitempty"`          // model of the processor
 	ClockGHz   float64     `json:"clock_ghz,omitempty"`    // of one busy core, by a chain of dependent additions; absent where it could not be told
-	Float32    *Arithmetic `json:"float32,omitempty"`      // matrix products in float32, 2 operations per multiply-accumulate
-	Int8       *Arithmetic `json:"int8,omitempty"`         // matrix products of 8-bit codes; absent where the engine has none
+	Float32    *PeakRate `json:"float32,omitempty"`      // matrix products in float32, 2 operations per multiply-accumulate
+	Int8       *PeakRate `json:"int8,omitempty"`         // matrix products of 8-bit codes; absent where the engine has none
 	Memory     []Bandwidth `json:"memory"`                 // by footprint, smallest first; the last is of main memory
 	OverheadUS float64     `json:"overhead_us"`            // time of a node that has nothing to do
 	Operators  []OpRate    `json:"operators"`              // times of single operators, which predictions rest on
@@ -46,8 +46,8 @@ func BusyNow(ctx context.Context) *float64 {
 // peaksVersion changes when what is measured does.
 const peaksVersion = 1
 
-// Arithmetic is a peak rate in 10^9 operations per second.
-type Arithmetic struct {
+// PeakRate is a peak rate in 10^9 operations per second.
+type PeakRate struct {
 	One    float64    `json:"one_thread"`       // best of all sizes on one thread
 	All    float64    `json:"all_threads"`      // best of all sizes on all threads
 	Theory *float64   `json:"theory,omitempty"` // all threads, by instruction set and clock; absent where the instruction set is not known
@@ -123,8 +123,8 @@ func MeasurePeaks(ctx context.Context, o PeakOptions) (*Peaks, error) {
 }
 
 // arithmetic measures products on one thread and on all.
-func (o PeakOptions) arithmetic(ctx context.Context, p *Peaks, products func() *specimen) (*Arithmetic, error) {
-	a := &Arithmetic{}
+func (o PeakOptions) arithmetic(ctx context.Context, p *Peaks, products func() *specimen) (*PeakRate, error) {
+	a := &PeakRate{}
 	for _, g := range products().gauges {
 		a.Sizes = append(a.Sizes, SizeRate{Op: g.op, N: g.size})
 	}

@@ -67,7 +67,7 @@ func (t *table) peaks(p *Peaks) {
 	}
 }
 
-func (a *Arithmetic) text(unit string, threads int) string {
+func (a *PeakRate) text(unit string, threads int) string {
 	s := fmt.Sprintf("%s %s on one thread", significant(a.One), unit)
 	if threads > 1 {
 		s += fmt.Sprintf(", %s on %d", significant(a.All), threads)

@@ -42,7 +42,7 @@ func theory(p *Peaks, c device.CPU) {
 	if c.Cores > 0 {
 		threads = min(threads, c.Cores)
 	}
-	set := func(a *Arithmetic, units []unit) {
+	set := func(a *PeakRate, units []unit) {
 		if a == nil {
 			return
 		}
