@@ -207,7 +207,7 @@ func workOf(n *NodeTime, static map[string]*Node) (Work, bool) {
 	case !seen || len(f.Outputs) == 0:
 		return x, true
 	case x.MACs > 0 && w.MACs > 0 && w.MACs <= 2*x.MACs && x.MACs <= 2*w.MACs:
-		return x, true
+		w.MACs, w.FLOPs = x.MACs, x.FLOPs
 	case x.MACs > 0 && w.MACs == 0: // other sizes may have run
 		scale := float64(parseSeen(n.Outputs[0]).elements()) / float64(max(1, parseSeen(f.Outputs[0]).elements()))
 		w.MACs, w.FLOPs = int64(float64(x.MACs)*scale), int64(float64(x.FLOPs)*scale)
