@@ -194,7 +194,7 @@ func (a *adviser) fuse(ctx context.Context) error {
 // prune says what zeros and fewer channels would do.
 func (a *adviser) prune() {
 	a.add(Advised{What: "prune-unstructured", Verdict: verdictNo,
-		Reason: "single zeros among the weights leave the file its size, and no kernel of this engine skips them; they help compression only"})
+		Reason: "zeros among the weights, in a pattern or not, leave the file its size, and no kernel of this engine on a CPU skips them; they help compression, and sparse hardware"})
 	if !slices.Contains(a.o.Patterns, "channels") {
 		return
 	}
