@@ -16,10 +16,10 @@ import (
 
 // adviceJobs are the models whose advice is followed.
 var adviceJobs = []mainJob{
-	{"squeezenet1.1", "imagenet", []string{"--preprocess=layout=nchw,channels=bgr,mean=104.007:116.669:122.679"}, []string{"--skip=400", "--limit=100"}, nil},
+	{"squeezenet1.1", "imagenet", []string{"--preprocess=layout=nchw,channels=bgr,mean=104.007:116.669:122.679"}, []string{"--skip=400", "--limit=32"}, nil},
 	{"magika-fast", "magika-fast.npz", nil, []string{"--skip=120"}, nil},
 	{"stories260K", "stories.npz", nil, []string{"--skip=55"}, nil},
-	{"silero-vad", "silero.npz", nil, []string{"--skip=800", "--limit=100"}, nil},
+	{"silero-vad", "silero.npz", nil, []string{"--skip=800", "--limit=32"}, nil},
 }
 
 // TestAdviceFollowed follows the advice on models of the corpus with the built
@@ -81,7 +81,7 @@ func followed(x profile.Advised, data, calibrate []string) (args []string, outpu
 	case "fuse":
 		args = []string{"fuse", "m.onnx", "-o", "m.fused.onnx"}
 	case "static-int8":
-		args = append([]string{"quantize", "m.onnx", "-o", "m.int8.onnx", "--to=int8"}, all...)
+		args = append([]string{"quantize", "m.onnx", "-o", "m.int8.onnx", "--to=int8", "--recover=none"}, all...) // what is recovered is accuracy, not time
 		if x.Verdict != "faster" {
 			args = append(args, "--for=size")
 		}
@@ -107,7 +107,7 @@ func followed(x profile.Advised, data, calibrate []string) (args []string, outpu
 
 func (r *jobRun) compare(x profile.Advised, output string, with []string) {
 	folder := strings.TrimSuffix(output, ".onnx")
-	args := append([]string{"validate", "m.onnx", output, "--report", folder, "--latency-budget=12s", "--no-explain", "--limit=16"}, with...)
+	args := append([]string{"validate", "m.onnx", output, "--report", folder, "--latency-budget=8s", "--no-explain", "--limit=16"}, with...)
 	r.do([]int{0, 3, 4}, args...)
 	var rep report.Report
 	b, err := os.ReadFile(filepath.Join(r.path(folder), "report.json"))

@@ -58,7 +58,7 @@ the commands to paste.`,
 }
 
 func (a *app) profile(ctx context.Context, model string, pf profileFlags, ef engineFlags, df *dataFlags) error {
-	if err := pf.proof.validate(); err != nil {
+	if err := pf.proof.validate(pf.static); err != nil {
 		return err
 	}
 	static, err := profile.StaticFile(model, profile.StaticOptions{Dims: df.dims, Sparsity: pf.sparsity})

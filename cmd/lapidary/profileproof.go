@@ -38,7 +38,10 @@ func (f *proofFlags) register(c *cobra.Command) {
 	p.StringVar(&f.cost, "cost", "", "`PRICE` of the machine per hour, or cpu=PRICE,gpu=PRICE: print the cost of a million inferences")
 }
 
-func (f *proofFlags) validate() error {
+func (f *proofFlags) validate(static bool) error {
+	if static && (f.cost != "" || f.roofline == "fresh") {
+		return usagef("--cost and --roofline=fresh need the model to run; leave out --static")
+	}
 	if !slices.Contains(rooflineModes, f.roofline) {
 		return usagef("--roofline %q is unknown; want one of %s", f.roofline, strings.Join(rooflineModes, ", "))
 	}
