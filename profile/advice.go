@@ -165,7 +165,7 @@ func (a *adviser) fuse(ctx context.Context) error {
 		command += dimFlags(x.dims)
 		switch {
 		case err != nil:
-			item.Verdict, item.Reason = verdictUnknown, fmt.Sprintf("the trial failed: %v", err)
+			item.Verdict, item.Reason = verdictUnknown, fmt.Sprintf("not tried: %v", err)
 		case f.Difference == nil:
 			item.Reason = fmt.Sprintf("nothing to simplify in its %d nodes", f.Before)
 		default:

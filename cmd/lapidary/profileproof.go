@@ -252,8 +252,14 @@ func (x *proof) dataText() string {
 	return text
 }
 
+// mostTried is the size of a model up to which it is copied for a trial.
+const mostTried = 512 << 20
+
 // tryFuse fuses a copy of the model and times it against the original.
 func (x *proof) tryFuse(ctx context.Context, dims map[string]int64) (*profile.FuseTrial, error) {
+	if f := x.p.Static.File; f != nil && f.Bytes+f.ExternalBytes > mostTried {
+		return nil, fmt.Errorf("models above %s are not copied to try it", bytesText(mostTried))
+	}
 	m, err := onnxfile.Open(x.model, onnxfile.Options{})
 	if err != nil {
 		return nil, err
