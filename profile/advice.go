@@ -324,6 +324,14 @@ func (a *adviser) dataFlag() string {
 	return "--data " + orText(a.o.Data, DataPlaceholder) + dimFlags(a.o.Dims)
 }
 
+// givenData is --data where the user gave it: what needs none is checked by it.
+func (a *adviser) givenData() string {
+	if a.o.Data == "" {
+		return ""
+	}
+	return " " + a.dataFlag()
+}
+
 // DataPlaceholder stands in commands for data that the user has to name.
 const DataPlaceholder = "CALIBRATION.npz"
 

@@ -208,18 +208,18 @@ func (a *adviser) products(variant string) (saved float64, taken int, known bool
 func (a *adviser) dynamicInt8() {
 	item := Advised{What: "dynamic-int8", Verdict: verdictNo, SizeRatio: a.sizeRatio(0.25, product)}
 	saved, taken, known := a.products(variantDynamic)
-	command := fmt.Sprintf("lapidary quantize %s -o %s --to int8 --dynamic", Quoted(a.o.Model), Quoted(a.output("dynamic")))
+	command := fmt.Sprintf("lapidary quantize %s -o %s --to int8 --dynamic%s", Quoted(a.o.Model), Quoted(a.output("dynamic")), a.givenData())
 	switch {
 	case item.SizeRatio == nil:
 		item.Reason = "it takes matrix products with weights only, and there are none in float32"
 	case !known:
 		item.Reason = "no product with weights was timed"
 		if *item.SizeRatio < 0.9 {
-			item.Verdict, item.Command = verdictSmaller, command
+			item.Verdict, item.Command = verdictSmaller, command+" --for size"
 		}
 	default:
 		item.Predicted = a.gain(saved, "operators")
-		item.judge(command, command, "faster with codes that are found at run time: "+several(taken, "product"),
+		item.judge(command, command+" --for size", "faster with codes that are found at run time: "+several(taken, "product"),
 			"its products are too small for finding ranges at run time to pay")
 	}
 	a.add(item)
@@ -228,7 +228,7 @@ func (a *adviser) dynamicInt8() {
 func (a *adviser) int4() {
 	item := Advised{What: "int4", Verdict: verdictNo, SizeRatio: a.sizeRatio(0.14, func(n *Node) bool { return product(n) || n.Op == "Gather" })}
 	saved, taken, known := a.products(variantInt4)
-	command := fmt.Sprintf("lapidary quantize %s -o %s --to int4", Quoted(a.o.Model), Quoted(a.output("int4")))
+	command := fmt.Sprintf("lapidary quantize %s -o %s --to int4%s", Quoted(a.o.Model), Quoted(a.output("int4")), a.givenData())
 	switch {
 	case item.SizeRatio == nil:
 		item.Reason = "it takes matrix products and embeddings, and there are none in float32"
@@ -248,7 +248,7 @@ func (a *adviser) int4() {
 // half says what FP16 does, by what the engine makes of the model's operators.
 func (a *adviser) half() {
 	item := Advised{What: "fp16", Verdict: verdictNo, SizeRatio: a.sizeRatio(0.5, func(n *Node) bool { return n.Parameters > 0 })}
-	command := fmt.Sprintf("lapidary quantize %s -o %s --to fp16", Quoted(a.o.Model), Quoted(a.output("fp16")))
+	command := fmt.Sprintf("lapidary quantize %s -o %s --to fp16%s", Quoted(a.o.Model), Quoted(a.output("fp16")), a.givenData())
 	var borrowed, native []string
 	for _, h := range a.r.Peaks.Half {
 		if !slices.ContainsFunc(a.s.Nodes, func(n Node) bool { return n.Op == h.Op && n.Parameters > 0 }) {

@@ -3,7 +3,6 @@ package profile
 import (
 	"bytes"
 	"context"
-	"math/bits"
 	"runtime"
 	"sync"
 	"time"
@@ -116,18 +115,18 @@ func (s stream) triad() {
 	}
 }
 
-// clockGHz is the frequency of a busy core: a rotation and an exclusive or that
-// each wait for the result before take one cycle each. 0 where the result is
-// not that of a processor we know.
+// clockGHz is the frequency of a busy core: additions and exclusive ors that
+// each wait for the one before take one cycle each. 0 where the result is not that of a processor
+// we know.
 func clockGHz() float64 {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	const steps = 1 << 20
+	const rounds = 1 << 12
 	best := 0.
-	for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
+	for began := time.Now(); time.Since(began) < 50*time.Millisecond; {
 		t := time.Now()
-		spun = chain(spun|1, steps)
-		best = max(best, 2*steps/float64(time.Since(t).Nanoseconds()))
+		spun = chain(spun, rounds)
+		best = max(best, chainLength*rounds/float64(max(1, time.Since(t).Nanoseconds())))
 	}
 	if best < 0.2 || best > 8 {
 		return 0
@@ -138,10 +137,29 @@ func clockGHz() float64 {
 // spun keeps the chain's result alive.
 var spun uint64
 
-func chain(x uint64, steps int) uint64 {
-	y := x ^ 0x9e3779b97f4a7c15
-	for range steps {
-		x = bits.RotateLeft64(x, 7) ^ y
+// chainLength is the number of operations in one round of a chain.
+const chainLength = 16
+
+//go:noinline
+func chain(x uint64, rounds int) uint64 {
+	y := x | 1
+	for range rounds {
+		x += y
+		x ^= y
+		x += y
+		x ^= y
+		x += y
+		x ^= y
+		x += y
+		x ^= y
+		x += y
+		x ^= y
+		x += y
+		x ^= y
+		x += y
+		x ^= y
+		x += y
+		x ^= y
 	}
 	return x
 }

@@ -16,7 +16,7 @@ type Peaks struct {
 	Version    int         `json:"version" schema:"count"` // of the measurement: another one is measured anew
 	Threads    int         `json:"threads" schema:"count"` // "all threads" below
 	CPU        string      `json:"cpu,omitempty"`          // model of the processor
-	ClockGHz   float64     `json:"clock_ghz,omitempty"`    // of one busy core, by a chain of dependent additions; absent where it could not be told
+	ClockGHz   float64     `json:"clock_ghz,omitempty"`    // of one busy core, by operations that wait for each other; absent where it could not be told
 	Float32    *PeakRate   `json:"float32,omitempty"`      // matrix products in float32, 2 operations per multiply-accumulate
 	Int8       *PeakRate   `json:"int8,omitempty"`         // matrix products of 8-bit codes; absent where the engine has none
 	Memory     []Bandwidth `json:"memory"`                 // by footprint, smallest first; the last is of main memory

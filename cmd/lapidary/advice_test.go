@@ -86,9 +86,12 @@ func followed(x profile.Advised, data, calibrate []string) (args []string, outpu
 			args = append(args, "--for=size")
 		}
 	case "dynamic-int8":
-		args = []string{"quantize", "m.onnx", "-o", "m.dynamic.onnx", "--to=int8", "--dynamic"}
+		args = append([]string{"quantize", "m.onnx", "-o", "m.dynamic.onnx", "--to=int8", "--dynamic"}, all...)
+		if x.Verdict != "faster" {
+			args = append(args, "--for=size")
+		}
 	case "int4", "fp16":
-		args = []string{"quantize", "m.onnx", "-o", "m." + x.What + ".onnx", "--to=" + x.What}
+		args = append([]string{"quantize", "m.onnx", "-o", "m." + x.What + ".onnx", "--to=" + x.What}, all...)
 	case "prune-unstructured":
 		args = []string{"prune", "m.onnx", "-o", "m.pruned.onnx", "--sparsity=0.5"}
 	case "fix-dims", "batch":
@@ -119,7 +122,7 @@ func (r *jobRun) compare(x profile.Advised, output string, with []string) {
 		return
 	}
 	size := float64(rep.Candidate.Bytes) / float64(rep.Baseline.Bytes)
-	ratio, low, high := *rep.Latency.Ratio, *rep.Latency.Ratio, *rep.Latency.Ratio
+	ratio, low, high := *rep.Latency.Ratio, 1., 0. // without an interval, nothing is held against the prediction
 	if ci := rep.Latency.CI95; ci != nil {
 		low, high = ci[0], ci[1]
 	}
