@@ -18,7 +18,7 @@ const module = "github.com/lapidary-ml/lapidary/"
 // TO FIX A BUILD: it is the architecture.
 var rows = [][]string{
 	{"internal", "internal/atomicfile", "internal/linalg"},
-	{"internal/onnx", "internal/attest", "internal/report", "internal/device"},
+	{"internal/onnx", "internal/attest", "internal/report", "internal/device", "internal/measured"},
 	{
 		"internal/onnx/onnxfile", "internal/onnx/onnxtext", "internal/opset", "internal/session", "internal/measure",
 		"internal/score", "internal/gate", "internal/report/schematest", "internal/ort/ortlib",

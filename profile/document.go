@@ -18,10 +18,15 @@ const maxCount = 1<<53 - 1
 
 // A Profile is what was found out about a model, as one document.
 type Profile struct {
-	Schema        string         `json:"schema"`           // URI of the JSON Schema of this document
-	SchemaVersion string         `json:"schemaVersion"`    // version of the fields, major.minor
-	Static        *StaticProfile `json:"static,omitempty"` // what the file says
-	Timed         *TimedProfile  `json:"timed,omitempty"`  // what running it took; absent where it was not run
+	Schema        string         `json:"schema"`             // URI of the JSON Schema of this document
+	SchemaVersion string         `json:"schemaVersion"`      // version of the fields, major.minor
+	Static        *StaticProfile `json:"static,omitempty"`   // what the file says
+	Timed         *TimedProfile  `json:"timed,omitempty"`    // what running it took; absent where it was not run
+	Machine       *MachineFacts  `json:"machine,omitempty"`  // the processors that it ran on
+	Roofline      *Roofline      `json:"roofline,omitempty"` // how far it is from what the machine could do
+	GPU           *GPUFacts      `json:"gpu,omitempty"`      // the GPU that it ran on, or why there is none
+	Cost          *Cost          `json:"cost,omitempty"`     // of inferences, at the prices that were given
+	Advice        *Advice        `json:"advice,omitempty"`   // what to do about it
 }
 
 // New returns the document that holds the two parts, either of which may be nil.

@@ -32,6 +32,7 @@ func (p *Profile) Table(w io.Writer, o TableOptions) error {
 	if p.Timed != nil {
 		t.timed(p.Timed)
 	}
+	t.proof(p)
 	_, err := w.Write(t.b.Bytes())
 	return err
 }

@@ -2,17 +2,14 @@ package quantize
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/measured"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -39,17 +36,7 @@ const mostMeasuring = 30 * time.Second
 // openOpTimes reads what o.Times keeps, or begins with nothing.
 func openOpTimes(o *Options) (*opTimes, error) {
 	t := &opTimes{o: o, known: map[string]OpTime{}, started: time.Now()}
-	if o.Times == "" {
-		return t, nil
-	}
-	b, err := os.ReadFile(o.Times)
-	if errors.Is(err, fs.ErrNotExist) {
-		return t, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &t.known)
-	}
-	if err != nil || t.known == nil {
+	if ok, err := measured.Read(o.Times, &t.known); !ok || err != nil || t.known == nil {
 		t.known = map[string]OpTime{} // a damaged cache is measured anew
 	}
 	return t, nil
@@ -61,17 +48,7 @@ func (t *opTimes) close() error {
 		return nil
 	}
 	os.RemoveAll(t.dir)
-	if t.o.Times == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(t.known, "", " ")
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(t.o.Times), 0o755)
-	}
-	if err == nil {
-		err = atomicfile.WriteFile(t.o.Times, b, 0o644)
-	}
-	return err
+	return measured.Write(t.o.Times, t.known)
 }
 
 // of returns the times of a class, measuring them where they are not known;

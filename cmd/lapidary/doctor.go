@@ -12,6 +12,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/worker"
+	"github.com/lapidary-ml/lapidary/profile"
 	"github.com/spf13/cobra"
 )
 
@@ -123,14 +124,20 @@ func (a *app) printDiagnosis(d diagnosis) {
 	w := a.env.stdout
 	m := d.Machine
 	fmt.Fprintln(w, d.Tool)
-	fmt.Fprintf(w, "  %-9s %s, %d logical processors, %d cores\n", "cpu", m.CPU.Model, m.CPU.Logical, m.CPU.Cores)
+	fmt.Fprintf(w, "  %-9s %s, %d logical processors, %d cores, %d sockets\n", "cpu", m.CPU.Model, m.CPU.Logical, m.CPU.Cores, m.CPU.Sockets)
 	fmt.Fprintf(w, "  %-9s %s\n", "isa", strings.Join(m.CPU.ISA, " "))
 	fmt.Fprintf(w, "  %-9s %s\n", "memory", bytesText(m.Limits.MemoryTotal))
+	facts := profile.NewMachineFacts(m, 0)
+	fmt.Fprintf(w, "  %-9s %s\n", "limits", facts.Limits())
+	fmt.Fprintf(w, "  %-9s %s (%s)\n", "advised", facts.Flag, facts.Reason)
+	for _, text := range facts.Warnings {
+		fmt.Fprintf(w, "  %-9s %s\n", "warning", text)
+	}
 	if len(m.GPUs.Devices) == 0 {
 		fmt.Fprintf(w, "  %-9s none: %s\n", "gpu", m.GPUs.Reason)
 	}
 	for _, g := range m.GPUs.Devices {
-		fmt.Fprintf(w, "  %-9s %s\n", "gpu", g.Name)
+		fmt.Fprintf(w, "  %-9s %s\n", "gpu", gpuText(g))
 	}
 	for _, f := range d.Findings {
 		mark := "ok"
@@ -139,4 +146,28 @@ func (a *app) printDiagnosis(d diagnosis) {
 		}
 		fmt.Fprintf(w, "  %-9s %s (%s)\n", f.Subject, f.Detail, mark)
 	}
+}
+
+// gpuText describes a GPU in a line, without what it does not tell.
+func gpuText(g device.GPU) string {
+	text := fmt.Sprintf("%s, %s of %s used", g.Name, bytesText(int64(g.MemoryUsed)), bytesText(int64(g.MemoryTotal)))
+	if g.ComputeMode != "" {
+		text += ", compute mode " + g.ComputeMode
+	}
+	if g.MIG {
+		text += ", MIG"
+	}
+	if g.Power > 0 {
+		text += fmt.Sprintf(", %.0f W", g.Power)
+	}
+	if g.Temperature > 0 {
+		text += fmt.Sprintf(", %d °C", g.Temperature)
+	}
+	if len(g.Slowdown) > 0 {
+		text += ", limited by " + strings.Join(g.Slowdown, ", ")
+	}
+	if n := len(g.Others); n > 0 {
+		text += fmt.Sprintf(", %d other processes on it: times vary, and shared hardware can give away what runs", n)
+	}
+	return text
 }

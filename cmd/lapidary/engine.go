@@ -22,6 +22,7 @@ type engineFlags struct {
 	engine  string
 	library string
 	threads int
+	force   bool // more threads than can run at once
 	strict  bool
 	memory  int64 // MiB
 }
@@ -32,6 +33,7 @@ func (f *engineFlags) register(c *cobra.Command) {
 	p.StringVar(&f.engine, "engine", "onnxruntime", "what runs models: onnxruntime, or onnx-go (small float32 models, needs no library)")
 	p.StringVar(&f.library, "ort-lib", "", "ONNX Runtime shared library to use (also LAPIDARY_ORT_LIB)")
 	p.IntVar(&f.threads, "threads", 0, "threads within an operator; 0: as many as cpuset, cgroup quota and physical cores allow")
+	p.BoolVar(&f.force, "oversubscribe", false, "allow more --threads than cpuset, affinity and cgroup quota let run at once")
 	p.BoolVar(&f.strict, "strict-device", false, "fail where an operator would fall back to another device")
 	p.Int64Var(&f.memory, "max-worker-memory", 0, "MiB that the process of one model may use; 0: no limit")
 }
@@ -69,6 +71,9 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 		return nil, usagef("--threads %d: give a number from 1, or 0", f.threads)
 	}
 	if f.threads > 0 {
+		if err := oversubscribed(e.machine, f.threads, f.force); err != nil {
+			return nil, err
+		}
 		e.threads = device.Threads{N: f.threads, Reason: "--threads"}
 	}
 	var err error

@@ -20,6 +20,7 @@ type profileFlags struct {
 	processes int
 	runs      int
 	budget    time.Duration
+	proof     proofFlags
 }
 
 func (a *app) profileCommand() *cobra.Command {
@@ -32,7 +33,10 @@ func (a *app) profileCommand() *cobra.Command {
 		Long: `profile counts parameters, MACs, FLOPs, bytes and operators of a model and the
 memory that its activations take, then times it in fresh processes and, in a
 separate run, node by node. With --static it only counts, and needs no runtime.
-Sizes that the model leaves open are taken as 1; set them with --dim.`,
+Sizes that the model leaves open are taken as 1; set them with --dim. The times
+are held against what this machine reaches at most, which is measured once, and
+the table ends with what would make the model faster or smaller: predictions, and
+the commands to paste.`,
 		Example: "  lapidary profile model.onnx --static\n  lapidary profile model.onnx --data holdout.npz --dim N=1",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -41,6 +45,7 @@ Sizes that the model leaves open are taken as 1; set them with --dim.`,
 	}
 	ef.register(c)
 	df.register(c, "inputs to time on; default: generated ones")
+	pf.proof.register(c)
 	p := c.Flags()
 	p.BoolVar(&pf.static, "static", false, "count only: run nothing")
 	p.BoolVar(&pf.sparsity, "sparsity", false, "count zeros among the weights, which reads them all")
@@ -53,6 +58,9 @@ Sizes that the model leaves open are taken as 1; set them with --dim.`,
 }
 
 func (a *app) profile(ctx context.Context, model string, pf profileFlags, ef engineFlags, df *dataFlags) error {
+	if err := pf.proof.validate(pf.static); err != nil {
+		return err
+	}
 	static, err := profile.StaticFile(model, profile.StaticOptions{Dims: df.dims, Sparsity: pf.sparsity})
 	if err != nil {
 		return err
@@ -64,6 +72,9 @@ func (a *app) profile(ctx context.Context, model string, pf profileFlags, ef eng
 		}
 	}
 	p := profile.New(static, timed)
+	if err := a.prove(ctx, p, model, pf, ef, df); err != nil {
+		return err
+	}
 	if a.json() {
 		b, err := p.JSON()
 		if err != nil {

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/fuse"
+	"github.com/lapidary-ml/lapidary/internal/measured"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
@@ -62,11 +61,9 @@ func (a *app) kernelCache(e *engine) string {
 
 // timesCache is the file that keeps the times of operators on this machine, by
 // engine and number of threads; "" where there is none.
-func (a *app) timesCache(e *engine) string {
-	if a.env.cacheDir == "" || e.info.SHA256 == "" {
-		return ""
-	}
-	cpu := sha256.Sum256(fmt.Appendf(nil, "%s %v", e.machine.CPU.Model, e.machine.CPU.ISA))
-	device := strings.NewReplacer(":", "-", "/", "-").Replace(e.options.Device)
-	return filepath.Join(a.env.cacheDir, "lapidary", "times", fmt.Sprintf("%s-%s-%x-%d.json", e.info.SHA256[:16], device, cpu[:8], e.threads.N))
+func (a *app) timesCache(e *engine) string { return e.measuredBy().File(a.env.cacheDir, "times") }
+
+// measuredBy says what measurements on this engine are of.
+func (e *engine) measuredBy() measured.Key {
+	return measured.Key{Library: e.info.SHA256, Device: e.options.Device, CPU: e.machine.CPU.Model, ISA: e.machine.CPU.ISA, Threads: e.threads.N}
 }

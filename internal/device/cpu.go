@@ -20,7 +20,14 @@ type CPU struct {
 	// Governor is the frequency governor, several separated by commas; "" where the machine does not show one, as
 	// most virtual machines do not.
 	Governor string `json:"governor,omitempty"`
+	Vendor   string `json:"vendor,omitempty"`        // as the processor names it: GenuineIntel, AuthenticAMD
+	Family   int    `json:"family,omitempty"`        // of the vendor's numbering, on amd64
+	Clock    int    `json:"max_clock_mhz,omitempty"` // highest frequency that the machine states; 0 where it states none
+	Cache    int64  `json:"cache,omitempty"`         // bytes of the largest cache of one processor; 0 where it is not known
 }
+
+// SMT reports whether cores run several threads each.
+func (c CPU) SMT() bool { return c.Cores > 0 && c.Logical > c.Cores }
 
 // isaNames maps the kernel's names of instruction sets, on amd64 and on arm64, to those in CPU.ISA.
 var isaNames = map[string]string{
@@ -34,6 +41,8 @@ var isaNames = map[string]string{
 // cpuInfo is what /proc/cpuinfo says.
 type cpuInfo struct {
 	model      string
+	vendor     string
+	family     int
 	isa        []string
 	hypervisor bool
 	numbers    []int
@@ -61,6 +70,12 @@ func parseCPUInfo(text string) cpuInfo {
 			info.numbers = append(info.numbers, n)
 		case "model name", "Model", "cpu model":
 			info.model = firstOf(info.model, value)
+		case "vendor_id":
+			info.vendor = firstOf(info.vendor, value)
+		case "cpu family":
+			if n, err := strconv.Atoi(value); err == nil && info.family == 0 {
+				info.family = n
+			}
 		case "CPU implementer":
 			implementer = firstOf(implementer, value)
 		case "CPU part":
@@ -146,4 +161,30 @@ func (t tree) governor(cpus []int) string {
 	}
 	slices.Sort(seen)
 	return strings.Join(seen, ",")
+}
+
+// maxClock is the highest frequency of any processor in MHz, by cpufreq; 0 where there is none.
+func (t tree) maxClock(cpus []int) int {
+	most := 0
+	for _, n := range cpus {
+		khz, ok := t.number(fmt.Sprintf("sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", n))
+		if ok && khz < 1<<30 {
+			most = max(most, int(khz/1000))
+		}
+	}
+	return most
+}
+
+// cache is the size of the largest cache of any processor in bytes; 0 where it is not known.
+func (t tree) cache(cpus []int) int64 {
+	most := int64(0)
+	for _, n := range cpus[:min(len(cpus), 1)] {
+		for level := range 8 {
+			text := t.line(fmt.Sprintf("sys/devices/system/cpu/cpu%d/cache/index%d/size", n, level))
+			if kib, err := strconv.ParseInt(strings.TrimSuffix(text, "K"), 10, 32); err == nil {
+				most = max(most, kib<<10)
+			}
+		}
+	}
+	return most
 }

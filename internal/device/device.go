@@ -46,6 +46,10 @@ type Limits struct {
 	// CPUs are the numbers of the logical processors on which the process may run: its affinity within its cpuset
 	// and what is online. Empty where it is not known.
 	CPUs []int `json:"cpus,omitempty"`
+	// Cpuset are the processors that the control group allows, and Affinity those that the process is bound to.
+	// Empty where it is not known.
+	Cpuset   []int `json:"cpuset,omitempty"`
+	Affinity []int `json:"affinity,omitempty"`
 	// Cores counts the physical cores that CPUs belong to; 0 where it is not known.
 	Cores int `json:"cores,omitempty"`
 	// Quota is how many processors' worth of time the cgroup and its parents allow; 0 is no limit.
@@ -110,9 +114,10 @@ func readLinux(m *Machine, t tree, o Options) {
 	if online == nil {
 		online = info.numbers
 	}
-	m.CPU = CPU{Model: info.model, ISA: info.isa, Logical: len(online)}
+	m.CPU = CPU{Model: info.model, ISA: info.isa, Logical: len(online), Vendor: info.vendor, Family: info.family}
 	m.CPU.Sockets, m.CPU.Cores = t.topology(online, info)
-	m.CPU.Governor = t.governor(online)
+	m.CPU.Governor, m.CPU.Clock = t.governor(online), t.maxClock(online)
+	m.CPU.Cache = t.cache(online)
 	m.Virtual = info.hypervisor
 	m.Container = t.container()
 
@@ -122,7 +127,8 @@ func readLinux(m *Machine, t tree, o Options) {
 	if m.Limits.MemoryTotal > 0 && m.Limits.Memory >= m.Limits.MemoryTotal {
 		m.Limits.Memory = 0 // cgroup v1 writes "no limit" as a huge number
 	}
-	m.Limits.CPUs = intersect(online, groups.cpuset(), cpuList(t.status(o.pid(), "Cpus_allowed_list")))
+	m.Limits.Cpuset, m.Limits.Affinity = groups.cpuset(), cpuList(t.status(o.pid(), "Cpus_allowed_list"))
+	m.Limits.CPUs = intersect(online, m.Limits.Cpuset, m.Limits.Affinity)
 	_, m.Limits.Cores = t.topology(m.Limits.CPUs, info)
 }
 

@@ -50,27 +50,27 @@ func TestRead(t *testing.T) {
 		threads   Threads
 	}{
 		{"v2-nested", "6.8.0-test", "", false,
-			CPU{sapphire, xeon, 2, 4, 8, "performance,powersave"},
-			Limits{CPUs: []int{2, 3, 4, 5, 6, 7}, Cores: 3, Quota: 2.5, Memory: 4 * gib, MemoryTotal: 16 * gib, Cgroup: "v2"},
+			CPU{Model: sapphire, ISA: xeon, Sockets: 2, Cores: 4, Logical: 8, Governor: "performance,powersave", Vendor: "GenuineIntel", Family: 6, Clock: 3800, Cache: 107520 << 10},
+			Limits{CPUs: []int{2, 3, 4, 5, 6, 7}, Cpuset: []int{2, 3, 4, 5, 6, 7}, Affinity: []int{0, 1, 2, 3, 4, 5, 6, 7}, Cores: 3, Quota: 2.5, Memory: 4 * gib, MemoryTotal: 16 * gib, Cgroup: "v2"},
 			Threads{3, "3 physical cores behind 6 logical processors"}},
 		{"v1-docker", "6.8.0-test", "docker", false,
-			CPU{sapphire, xeon, 1, 4, 8, ""},
-			Limits{CPUs: []int{1, 2, 3, 4}, Cores: 3, Quota: 1.5, Memory: 2 * gib, MemoryTotal: 16 * gib, Cgroup: "v1"},
+			CPU{Model: sapphire, ISA: xeon, Sockets: 1, Cores: 4, Logical: 8, Governor: "", Vendor: "GenuineIntel"},
+			Limits{CPUs: []int{1, 2, 3, 4}, Cpuset: []int{1, 2, 3, 4}, Affinity: []int{0, 1, 2, 3, 4, 5, 6, 7}, Cores: 3, Quota: 1.5, Memory: 2 * gib, MemoryTotal: 16 * gib, Cgroup: "v1"},
 			Threads{2, "the cgroup's quota allows 1.5 processors"}},
 		{"v1-unlimited", "6.8.0-test", "", false,
-			CPU{sapphire, xeon, 1, 2, 2, ""},
-			Limits{CPUs: []int{0, 1}, Cores: 2, MemoryTotal: 16 * gib, Cgroup: "v1"},
+			CPU{Model: sapphire, ISA: xeon, Sockets: 1, Cores: 2, Logical: 2, Governor: "", Vendor: "GenuineIntel"},
+			Limits{CPUs: []int{0, 1}, Cpuset: []int{0, 1}, Affinity: []int{0, 1}, Cores: 2, MemoryTotal: 16 * gib, Cgroup: "v1"},
 			Threads{2, "2 logical processors"}},
 		{"v2-namespace", "6.8.0-test", "kubernetes", false,
-			CPU{sapphire, xeon, 1, 4, 4, ""},
-			Limits{CPUs: []int{0, 1, 2, 3}, Cores: 4, Quota: 0.5, Memory: gib, MemoryTotal: 16 * gib, Cgroup: "v2"},
+			CPU{Model: sapphire, ISA: xeon, Sockets: 1, Cores: 4, Logical: 4, Governor: "", Vendor: "GenuineIntel"},
+			Limits{CPUs: []int{0, 1, 2, 3}, Affinity: []int{0, 1, 2, 3}, Cores: 4, Quota: 0.5, Memory: gib, MemoryTotal: 16 * gib, Cgroup: "v2"},
 			Threads{1, "the cgroup's quota allows 0.5 processors"}},
 		{"offline", "6.8.0-test", "", true,
-			CPU{"AMD EPYC 9654", []string{"avx2", "avx_vnni"}, 1, 3, 5, ""},
-			Limits{CPUs: []int{1, 2, 3, 6}, Cores: 3, MemoryTotal: 16 * gib},
+			CPU{Model: "AMD EPYC 9654", ISA: []string{"avx2", "avx_vnni"}, Sockets: 1, Cores: 3, Logical: 5, Governor: "", Vendor: "GenuineIntel"},
+			Limits{CPUs: []int{1, 2, 3, 6}, Affinity: []int{1, 2, 3, 4, 6}, Cores: 3, MemoryTotal: 16 * gib},
 			Threads{3, "3 physical cores behind 4 logical processors"}},
 		{"arm", "", "", false,
-			CPU{"ARM Neoverse-V1", []string{"bf16", "dotprod", "fp16", "i8mm", "neon", "sve"}, 0, 0, 2, ""},
+			CPU{Model: "ARM Neoverse-V1", ISA: []string{"bf16", "dotprod", "fp16", "i8mm", "neon", "sve"}, Sockets: 0, Cores: 0, Logical: 2, Governor: ""},
 			Limits{CPUs: []int{0, 1}},
 			Threads{2, "2 logical processors"}},
 	}
@@ -178,7 +178,7 @@ func TestPID(t *testing.T) {
 	o.PID = 77
 	put(t, o.Root, "proc/77/status", "Cpus_allowed_list:\t5\n")
 	m := Read(o)
-	if d := cmp.Diff(Limits{CPUs: []int{5}, Cores: 1, MemoryTotal: 16 << 30}, m.Limits); d != "" {
+	if d := cmp.Diff(Limits{CPUs: []int{5}, Affinity: []int{5}, Cores: 1, MemoryTotal: 16 << 30}, m.Limits); d != "" {
 		t.Error(d)
 	}
 }

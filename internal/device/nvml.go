@@ -34,7 +34,7 @@ func askNVML(lib nvml.Interface, self int) GPUs {
 	if v, ret := lib.SystemGetDriverVersion(); ret == nvml.SUCCESS {
 		out.Driver = v
 	}
-	has := func(symbol string) bool { return lib.Extensions().LookupSymbol(symbol) == nil }
+	has := symbols(lib)
 	if has("nvmlSystemGetCudaDriverVersion") {
 		if v, ret := lib.SystemGetCudaDriverVersion(); ret == nvml.SUCCESS {
 			out.CUDA = fmt.Sprintf("%d.%d", v/1000, v%1000/10)

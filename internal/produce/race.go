@@ -113,3 +113,15 @@ func (r *race) end() {
 		}
 	}
 }
+
+// Race times two model files against each other on the same inputs, in fresh pairs of processes by turns, for about
+// the budget. The ratio is the second over the first.
+func Race(ctx context.Context, v *Verify, baseline, candidate string, in map[string]*onnx.Tensor, budget time.Duration) (*measure.Difference, error) {
+	r := &race{in: in, seed: v.Seed, open: func(ctx context.Context, arm measure.Arm) (session.Session, error) {
+		if arm == measure.Candidate {
+			return v.open(ctx, candidate, session.LevelAll)
+		}
+		return v.open(ctx, baseline, session.LevelAll)
+	}}
+	return r.full(ctx, budget, quickPrecision)
+}
