@@ -59,37 +59,20 @@ func (*dynamicPass) Name() string { return dynamicName }
 
 // Run replaces each product with a constant matrix.
 func (p *dynamicPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
-	for _, g := range m.Graphs() {
-		if g.InFunction() {
-			continue
+	return walk(ctx, m, e, func(n *onnx.Node) error {
+		if n.Is("Gather") && n.Input(0).Constant() != nil {
+			return p.gather(n, e)
 		}
-		for n := range g.Nodes() {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if e.Exhausted() {
-				return nil
-			}
-			if n.Is("Gather") && n.Input(0).Constant() != nil {
-				if err := p.gather(n, e); err != nil {
-					return err
-				}
-				continue
-			}
-			if place(n) != anchor {
-				continue
-			}
-			if why := p.refuse(n, e); why != "" {
-				e.Decline(dynamicName, n, "%s", why)
-				p.r.layers = append(p.r.layers, Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "float32", Reason: why})
-				continue
-			}
-			if err := p.node(n, e); err != nil {
-				return err
-			}
+		if place(n) != anchor {
+			return nil
 		}
-	}
-	return nil
+		if why := p.refuse(n, e); why != "" {
+			e.Decline(dynamicName, n, "%s", why)
+			p.r.layers = append(p.r.layers, Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "float32", Reason: why})
+			return nil
+		}
+		return p.node(n, e)
+	})
 }
 
 // gather codes the table of n, or says why not.
@@ -222,17 +205,12 @@ func (p *dynamicPass) coded(v *onnx.Value, g *onnx.Graph, axis int, turn bool) (
 	}
 	t := v.Constant()
 	m := channelsOf(t, axis)
-	peak, lo, hi, err := m.magnitudes()
+	s, err := p.o.weightCodes(axis >= 0, false).steps(m)
 	if err != nil {
 		return dynamicWeight{}, err
 	}
-	limit := p.o.codeLimit()
-	scales, largest := make([]float32, len(peak)), float32(0)
-	for i, a := range peak {
-		scales[i] = symmetric(a, limit)
-		largest = max(largest, scales[i])
-	}
-	codes := m.int8Codes(v.Name()+"_quantized", scales, limit)
+	scales := s.scales
+	codes := m.coded(v.Name()+"_quantized", s)
 	if turn {
 		codes = turned(codes)
 	}
@@ -244,7 +222,7 @@ func (p *dynamicPass) coded(v *onnx.Value, g *onnx.Graph, axis int, turn bool) (
 		shape = []int64{int64(len(scales))}
 	}
 	w := dynamicWeight{codes: g.NewConst(codes), scale: g.NewConst(onnx.FromFloats(v.Name()+"_scale", shape, scales)),
-		params: Params{Tensor: v.Name(), Type: "int8", Scale: float64(largest), Min: float64(lo), Max: float64(hi)}}
+		params: s.describe(v.Name())}
 	if axis >= 0 {
 		w.params.Channels = len(scales)
 	}

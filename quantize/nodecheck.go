@@ -15,6 +15,7 @@ import (
 // NodeCheck is the error of one quantized node by itself: given the original's
 // activations, against the original's result.
 type NodeCheck struct {
+	Node     string  `json:"node"` // as messages name it
 	Output   string  `json:"output"`
 	Noise    float64 `json:"noise"`    // mean squared error over mean square
 	Expected float64 `json:"expected"` // by the steps of its codes, see [nodeChecks]
@@ -136,8 +137,8 @@ func (v *verifier) build() error {
 
 // node adds the copy of n and the sums of its errors.
 func (v *verifier) node(n *onnx.Node) error {
-	in := dequantized(n.Input(0)).Input(0).Producer() // QuantizeLinear
-	if !in.Is("QuantizeLinear") {
+	in := dequantized(n.Input(0)).Input(0).Producer()
+	if !isQuantize(in) {
 		return nil
 	}
 	x := v.behind(v.by[in.Input(0).Name()])
@@ -145,7 +146,7 @@ func (v *verifier) node(n *onnx.Node) error {
 	if x == nil || y == nil {
 		return nil
 	}
-	k := &checkedNode{NodeCheck: NodeCheck{Output: y.Name()}}
+	k := &checkedNode{NodeCheck: NodeCheck{Node: n.String(), Output: y.Name()}}
 	if !sameCodes(in, dequantized(n.Input(0))) || out != nil && !sameCodes(out, out.Output(0).Uses()[0].Node) {
 		k.Fault = "codes are taken back with another scale or zero point than they were made with"
 	}
@@ -190,7 +191,7 @@ func (v *verifier) result(n *onnx.Node) (*onnx.Value, *onnx.Node) {
 	}
 	var coded *onnx.Node
 	for _, u := range n.Output(0).Uses() {
-		if u.Node.Is("QuantizeLinear") && len(u.Node.Output(0).Uses()) > 0 && u.Node.Output(0).Uses()[0].Node.Is("DequantizeLinear") {
+		if isQuantize(u.Node) && len(u.Node.Output(0).Uses()) > 0 && dequantized(u.Node.Output(0).Uses()[0].Node.Output(0)) != nil {
 			coded = u.Node
 		}
 	}
@@ -232,8 +233,15 @@ func (v *verifier) add(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.V
 
 // pair codes x and takes the codes back, with the parameters of two nodes.
 func (v *verifier) pair(x *onnx.Value, q, dq *onnx.Node) *onnx.Value {
-	codes := v.add("QuantizeLinear", []*onnx.Value{x, v.copied(q.Input(1)), v.copied(q.Input(2))})
-	return v.add("DequantizeLinear", []*onnx.Value{codes, v.copied(dq.Input(1)), v.copied(dq.Input(2))})
+	codes := v.like(q, x, v.copied(q.Input(1)), v.copied(q.Input(2)))
+	return v.like(dq, codes, v.copied(dq.Input(1)), v.copied(dq.Input(2)))
+}
+
+// like adds a node of the operator and the attributes of n.
+func (v *verifier) like(n *onnx.Node, in ...*onnx.Value) *onnx.Value {
+	y := v.add(n.Op, in, n.Attrs...)
+	y.Producer().Domain = n.Domain
+	return y
 }
 
 func (v *verifier) copied(x *onnx.Value) *onnx.Value { return v.m.Graph.NewConst(x.Constant()) }
@@ -248,7 +256,7 @@ func (v *verifier) constant(x *onnx.Value) *onnx.Value {
 	for _, c := range n.Inputs() {
 		in = append(in, v.copied(c))
 	}
-	return v.add("DequantizeLinear", in, n.Attrs...)
+	return v.like(n, in...)
 }
 
 func (v *verifier) sum(x *onnx.Value) string {
@@ -270,13 +278,14 @@ func (v *verifier) expect(k *checkedNode, n *onnx.Node, x, y string, out *onnx.N
 		return false
 	}
 	square := sx.Squares / float64(sx.Count)
-	noise := sx.Noise(rangeOfCodes(dequantized(n.Input(0))), activationCodes) * square
+	r, codes := rangeOfCodes(dequantized(n.Input(0)))
+	noise := sx.Noise(r, codes) * square
 	k.floor = noise*power + square*step
 	if out != nil {
-		r := rangeOfCodes(out)
-		k.floor += math.Pow((r[1]-r[0])/255, 2) / 12
+		r, codes := rangeOfCodes(out)
+		k.floor += math.Pow((r[1]-r[0])/float64(codes.Levels-1), 2) / 12
 		if sy.Count > 0 {
-			k.floor += sy.Noise(r, activationCodes) * sy.Squares / float64(sy.Count)
+			k.floor += sy.Noise(r, codes) * sy.Squares / float64(sy.Count)
 		}
 	}
 	if b := n.Input(2); b != nil && dequantized(b) != nil {
@@ -286,25 +295,28 @@ func (v *verifier) expect(k *checkedNode, n *onnx.Node, x, y string, out *onnx.N
 }
 
 // rangeOfCodes returns the numbers that the codes of a QuantizeLinear or
-// DequantizeLinear stand for, of uint8.
-func rangeOfCodes(n *onnx.Node) [2]float64 {
+// DequantizeLinear stand for, all that the type of its zero point has.
+func rangeOfCodes(n *onnx.Node) ([2]float64, calibrate.Codes) {
 	s, _ := n.Input(1).Constant().Float64s()
 	z, _ := n.Input(2).Constant().Float64s()
-	return [2]float64{-z[0] * s[0], (255 - z[0]) * s[0]}
+	t := activationTypes[n.Input(2).Constant().DType.String()]
+	return [2]float64{(float64(t.min) - z[0]) * s[0], (float64(t.max) - z[0]) * s[0]}, t.codes()
 }
 
 // weightPower returns the mean over the outputs of Σw² over what one output
 // reads, and of the same of the rounding errors, Σstep²/12.
 func weightPower(dq, n *onnx.Node) (power, step float64, ok bool) {
 	codes, scales := dq.Input(0).Constant(), dq.Input(1).Constant()
-	if codes == nil || scales == nil || codes.DType != onnx.Int8 {
+	if codes == nil || scales == nil || codes.DType.Bits() != 8 {
 		return 0, 0, false
 	}
 	b, err := codes.Bytes()
 	s, err2 := scales.Floats()
-	if err != nil || err2 != nil || len(b) == 0 {
+	z, err3 := dq.Input(2).Constant().Float64s()
+	if err != nil || err2 != nil || err3 != nil || len(b) == 0 {
 		return 0, 0, false
 	}
+	signed := codes.DType == onnx.Int8
 	axis := -1
 	if len(s) > 1 {
 		axis = int(dq.Int("axis", 1))
@@ -322,7 +334,11 @@ func weightPower(dq, n *onnx.Node) (power, step float64, ok bool) {
 	}
 	for i := range b {
 		scale := float64(s[m.channel(i)])
-		q := float64(int8(b[i])) * scale
+		q := float64(b[i])
+		if signed {
+			q = float64(int8(b[i]))
+		}
+		q = (q - z[m.channel(i)]) * scale
 		power += q * q
 		step += scale * scale / 12
 	}
