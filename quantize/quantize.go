@@ -58,8 +58,8 @@ type Options struct {
 	HalfOptions    // Float16, BFloat16
 	WeightOptions  // Int4, and Int8 with WeightOnly
 
-	// Fates asks, for static Int8, what the engine makes of each quantized node and
-	// of the pairs around it; needs Verify.
+	// Fates asks, for static Int8 on the CPU, what the engine makes of each
+	// quantized node and of the pairs around it; needs Verify.
 	Fates bool
 
 	Rewrite  rewrite.Options
@@ -262,7 +262,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	}
 	s.describe(out)
 	judge(out)
-	if o.Fates && o.static() && o.Verify != nil {
+	if o.Fates && o.static() && o.Accelerator == "" && o.Verify != nil {
 		o.progress("reading the engine's graph")
 		if err := addFates(ctx, dst, out.Layers, o.Verify); err != nil {
 			out.Log.Notice("what the engine makes of the model is not known: %v", err)

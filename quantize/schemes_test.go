@@ -14,6 +14,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
@@ -464,5 +465,39 @@ func TestNothing(t *testing.T) {
 		if !errors.As(err, &nothing) {
 			t.Errorf("%v: %v, want that there is nothing to quantize", o.To, err)
 		}
+	}
+}
+
+// TestPairsOfMicrosoft: where the opset cannot be raised to one with codes of 16
+// bits, the pairs are ONNX Runtime's own operators, and compute the same.
+func TestPairsOfMicrosoft(t *testing.T) {
+	open := opener(t)
+	m, err := onnxtext.Parse("pool", []byte(`<ir_version: 8, opset_import: ["" : 17]>
+main (float[N,2,8,8] x) => (float[N,3,A,B] y) <float[3,2,1,1] w = {1, -0.5, 0.25, -2, 0.5, 0.125}, float[3,3,1,1] v = {1, 2, 3, 4, 5, 6, 7, 8, 9}, float[3] b = {0.1, 3, -2}> {
+  c = Conv (x, w, b)
+  p = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1, count_include_pad = 1> (c)
+  y = Conv (p, v, b)
+}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := filepath.Join(t.TempDir(), "f.onnx")
+	if _, err := onnxfile.Write(src, m, onnxfile.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c := schemeModel{src, openData(t, src, "synthetic:16", dataset.Options{Seed: 3})}
+	dst, r := bySchemes(t, open, c, quantize.CodeOptions{Activations: "int16"})
+	q := loadModel(t, dst)
+	pairs := 0
+	for n := range q.Graph.Nodes() {
+		if n.Op != "QuantizeLinear" && n.Op != "DequantizeLinear" {
+			continue
+		}
+		if pairs++; n.Domain != "com.microsoft" {
+			t.Errorf("%v is of the standard", n)
+		}
+	}
+	if pairs == 0 || q.OpsetVersion("") != 17 || r.Quantized != 3 {
+		t.Errorf("%d pairs at opset %d, %d nodes quantized", pairs, q.OpsetVersion(""), r.Quantized)
 	}
 }

@@ -341,6 +341,7 @@ func (p *staticPass) pull(n *onnx.Node, l *Layer, site rewrite.Site, e *rewrite.
 	if err := p.pair(in, q); err != nil {
 		return err
 	}
+	p.names[p.pairs[in]] = l.Output // that is what the codes stand for
 	p.r.layers = append(p.r.layers, *l)
 	return e.Fired(staticName, site, 1, 2, "clipped by the codes")
 }
