@@ -35,7 +35,8 @@ const mostOver = 5
 //
 // Expected is the variance of rounding, step²/12, of the activation, carried to
 // the output by the weights, and of the weight, carried there by the activation,
-// and of the output's codes, with what the ranges clip.
+// and of the output's codes, with what the ranges clip, of the data that was
+// measured and of that which the check runs on.
 func (r *recovery) nodeChecks(ctx context.Context, c *choices, m *onnx.Model) ([]NodeCheck, error) {
 	v := &verifier{r: r, stats: c.stats, q: m}
 	base, err := r.float(c)
@@ -111,7 +112,9 @@ type verifier struct {
 type checkedNode struct {
 	NodeCheck
 	error, signal string  // names of outputs: sums of squares
+	cutIn, cutOut string  // likewise, of what is outside the ranges of input and output; "" for none
 	floor         float64 // expected mean squared error of an element
+	carried       float64 // by which a sum of squared errors of the input grows on its way to the output
 }
 
 // build adds a copy of every quantized node with weights.
@@ -164,6 +167,10 @@ func (v *verifier) node(n *onnx.Node) error {
 	d := v.add("Sub", []*onnx.Value{got, y})
 	k.error = v.sum(v.add("Mul", []*onnx.Value{d, d}))
 	k.signal = v.sum(v.add("Mul", []*onnx.Value{y, y}))
+	k.cutIn = v.outside(x, in)
+	if out != nil {
+		k.cutOut = v.outside(y, out)
+	}
 	v.list = append(v.list, k)
 	return nil
 }
@@ -259,6 +266,17 @@ func (v *verifier) constant(x *onnx.Value) *onnx.Value {
 	return v.like(n, in...)
 }
 
+// outside adds the sum of squares of what a QuantizeLinear clips of x: held-out
+// numbers may leave the range of those that were measured.
+func (v *verifier) outside(x *onnx.Value, q *onnx.Node) string {
+	r, _ := rangeOfCodes(q)
+	bound := func(b float64) *onnx.Value {
+		return v.m.Graph.NewConst(onnx.FromFloats("bound", []int64{}, []float32{float32(b)}))
+	}
+	d := v.add("Sub", []*onnx.Value{x, v.add("Clip", []*onnx.Value{x, bound(r[0]), bound(r[1])})})
+	return v.sum(v.add("Mul", []*onnx.Value{d, d}))
+}
+
 func (v *verifier) sum(x *onnx.Value) string {
 	s := v.add("ReduceSum", []*onnx.Value{x}, onnx.IntAttr("keepdims", 0))
 	s.Type = onnx.TensorType(onnx.Float, onnx.Shape{})
@@ -281,6 +299,7 @@ func (v *verifier) expect(k *checkedNode, n *onnx.Node, x, y string, out *onnx.N
 	r, codes := rangeOfCodes(dequantized(n.Input(0)))
 	noise := sx.Noise(r, codes) * square
 	k.floor = noise*power + square*step
+	k.carried = power * v.elements(y) / v.elements(x)
 	if out != nil {
 		r, codes := rangeOfCodes(out)
 		k.floor += math.Pow((r[1]-r[0])/float64(codes.Levels-1), 2) / 12
@@ -364,7 +383,7 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 		return fmt.Errorf("checking nodes: %w", err)
 	}
 	defer s.Close()
-	total := make([][3]float64, len(v.list)) // error, signal, elements
+	total := make([]nodeSums, len(v.list))
 	for i, in := range v.r.held.inputs {
 		if i == 4 {
 			break // each is as good as another to find a fault
@@ -374,15 +393,18 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 			return fmt.Errorf("checking nodes: %w", err)
 		}
 		for i, k := range v.list {
-			for j, name := range []string{k.error, k.signal} {
+			t := &total[i]
+			for name, sum := range map[string]*float64{k.error: &t.error, k.signal: &t.signal, k.cutIn: &t.cutIn, k.cutOut: &t.cutOut} {
+				if name == "" {
+					continue
+				}
 				f, err := out.Outputs[name].Float64s()
 				if err != nil || len(f) != 1 {
 					return fmt.Errorf("checking nodes: the engine gave no sum for %q", k.Output)
 				}
-				total[i][j] += f[0]
+				*sum += f[0]
 			}
-			st := v.stats[k.Output]
-			total[i][2] += math.Max(float64(st.Count)/float64(st.Runs), 1)
+			t.elements += v.elements(k.Output)
 		}
 	}
 	for i, k := range v.list {
@@ -391,12 +413,21 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 	return nil
 }
 
+// elements is how many elements a tensor has in a run, on average.
+func (v *verifier) elements(tensor string) float64 {
+	s := v.stats[tensor]
+	return math.Max(float64(s.Count)/float64(s.Runs), 1)
+}
+
+// nodeSums are what the outputs of a checked node sum to over the runs.
+type nodeSums struct{ error, signal, cutIn, cutOut, elements float64 }
+
 // judge enters what one level of optimization gave.
-func (k *checkedNode) judge(t [3]float64, level session.Level) {
-	if t[1] <= 0 || t[2] <= 0 {
+func (k *checkedNode) judge(t nodeSums, level session.Level) {
+	if t.signal <= 0 || t.elements <= 0 {
 		return
 	}
-	noise, expected := t[0]/t[1], k.floor*t[2]/t[1]
+	noise, expected := t.error/t.signal, (k.floor*t.elements+k.carried*t.cutIn+t.cutOut)/t.signal
 	k.Noise, k.Expected = math.Max(k.Noise, noise), expected
 	if !(noise <= mostOver*expected) && k.Fault == "" {
 		with := map[session.Level]string{session.LevelOff: "off", session.LevelAll: "on"}[level]
