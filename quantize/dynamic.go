@@ -34,7 +34,9 @@ func (d *dynamic) pass(r *outcome) rewrite.Pass {
 	return &dynamicPass{o: d.o, r: r, inputs: map[*onnx.Value][3]*onnx.Value{}, weights: map[dynamicKey]dynamicWeight{}}
 }
 
-func (*dynamic) describe(*Result) {}
+func (d *dynamic) describe(r *Result) {
+	r.Codes = &Codes{Activations: "uint8", Weights: d.o.Weights}
+}
 
 // dynamicKey names a quantized weight: turned, if it had to be transposed.
 type dynamicKey struct {
@@ -45,6 +47,7 @@ type dynamicKey struct {
 
 type dynamicWeight struct {
 	codes, scale *onnx.Value
+	zero         *onnx.Value // nil: 0
 	params       Params
 }
 
@@ -128,7 +131,11 @@ func (p *dynamicPass) node(n *onnx.Node, e *rewrite.Env) error {
 	l.Weight = &w.params
 	a := p.input(n)
 	add := p.adder(n)
-	product := add("MatMulInteger", []*onnx.Value{a[0], w.codes, a[2]})
+	in := []*onnx.Value{a[0], w.codes, a[2]}
+	if w.zero != nil {
+		in = append(in, w.zero)
+	}
+	product := add("MatMulInteger", in)
 	y := add("Cast", []*onnx.Value{product}, onnx.IntAttr("to", int64(onnx.Float)))
 	y = add("Mul", []*onnx.Value{y, add("Mul", []*onnx.Value{a[1], w.scale})})
 	if n.Is("Gemm") {
@@ -225,6 +232,9 @@ func (p *dynamicPass) coded(v *onnx.Value, g *onnx.Graph, axis int, turn bool) (
 		params: s.describe(v.Name())}
 	if axis >= 0 {
 		w.params.Channels = len(scales)
+	}
+	if s.zero != 0 {
+		w.zero = g.NewConst(s.t.zeros(v.Name()+"_zero_point", []int64{}, s.zero))
 	}
 	p.r.sizes.Before += t.Size()
 	p.r.sizes.After += t.Size()/4 + 4*int64(len(scales))

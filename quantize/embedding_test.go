@@ -28,7 +28,10 @@ func TestEmbedding(t *testing.T) {
 	for _, c := range []struct {
 		name, more, reason string
 		perTensor          bool
+		weights            string
 	}{
+		{name: "a scale for each row, in uint8", weights: "uint8"},
+		{name: "one scale, in uint8", perTensor: true, weights: "uint8"},
 		{name: "a scale for each row"},
 		{name: "one scale", perTensor: true},
 		{name: "read by a product too", more: "t = Transpose <perm = [1, 0]> (w) p = MatMul (y, t)", reason: "reads its table too"},
@@ -47,7 +50,7 @@ func TestEmbedding(t *testing.T) {
 		if _, err := onnxfile.Write(src, m, onnxfile.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		r, err := quantize.File(context.Background(), dst, src, quantize.Options{Dynamic: true, PerTensor: c.perTensor})
+		r, err := quantize.File(context.Background(), dst, src, quantize.Options{Dynamic: true, PerTensor: c.perTensor, CodeOptions: quantize.CodeOptions{Weights: c.weights}})
 		if c.reason != "" {
 			var nothing *quantize.Nothing
 			if !errors.As(err, &nothing) || !strings.Contains(nothing.Reason, c.reason) {

@@ -114,7 +114,7 @@ func (p *operatorsPass) ask(ctx context.Context, k *onnx.Node) kernels.Answer {
 		parts = append(parts, fmt.Sprintf("%v/%d", t.Elem, len(t.Shape)))
 	}
 	for _, a := range k.Attrs {
-		parts = append(parts, a.Name)
+		parts = append(parts, fmt.Sprintf("%s=%d%s", a.Name, a.I, a.S))
 	}
 	return p.s.prober.Ask(ctx, strings.Join(parts, " "), func() *onnx.Model { return kernels.Specimen(k, version, typ) })
 }

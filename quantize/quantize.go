@@ -51,8 +51,8 @@ type Options struct {
 	Speed bool
 	Times string // file that keeps the times, for this machine, engine and number of threads; "" is none
 
-	CodeOptions    // static Int8
-	RecoverOptions // likewise
+	CodeOptions    // static Int8; Weights of dynamic Int8 too
+	RecoverOptions // static Int8
 	SearchOptions  // likewise
 	ISAOptions     // likewise
 	HalfOptions    // Float16, BFloat16
@@ -83,7 +83,7 @@ func Methods() []string { return calibrate.Methods() }
 type Result struct {
 	*produce.Result
 	Scheme      string       `json:"scheme"`          // static-int8, dynamic-int8, fp16 or bf16
-	Codes       *Codes       `json:"codes,omitempty"` // static int8
+	Codes       *Codes       `json:"codes,omitempty"` // static and dynamic int8
 	Layers      []Layer      `json:"layers"`
 	Quantized   int          `json:"quantized"` // nodes that the scheme took
 	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point; fp16, bf16: all nodes that stay in float32
@@ -100,7 +100,7 @@ type Result struct {
 type Codes struct {
 	Activations    string `json:"activations"`
 	Weights        string `json:"weights"`
-	Representation string `json:"representation"`
+	Representation string `json:"representation,omitempty"` // of static int8
 	Accelerator    string `json:"accelerator,omitempty"`
 }
 
@@ -164,8 +164,10 @@ func (o *Options) validate() error {
 		return err
 	}
 	switch {
-	case !o.static() && !o.CodeOptions.usual():
-		return errors.New("types of codes, their representation and accelerators are of static int8")
+	case !o.static() && !(CodeOptions{Activations: o.Activations, Representation: o.Representation, Accelerator: o.Accelerator}).usual():
+		return errors.New("types of codes of activations, representations and accelerators are of static int8")
+	case o.Weights == "uint8" && (o.To != Int8 || o.WeightOnly):
+		return errors.New("codes of weights in uint8 are of int8 activations, static or dynamic")
 	case o.Accelerator != "" && (o.Speed || o.Saturates || o.PredictISA):
 		return fmt.Errorf("times and saturating sums of the processor here say nothing of %s", o.Accelerator)
 	case o.To != Int8 && o.To != Int4 && halfTypes[o.To] == nil:

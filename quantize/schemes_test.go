@@ -501,3 +501,27 @@ main (float[N,2,8,8] x) => (float[N,3,A,B] y) <float[3,2,1,1] w = {1, -0.5, 0.25
 		t.Errorf("%d pairs at opset %d, %d nodes quantized", pairs, q.OpsetVersion(""), r.Quantized)
 	}
 }
+
+// TestDynamicUint8: products with weights in uint8 give what they do with int8, to
+// rounding, and have a zero point.
+func TestDynamicUint8(t *testing.T) {
+	open := opener(t)
+	src := "../testdata/digits-vit.onnx"
+	set := openData(t, src, "../testdata/digits-calib.npz", dataset.Options{Limit: 4})
+	for _, perTensor := range []bool{false, true} {
+		dst := filepath.Join(t.TempDir(), "q.onnx")
+		r, err := quantize.File(t.Context(), dst, src, quantize.Options{Dynamic: true, PerTensor: perTensor, CodeOptions: quantize.CodeOptions{Weights: "uint8"},
+			Verify: &produce.Verify{Open: open, Data: set}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Checked.Outputs[0].SQNR; r.Quantized < 5 || len(r.RolledBack) > 0 || s == nil || *s < 25 {
+			t.Errorf("per tensor %v: %d quantized, %d rolled back, %v", perTensor, r.Quantized, len(r.RolledBack), r.Checked)
+		}
+		for n := range loadModel(t, dst).Graph.Nodes() {
+			if n.Is("MatMulInteger") && (n.Input(1).DType() != onnx.Uint8 || n.Input(3) == nil) {
+				t.Errorf("%v has weights of %v", n, n.Input(1).DType())
+			}
+		}
+	}
+}

@@ -206,8 +206,11 @@ func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} 
 
 func (s *static) describe(r *Result) {
 	r.Codes = &Codes{s.o.Activations, s.o.Weights, s.o.Representation, s.o.Accelerator}
-	if a := s.o.Accelerator; a != "" && r.Checked != nil {
+	switch a := s.o.Accelerator; {
+	case a != "" && r.Checked != nil:
 		r.Log.Notice("made for %s: checked for accuracy on %s here, and not timed", a, s.o.device())
+	case a != "":
+		r.Log.Notice("made for %s: neither checked nor timed", a)
 	}
 	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
 	r.Calibration.Method, r.Recovery, r.Search = s.choices.method.Name, s.recovered, s.searched
@@ -346,8 +349,8 @@ func (p *staticPass) pull(n *onnx.Node, l *Layer, site rewrite.Site, e *rewrite.
 	return e.Fired(staticName, site, 1, 2, "clipped by the codes")
 }
 
-// pair puts QuantizeLinear and DequantizeLinear behind v, once; all its readers
-// read what comes of it, where only some do not have their own reasons to.
+// pair puts QuantizeLinear and DequantizeLinear behind v, once. All readers of v
+// then read what comes of that, unless pairs are for single readers.
 func (p *staticPass) pair(v *onnx.Value, q coding) error {
 	if p.pairs[v] != nil {
 		return nil

@@ -12,7 +12,7 @@ import (
 func registerCodes(p *pflag.FlagSet, o *quantize.CodeOptions) {
 	p.StringVar(&o.Activations, "activations", "", "static int8: type of the codes of activations: "+strings.Join(quantize.ActivationTypes(), ", ")+
 		"; default: uint8, or int8 for cuda and tensorrt. Codes of 16 bits are for processors with kernels of them")
-	p.StringVar(&o.Weights, "weights", "", "static int8: type of the codes of weights: "+strings.Join(quantize.WeightTypes(), " or ")+"; default: int8")
+	p.StringVar(&o.Weights, "weights", "", "int8: type of the codes of weights: "+strings.Join(quantize.WeightTypes(), " or ")+"; default: int8")
 	p.StringVar(&o.Representation, "representation", "", "static int8: form of the model: qdq, pairs of conversions around operators, or qoperator, operators on codes; default: qdq")
 }
 
@@ -48,8 +48,8 @@ func (f *quantizeFlags) validateUse() error {
 	}{
 		{static, "is for static int8 only; give --to int8 and --data, without --dynamic and --weight-only", []string{
 			"calibrate", "recover", "recover-samples", "target", "predict-isa", "max-drop", "max-kl", "min-sqnr", "layers", "checkpoint",
-			"activations", "weights", "representation"}},
-		{int8, "is for int8 activations only; give --to int8 without --weight-only", []string{"for"}},
+			"activations", "representation"}},
+		{int8, "is for int8 activations only; give --to int8 without --weight-only", []string{"for", "weights"}},
 		{static || half && f.df.spec != "", "keeps the ranges of activations, which nothing measures here; give --data, without --dynamic and --weight-only", []string{"statistics"}},
 		{f.df.spec != "" && !(int8 && f.o.Dynamic), "is about calibration, and there is none; give --data, without --dynamic", []string{"max-memory", "calibration-workers"}},
 		{f.df.spec != "", "decides by ranges, which nothing measures here; give --data", []string{"half-error", "half-margin"}},
@@ -75,7 +75,7 @@ func codesText(c *quantize.Codes) string {
 	if c.Activations != "uint8" || c.Weights != "int8" {
 		parts = append(parts, c.Activations+" activations, "+c.Weights+" weights")
 	}
-	if c.Representation != "qdq" {
+	if c.Representation == "qoperator" {
 		parts = append(parts, c.Representation)
 	}
 	if len(parts) == 0 {
