@@ -25,6 +25,14 @@ func (p *plan) refuse(n *onnx.Node) string {
 	} else if why := refuseFollower(n); why != "" {
 		return why
 	}
+	if why := p.s.unfit[n.Op]; why != "" {
+		return why
+	}
+	if p.selective() {
+		if why := p.refuseTensorRT(n); why != "" {
+			return why
+		}
+	}
 	values := []*onnx.Value{n.Output(0)}
 	for i, v := range n.Inputs() {
 		if v != nil && activation(n, i) {

@@ -107,12 +107,12 @@ func (c *coded) WriteTo(w io.Writer) (int64, error) {
 	return total, nil
 }
 
-// int8Codes returns the symmetric codes of m under scales, one per channel.
-func (m matrix) int8Codes(name string, scales []float32, limit int) *onnx.Tensor {
-	return &onnx.Tensor{Name: name, DType: onnx.Int8, Shape: m.t.Shape, Data: &coded{src: m.t.Data, size: 1,
+// coded returns the codes of m under s.
+func (m matrix) coded(name string, s weightSteps) *onnx.Tensor {
+	return &onnx.Tensor{Name: name, DType: s.t.dtype, Shape: m.t.Shape, Data: &coded{src: m.t.Data, size: 1,
 		fill: func(out, src []byte, first int) {
 			m.runs(first, len(src)/4, func(at, n, c, step int) {
-				codeRun(out[at:at+n], src[4*at:], scales[c:], step, float32(limit))
+				s.codeRun(out[at:at+n], src[4*at:], s.scales[c:], step)
 			})
 		}}}
 }
@@ -122,20 +122,15 @@ func (m matrix) int8Codes(name string, scales []float32, limit int) *onnx.Tensor
 const halfEven = 0x1.8p23
 
 // codeRun codes len(out) numbers by scales that are step apart.
-func codeRun(out, src []byte, scales []float32, step int, limit float32) {
+func (s weightSteps) codeRun(out, src []byte, scales []float32, step int) {
+	lo, hi, zero := float32(s.t.min-s.zero), float32(s.t.max-s.zero), int32(s.zero)
 	for i := range out {
 		v := math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:])) / scales[i*step]
-		if v > limit {
-			v = limit
-		} else if v < -limit {
-			v = -limit
+		if v > hi {
+			v = hi
+		} else if v < lo {
+			v = lo
 		}
-		out[i] = byte(int8(int32(v + halfEven - halfEven)))
+		out[i] = byte(int32(v+halfEven-halfEven) + zero)
 	}
-}
-
-// uint8Codes returns the codes of t with one scale.
-func uint8Codes(name string, t *onnx.Tensor, scale float32, zero uint8) *onnx.Tensor {
-	return &onnx.Tensor{Name: name, DType: onnx.Uint8, Shape: t.Shape, Data: &coded{src: t.Data, size: 1,
-		fill: each(1, func(out []byte, x float32) { out[0] = uint8(min(max(code(x, scale)+float64(zero), 0), 255)) })}}
 }

@@ -120,23 +120,18 @@ func (b *biasStep) byWeights(c *choices) (map[string][]float64, error) {
 // rounding returns Σ (w − ŵ)·x for each output channel.
 func (l *linear) rounding(o *Options, scales []float32, x []float64) ([]float64, error) {
 	t := l.node.Input(1).Constant()
-	m := channelsOf(t, weightAxis(l.node, t, o.PerTensor))
-	limit := o.codeLimit()
-	if scales == nil {
-		peak, _, _, err := m.magnitudes()
-		if err != nil {
-			return nil, err
-		}
-		scales = make([]float32, len(peak))
-		for i, a := range peak {
-			scales[i] = symmetric(a, limit)
-		}
+	axis := weightAxis(l.node, t, o.PerTensor)
+	m := channelsOf(t, axis)
+	s, err := o.weightCodes(axis >= 0, false).steps(m)
+	if err != nil {
+		return nil, err
 	}
-	lim := float64(limit)
+	if scales != nil {
+		s.scales = scales
+	}
 	d := make([]float64, l.out)
-	err := l.each(func(k, out, in int, w float32) {
-		s := scales[m.channel(k)]
-		d[out] += (float64(w) - math.Min(math.Max(code(w, s), -lim), lim)*float64(s)) * x[in]
+	err = l.each(func(k, out, in int, w float32) {
+		d[out] += (float64(w) - s.decoded(w, s.scales[m.channel(k)])) * x[in]
 	})
 	return d, err
 }

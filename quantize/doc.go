@@ -5,7 +5,9 @@
 //   - static int8 in QDQ form: activations uint8 with one scale per tensor,
 //     measured on calibration data; weights int8, symmetric, one scale per
 //     output channel; biases int32. QuantizeLinear/DequantizeLinear pairs stand
-//     only where ONNX Runtime's CPU kernels absorb them.
+//     only where ONNX Runtime's CPU kernels absorb them, or where TensorRT does.
+//     [CodeOptions] have other types of codes, and operators on codes in the
+//     place of pairs.
 //   - dynamic int8: the same weights for matrix products, with the ranges of
 //     activations measured while the model runs.
 //   - weights only, in blocks of 4 or 8 bits with a scale each; all that is

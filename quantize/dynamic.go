@@ -34,7 +34,9 @@ func (d *dynamic) pass(r *outcome) rewrite.Pass {
 	return &dynamicPass{o: d.o, r: r, inputs: map[*onnx.Value][3]*onnx.Value{}, weights: map[dynamicKey]dynamicWeight{}}
 }
 
-func (*dynamic) describe(*Result) {}
+func (d *dynamic) describe(r *Result) {
+	r.Codes = &Codes{Activations: "uint8", Weights: d.o.Weights}
+}
 
 // dynamicKey names a quantized weight: turned, if it had to be transposed.
 type dynamicKey struct {
@@ -45,6 +47,7 @@ type dynamicKey struct {
 
 type dynamicWeight struct {
 	codes, scale *onnx.Value
+	zero         *onnx.Value // nil: 0
 	params       Params
 }
 
@@ -59,37 +62,20 @@ func (*dynamicPass) Name() string { return dynamicName }
 
 // Run replaces each product with a constant matrix.
 func (p *dynamicPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
-	for _, g := range m.Graphs() {
-		if g.InFunction() {
-			continue
+	return walk(ctx, m, e, func(n *onnx.Node) error {
+		if n.Is("Gather") && n.Input(0).Constant() != nil {
+			return p.gather(n, e)
 		}
-		for n := range g.Nodes() {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if e.Exhausted() {
-				return nil
-			}
-			if n.Is("Gather") && n.Input(0).Constant() != nil {
-				if err := p.gather(n, e); err != nil {
-					return err
-				}
-				continue
-			}
-			if place(n) != anchor {
-				continue
-			}
-			if why := p.refuse(n, e); why != "" {
-				e.Decline(dynamicName, n, "%s", why)
-				p.r.layers = append(p.r.layers, Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "float32", Reason: why})
-				continue
-			}
-			if err := p.node(n, e); err != nil {
-				return err
-			}
+		if place(n) != anchor {
+			return nil
 		}
-	}
-	return nil
+		if why := p.refuse(n, e); why != "" {
+			e.Decline(dynamicName, n, "%s", why)
+			p.r.layers = append(p.r.layers, Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "float32", Reason: why})
+			return nil
+		}
+		return p.node(n, e)
+	})
 }
 
 // gather codes the table of n, or says why not.
@@ -145,7 +131,11 @@ func (p *dynamicPass) node(n *onnx.Node, e *rewrite.Env) error {
 	l.Weight = &w.params
 	a := p.input(n)
 	add := p.adder(n)
-	product := add("MatMulInteger", []*onnx.Value{a[0], w.codes, a[2]})
+	in := []*onnx.Value{a[0], w.codes, a[2]}
+	if w.zero != nil {
+		in = append(in, w.zero)
+	}
+	product := add("MatMulInteger", in)
 	y := add("Cast", []*onnx.Value{product}, onnx.IntAttr("to", int64(onnx.Float)))
 	y = add("Mul", []*onnx.Value{y, add("Mul", []*onnx.Value{a[1], w.scale})})
 	if n.Is("Gemm") {
@@ -222,17 +212,12 @@ func (p *dynamicPass) coded(v *onnx.Value, g *onnx.Graph, axis int, turn bool) (
 	}
 	t := v.Constant()
 	m := channelsOf(t, axis)
-	peak, lo, hi, err := m.magnitudes()
+	s, err := p.o.weightCodes(axis >= 0, false).steps(m)
 	if err != nil {
 		return dynamicWeight{}, err
 	}
-	limit := p.o.codeLimit()
-	scales, largest := make([]float32, len(peak)), float32(0)
-	for i, a := range peak {
-		scales[i] = symmetric(a, limit)
-		largest = max(largest, scales[i])
-	}
-	codes := m.int8Codes(v.Name()+"_quantized", scales, limit)
+	scales := s.scales
+	codes := m.coded(v.Name()+"_quantized", s)
 	if turn {
 		codes = turned(codes)
 	}
@@ -244,9 +229,12 @@ func (p *dynamicPass) coded(v *onnx.Value, g *onnx.Graph, axis int, turn bool) (
 		shape = []int64{int64(len(scales))}
 	}
 	w := dynamicWeight{codes: g.NewConst(codes), scale: g.NewConst(onnx.FromFloats(v.Name()+"_scale", shape, scales)),
-		params: Params{Tensor: v.Name(), Type: "int8", Scale: float64(largest), Min: float64(lo), Max: float64(hi)}}
+		params: s.describe(v.Name())}
 	if axis >= 0 {
 		w.params.Channels = len(scales)
+	}
+	if s.zero != 0 {
+		w.zero = g.NewConst(s.t.zeros(v.Name()+"_zero_point", []int64{}, s.zero))
 	}
 	p.r.sizes.Before += t.Size()
 	p.r.sizes.After += t.Size()/4 + 4*int64(len(scales))

@@ -51,6 +51,9 @@ func (p *dynamicPass) table(n *onnx.Node, e *rewrite.Env) error {
 	}
 	add := p.adder(n)
 	y := add("Cast", []*onnx.Value{add("Gather", []*onnx.Value{w.codes, n.Input(1)})}, onnx.IntAttr("to", int64(onnx.Float)))
+	if w.zero != nil {
+		y = add("Sub", []*onnx.Value{y, add("Cast", []*onnx.Value{w.zero}, onnx.IntAttr("to", int64(onnx.Float)))})
+	}
 	scale := w.scale
 	if axis == 0 {
 		scale = add("Gather", []*onnx.Value{w.scale, n.Input(1)})

@@ -2,6 +2,7 @@ package quantize_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,10 @@ func TestEmbedding(t *testing.T) {
 	for _, c := range []struct {
 		name, more, reason string
 		perTensor          bool
+		weights            string
 	}{
+		{name: "a scale for each row, in uint8", weights: "uint8"},
+		{name: "one scale, in uint8", perTensor: true, weights: "uint8"},
 		{name: "a scale for each row"},
 		{name: "one scale", perTensor: true},
 		{name: "read by a product too", more: "t = Transpose <perm = [1, 0]> (w) p = MatMul (y, t)", reason: "reads its table too"},
@@ -46,15 +50,16 @@ func TestEmbedding(t *testing.T) {
 		if _, err := onnxfile.Write(src, m, onnxfile.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		r, err := quantize.File(context.Background(), dst, src, quantize.Options{Dynamic: true, PerTensor: c.perTensor})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r, err := quantize.File(context.Background(), dst, src, quantize.Options{Dynamic: true, PerTensor: c.perTensor, CodeOptions: quantize.CodeOptions{Weights: c.weights}})
 		if c.reason != "" {
-			if r.Quantized != 0 || len(r.Log.Declined) == 0 || !strings.Contains(r.Log.Declined[0].Reason, c.reason) {
-				t.Errorf("%s: %d quantized, declined %+v", c.name, r.Quantized, r.Log.Declined)
+			var nothing *quantize.Nothing
+			if !errors.As(err, &nothing) || !strings.Contains(nothing.Reason, c.reason) {
+				t.Errorf("%s: %v, want a refusal that says %q", c.name, err, c.reason)
 			}
 			continue
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		if r.Quantized != 1 || r.Output.Bytes > r.Input.Bytes/2 {
 			t.Errorf("%s: %d quantized, %d bytes of %d", c.name, r.Quantized, r.Output.Bytes, r.Input.Bytes)

@@ -3,7 +3,6 @@ package quantize
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
@@ -18,6 +17,10 @@ const scaleCandidates = 20
 // (SeqMSE of AIMET, by second moments of the inputs instead of runs).
 func fitWeights(ctx context.Context, r *recovery, k *stepper) error {
 	base := k.start
+	if r.s.o.Weights == "uint8" && r.s.o.PerTensor {
+		k.refuse("weights that are not coded symmetrically have no peak to shrink")
+		return nil
+	}
 	m, err := r.float(base)
 	if err != nil {
 		return err
@@ -92,24 +95,28 @@ func squaresOf(s *calibrate.Stats, n int) []float64 {
 // whether any is not that of the peak.
 func (l *linear) fit(o *Options, moments []float64) (scales []float32, changed bool, err error) {
 	t := l.node.Input(1).Constant()
-	m := channelsOf(t, weightAxis(l.node, t, o.PerTensor))
+	axis := weightAxis(l.node, t, o.PerTensor)
+	m, codes := channelsOf(t, axis), o.weightCodes(axis >= 0, false)
+	if !codes.symmetric {
+		return nil, false, nil
+	}
 	peak, _, _, err := m.magnitudes()
 	if err != nil {
 		return nil, false, err
 	}
-	limit := o.codeLimit()
+	s := weightSteps{t: codes, zero: codes.middle()}
 	tries := make([][scaleCandidates]float32, len(peak))
 	errs := make([][scaleCandidates]float64, len(peak))
 	for c, a := range peak {
 		for j := range tries[c] {
-			tries[c][j] = symmetric(a*float32(1-float64(j)/(2*scaleCandidates)), limit)
+			b := a * float32(1-float64(j)/(2*scaleCandidates))
+			tries[c][j], _ = codes.params(-b, b)
 		}
 	}
-	lim := float64(limit)
 	err = l.each(func(k, _, i int, w float32) {
 		c := m.channel(k)
-		for j, s := range tries[c] {
-			d := float64(w) - math.Min(math.Max(code(w, s), -lim), lim)*float64(s)
+		for j, scale := range tries[c] {
+			d := float64(w) - s.decoded(w, scale)
 			errs[c][j] += moments[i] * d * d
 		}
 	})

@@ -19,9 +19,9 @@ type micro struct {
 }
 
 // newMicro returns the node with the sizes that facts know; false where a size
-// is not known.
-func newMicro(n *onnx.Node, facts *opset.Facts) (*micro, bool) {
-	parts := []string{n.Op}
+// is not known. Codes of other types than usual make a class of their own.
+func newMicro(n *onnx.Node, facts *opset.Facts, o *Options) (*micro, bool) {
+	parts := []string{n.Op + o.CodeOptions.suffix()}
 	for _, a := range n.Attrs {
 		parts = append(parts, fmt.Sprintf("%s=%v%v%v%s", a.Name, a.I, a.F, a.Ints, a.S))
 	}
@@ -81,32 +81,33 @@ func (c *micro) float() (*onnx.Model, error) {
 
 // coded returns the node as a model from codes to codes, with weights quantized
 // as the scheme does it.
-func (c *micro) coded(o *Options) (*onnx.Model, error) {
+func (c *micro) coded(s *static) (*onnx.Model, error) {
 	m, err := c.float()
 	if err != nil {
 		return nil, err
 	}
 	g := m.Graph
 	n := g.First()
-	q := codingOf(-1, 1)
-	p := &staticPass{s: newStatic(o), r: &outcome{}, consts: map[*onnx.Value]*onnx.Value{}, weights: map[weightKey]quantWeight{},
-		plan: &plan{s: newStatic(o), params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}}
+	q := s.o.activations().coding(-1, 1)
+	alone := newStatic(s.o)
+	alone.domain = s.domain
+	if s.domain != "" {
+		m.ImportOpset(s.domain, 1)
+	}
+	p := &staticPass{s: alone, r: &outcome{}, consts: map[*onnx.Value]*onnx.Value{}, weights: map[weightKey]quantWeight{},
+		plan: &plan{s: alone, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}}
 	for i, v := range n.Inputs() {
 		if v == nil || !activation(n, i) {
 			continue
 		}
 		p.plan.params[v] = q
 		if v.Constant() != nil {
-			dq, err := p.constant(g, v)
-			if err != nil {
-				return nil, err
-			}
-			n.SetInput(i, dq)
+			n.SetInput(i, p.constant(g, v))
 			continue
 		}
-		v.Type = onnx.TensorType(onnx.Uint8, v.Shape())
+		v.Type = onnx.TensorType(q.t.dtype, v.Shape())
 		scale, zero := p.plan.shared(g, v, q)
-		dq := dequantize(g, v, scale, zero, -1, v.Name())
+		dq := alone.dequantize(g, v, scale, zero, -1, v.Name())
 		p.plan.params[dq] = q
 		n.SetInput(i, dq)
 	}
@@ -117,23 +118,29 @@ func (c *micro) coded(o *Options) (*onnx.Model, error) {
 	}
 	y := n.Output(0)
 	scale, zero := p.plan.shared(g, y, q)
-	last := onnx.NewNode("QuantizeLinear", []*onnx.Value{y, scale, zero}, "codes")
+	last := alone.operator("QuantizeLinear", "codes", y, scale, zero)
 	g.Append(last)
-	last.Output(0).Type = onnx.TensorType(onnx.Uint8, y.Shape())
+	last.Output(0).Type = onnx.TensorType(q.t.dtype, y.Shape())
 	g.SetOutputs([]*onnx.Value{last.Output(0)})
 	return m, nil
 }
 
 // converter returns a model that codes n numbers, or takes codes back.
-func converter(op string, n int64) *onnx.Model {
+func (s *static) converter(op string, n int64) *onnx.Model {
+	t := s.o.activations()
 	m := onnx.NewModel(qdqOpset)
-	from, to := onnx.Float, onnx.Uint8
+	if s.domain != "" {
+		m.ImportOpset(s.domain, 1)
+	} else if t.wide() {
+		m.ImportOpset("", wideOpset)
+	}
+	from, to := onnx.Float, t.dtype
 	if op == "DequantizeLinear" {
 		from, to = to, from
 	}
 	x := m.Graph.AddInput("x", onnx.TensorType(from, onnx.ShapeOf(n)))
-	k := onnx.NewNode(op, []*onnx.Value{x, m.Graph.NewConst(onnx.FromFloats("scale", []int64{}, []float32{0.01})),
-		m.Graph.NewConst(scalar8("zero", onnx.Uint8, 128))}, "y")
+	k := s.operator(op, "y", x, m.Graph.NewConst(onnx.FromFloats("scale", []int64{}, []float32{0.01})),
+		m.Graph.NewConst(t.zeros("zero", []int64{}, t.middle())))
 	m.Graph.Append(k)
 	k.Output(0).Type = onnx.TensorType(to, onnx.ShapeOf(n))
 	m.Graph.AddOutput(k.Output(0))

@@ -15,6 +15,7 @@ import (
 // NodeCheck is the error of one quantized node by itself: given the original's
 // activations, against the original's result.
 type NodeCheck struct {
+	Node     string  `json:"node"` // as messages name it
 	Output   string  `json:"output"`
 	Noise    float64 `json:"noise"`    // mean squared error over mean square
 	Expected float64 `json:"expected"` // by the steps of its codes, see [nodeChecks]
@@ -34,7 +35,8 @@ const mostOver = 5
 //
 // Expected is the variance of rounding, step²/12, of the activation, carried to
 // the output by the weights, and of the weight, carried there by the activation,
-// and of the output's codes, with what the ranges clip.
+// and of the output's codes, with what the ranges clip, of the data that was
+// measured and of that which the check runs on.
 func (r *recovery) nodeChecks(ctx context.Context, c *choices, m *onnx.Model) ([]NodeCheck, error) {
 	v := &verifier{r: r, stats: c.stats, q: m}
 	base, err := r.float(c)
@@ -110,7 +112,9 @@ type verifier struct {
 type checkedNode struct {
 	NodeCheck
 	error, signal string  // names of outputs: sums of squares
+	cutIn, cutOut string  // likewise, of what is outside the ranges of input and output; "" for none
 	floor         float64 // expected mean squared error of an element
+	carried       float64 // by which a sum of squared errors of the input grows on its way to the output
 }
 
 // build adds a copy of every quantized node with weights.
@@ -136,8 +140,8 @@ func (v *verifier) build() error {
 
 // node adds the copy of n and the sums of its errors.
 func (v *verifier) node(n *onnx.Node) error {
-	in := dequantized(n.Input(0)).Input(0).Producer() // QuantizeLinear
-	if !in.Is("QuantizeLinear") {
+	in := dequantized(n.Input(0)).Input(0).Producer()
+	if !isQuantize(in) {
 		return nil
 	}
 	x := v.behind(v.by[in.Input(0).Name()])
@@ -145,7 +149,7 @@ func (v *verifier) node(n *onnx.Node) error {
 	if x == nil || y == nil {
 		return nil
 	}
-	k := &checkedNode{NodeCheck: NodeCheck{Output: y.Name()}}
+	k := &checkedNode{NodeCheck: NodeCheck{Node: n.String(), Output: y.Name()}}
 	if !sameCodes(in, dequantized(n.Input(0))) || out != nil && !sameCodes(out, out.Output(0).Uses()[0].Node) {
 		k.Fault = "codes are taken back with another scale or zero point than they were made with"
 	}
@@ -163,6 +167,10 @@ func (v *verifier) node(n *onnx.Node) error {
 	d := v.add("Sub", []*onnx.Value{got, y})
 	k.error = v.sum(v.add("Mul", []*onnx.Value{d, d}))
 	k.signal = v.sum(v.add("Mul", []*onnx.Value{y, y}))
+	k.cutIn = v.outside(x, in)
+	if out != nil {
+		k.cutOut = v.outside(y, out)
+	}
 	v.list = append(v.list, k)
 	return nil
 }
@@ -190,7 +198,7 @@ func (v *verifier) result(n *onnx.Node) (*onnx.Value, *onnx.Node) {
 	}
 	var coded *onnx.Node
 	for _, u := range n.Output(0).Uses() {
-		if u.Node.Is("QuantizeLinear") && len(u.Node.Output(0).Uses()) > 0 && u.Node.Output(0).Uses()[0].Node.Is("DequantizeLinear") {
+		if isQuantize(u.Node) && len(u.Node.Output(0).Uses()) > 0 && dequantized(u.Node.Output(0).Uses()[0].Node.Output(0)) != nil {
 			coded = u.Node
 		}
 	}
@@ -232,8 +240,15 @@ func (v *verifier) add(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.V
 
 // pair codes x and takes the codes back, with the parameters of two nodes.
 func (v *verifier) pair(x *onnx.Value, q, dq *onnx.Node) *onnx.Value {
-	codes := v.add("QuantizeLinear", []*onnx.Value{x, v.copied(q.Input(1)), v.copied(q.Input(2))})
-	return v.add("DequantizeLinear", []*onnx.Value{codes, v.copied(dq.Input(1)), v.copied(dq.Input(2))})
+	codes := v.like(q, x, v.copied(q.Input(1)), v.copied(q.Input(2)))
+	return v.like(dq, codes, v.copied(dq.Input(1)), v.copied(dq.Input(2)))
+}
+
+// like adds a node of the operator and the attributes of n.
+func (v *verifier) like(n *onnx.Node, in ...*onnx.Value) *onnx.Value {
+	y := v.add(n.Op, in, n.Attrs...)
+	y.Producer().Domain = n.Domain
+	return y
 }
 
 func (v *verifier) copied(x *onnx.Value) *onnx.Value { return v.m.Graph.NewConst(x.Constant()) }
@@ -248,7 +263,18 @@ func (v *verifier) constant(x *onnx.Value) *onnx.Value {
 	for _, c := range n.Inputs() {
 		in = append(in, v.copied(c))
 	}
-	return v.add("DequantizeLinear", in, n.Attrs...)
+	return v.like(n, in...)
+}
+
+// outside adds the sum of squares of what a QuantizeLinear clips of x: held-out
+// numbers may leave the range of those that were measured.
+func (v *verifier) outside(x *onnx.Value, q *onnx.Node) string {
+	r, _ := rangeOfCodes(q)
+	bound := func(b float64) *onnx.Value {
+		return v.m.Graph.NewConst(onnx.FromFloats("bound", []int64{}, []float32{float32(b)}))
+	}
+	d := v.add("Sub", []*onnx.Value{x, v.add("Clip", []*onnx.Value{x, bound(r[0]), bound(r[1])})})
+	return v.sum(v.add("Mul", []*onnx.Value{d, d}))
 }
 
 func (v *verifier) sum(x *onnx.Value) string {
@@ -270,13 +296,15 @@ func (v *verifier) expect(k *checkedNode, n *onnx.Node, x, y string, out *onnx.N
 		return false
 	}
 	square := sx.Squares / float64(sx.Count)
-	noise := sx.Noise(rangeOfCodes(dequantized(n.Input(0))), activationCodes) * square
+	r, codes := rangeOfCodes(dequantized(n.Input(0)))
+	noise := sx.Noise(r, codes) * square
 	k.floor = noise*power + square*step
+	k.carried = power * v.elements(y) / v.elements(x)
 	if out != nil {
-		r := rangeOfCodes(out)
-		k.floor += math.Pow((r[1]-r[0])/255, 2) / 12
+		r, codes := rangeOfCodes(out)
+		k.floor += math.Pow((r[1]-r[0])/float64(codes.Levels-1), 2) / 12
 		if sy.Count > 0 {
-			k.floor += sy.Noise(r, activationCodes) * sy.Squares / float64(sy.Count)
+			k.floor += sy.Noise(r, codes) * sy.Squares / float64(sy.Count)
 		}
 	}
 	if b := n.Input(2); b != nil && dequantized(b) != nil {
@@ -286,25 +314,28 @@ func (v *verifier) expect(k *checkedNode, n *onnx.Node, x, y string, out *onnx.N
 }
 
 // rangeOfCodes returns the numbers that the codes of a QuantizeLinear or
-// DequantizeLinear stand for, of uint8.
-func rangeOfCodes(n *onnx.Node) [2]float64 {
+// DequantizeLinear stand for, all that the type of its zero point has.
+func rangeOfCodes(n *onnx.Node) ([2]float64, calibrate.Codes) {
 	s, _ := n.Input(1).Constant().Float64s()
 	z, _ := n.Input(2).Constant().Float64s()
-	return [2]float64{-z[0] * s[0], (255 - z[0]) * s[0]}
+	t := activationTypes[n.Input(2).Constant().DType.String()]
+	return [2]float64{(float64(t.min) - z[0]) * s[0], (float64(t.max) - z[0]) * s[0]}, t.codes()
 }
 
 // weightPower returns the mean over the outputs of Σw² over what one output
 // reads, and of the same of the rounding errors, Σstep²/12.
 func weightPower(dq, n *onnx.Node) (power, step float64, ok bool) {
 	codes, scales := dq.Input(0).Constant(), dq.Input(1).Constant()
-	if codes == nil || scales == nil || codes.DType != onnx.Int8 {
+	if codes == nil || scales == nil || codes.DType.Bits() != 8 {
 		return 0, 0, false
 	}
 	b, err := codes.Bytes()
 	s, err2 := scales.Floats()
-	if err != nil || err2 != nil || len(b) == 0 {
+	z, err3 := dq.Input(2).Constant().Float64s()
+	if err != nil || err2 != nil || err3 != nil || len(b) == 0 {
 		return 0, 0, false
 	}
+	signed := codes.DType == onnx.Int8
 	axis := -1
 	if len(s) > 1 {
 		axis = int(dq.Int("axis", 1))
@@ -322,7 +353,11 @@ func weightPower(dq, n *onnx.Node) (power, step float64, ok bool) {
 	}
 	for i := range b {
 		scale := float64(s[m.channel(i)])
-		q := float64(int8(b[i])) * scale
+		q := float64(b[i])
+		if signed {
+			q = float64(int8(b[i]))
+		}
+		q = (q - z[m.channel(i)]) * scale
 		power += q * q
 		step += scale * scale / 12
 	}
@@ -348,7 +383,7 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 		return fmt.Errorf("checking nodes: %w", err)
 	}
 	defer s.Close()
-	total := make([][3]float64, len(v.list)) // error, signal, elements
+	total := make([]nodeSums, len(v.list))
 	for i, in := range v.r.held.inputs {
 		if i == 4 {
 			break // each is as good as another to find a fault
@@ -358,15 +393,18 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 			return fmt.Errorf("checking nodes: %w", err)
 		}
 		for i, k := range v.list {
-			for j, name := range []string{k.error, k.signal} {
+			t := &total[i]
+			for name, sum := range map[string]*float64{k.error: &t.error, k.signal: &t.signal, k.cutIn: &t.cutIn, k.cutOut: &t.cutOut} {
+				if name == "" {
+					continue
+				}
 				f, err := out.Outputs[name].Float64s()
 				if err != nil || len(f) != 1 {
 					return fmt.Errorf("checking nodes: the engine gave no sum for %q", k.Output)
 				}
-				total[i][j] += f[0]
+				*sum += f[0]
 			}
-			st := v.stats[k.Output]
-			total[i][2] += math.Max(float64(st.Count)/float64(st.Runs), 1)
+			t.elements += v.elements(k.Output)
 		}
 	}
 	for i, k := range v.list {
@@ -375,12 +413,21 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 	return nil
 }
 
+// elements is how many elements a tensor has in a run, on average.
+func (v *verifier) elements(tensor string) float64 {
+	s := v.stats[tensor]
+	return math.Max(float64(s.Count)/float64(s.Runs), 1)
+}
+
+// nodeSums are what the outputs of a checked node sum to over the runs.
+type nodeSums struct{ error, signal, cutIn, cutOut, elements float64 }
+
 // judge enters what one level of optimization gave.
-func (k *checkedNode) judge(t [3]float64, level session.Level) {
-	if t[1] <= 0 || t[2] <= 0 {
+func (k *checkedNode) judge(t nodeSums, level session.Level) {
+	if t.signal <= 0 || t.elements <= 0 {
 		return
 	}
-	noise, expected := t[0]/t[1], k.floor*t[2]/t[1]
+	noise, expected := t.error/t.signal, (k.floor*t.elements+k.carried*t.cutIn+t.cutOut)/t.signal
 	k.Noise, k.Expected = math.Max(k.Noise, noise), expected
 	if !(noise <= mostOver*expected) && k.Fault == "" {
 		with := map[session.Level]string{session.LevelOff: "off", session.LevelAll: "on"}[level]

@@ -144,12 +144,12 @@ func filled(m *onnx.Model) map[string]*onnx.Tensor {
 	for _, v := range m.Graph.Inputs() {
 		dims, _ := v.Shape().Static()
 		n, _ := onnx.ElementCount(dims)
-		if v.DType() == onnx.Uint8 {
-			b := make(onnx.Raw, n)
+		if v.DType().IsInt() {
+			b := make(onnx.Raw, int(n)*v.DType().Bits()/8)
 			for i := range b {
 				b[i] = byte(100 + i%50)
 			}
-			out[v.Name()] = &onnx.Tensor{Name: v.Name(), DType: onnx.Uint8, Shape: dims, Data: b}
+			out[v.Name()] = &onnx.Tensor{Name: v.Name(), DType: v.DType(), Shape: dims, Data: b}
 			continue
 		}
 		x := make([]float32, n)

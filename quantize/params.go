@@ -13,28 +13,6 @@ import (
 // is zero for all purposes, and would divide to infinity.
 const minNormal = 0x1p-126
 
-// asymmetric returns scale and zero point of uint8 codes for the range [lo, hi],
-// which is widened to hold zero (onnxruntime.quantization, compute_scale_zp).
-func asymmetric(lo, hi float32) (scale float32, zero uint8) {
-	lo, hi = min(lo, 0), max(hi, 0)
-	s := (float64(hi) - float64(lo)) / 255
-	if s < minNormal {
-		return 1, 0
-	}
-	scale = float32(s)
-	z := math.RoundToEven(0 - float64(lo)/s)
-	return scale, uint8(min(max(z, 0), 255))
-}
-
-// symmetric returns the scale of int8 codes in [-limit, limit] for magnitudes up to a.
-func symmetric(a float32, limit int) float32 {
-	s := 2 * float64(a) / float64(2*limit)
-	if s < minNormal {
-		return 1
-	}
-	return float32(s)
-}
-
 // code rounds x/scale half to even; the division is in float32, as in the runtime.
 func code(x, scale float32) float64 { return math.RoundToEven(float64(x / scale)) }
 
@@ -44,11 +22,61 @@ const (
 	reducedRange = 64
 )
 
-func (o *Options) codeLimit() int {
-	if o.ReduceRange {
-		return reducedRange
+// weightCodes returns the codes of a weight with scales per channel or with one
+// scale, in 7 bits where narrow: int8 symmetric; uint8 symmetric around 128 per
+// channel, since runtimes want the same zero point in each, else asymmetric
+// (onnxruntime.quantization, _calc_initializer_quant_params).
+func (o *Options) weightCodes(perChannel, narrow bool) codeType {
+	narrow = narrow || o.ReduceRange
+	switch {
+	case o.Weights == "uint8" && narrow:
+		return codeType{dtype: onnx.Uint8, max: math.MaxInt8, symmetric: perChannel}
+	case o.Weights == "uint8":
+		return codeType{dtype: onnx.Uint8, max: math.MaxUint8, symmetric: perChannel}
+	case narrow:
+		return codeType{dtype: onnx.Int8, min: -reducedRange, max: reducedRange, symmetric: true}
 	}
-	return fullRange
+	return around
+}
+
+// weightSteps are how the elements of a weight are coded.
+type weightSteps struct {
+	t      codeType
+	scales []float32 // one per channel
+	zero   int       // of all channels
+	lo, hi float32   // the extremes of the weight
+}
+
+// steps returns the scales of m by its extremes: symmetric codes by the largest
+// magnitude of each channel, others, which have one channel, by the range.
+func (t codeType) steps(m matrix) (weightSteps, error) {
+	peak, lo, hi, err := m.magnitudes()
+	if err != nil {
+		return weightSteps{}, err
+	}
+	s := weightSteps{t: t, scales: make([]float32, len(peak)), lo: lo, hi: hi}
+	for i, a := range peak {
+		if t.symmetric {
+			lo, hi = -a, a
+		}
+		s.scales[i], s.zero = t.params(lo, hi)
+	}
+	return s, nil
+}
+
+// describe says how the weight of a name is coded.
+func (s weightSteps) describe(name string) Params {
+	p := Params{Tensor: name, Type: s.t.String(), ZeroPoint: int64(s.zero), Min: float64(s.lo), Max: float64(s.hi)}
+	for _, x := range s.scales {
+		p.Scale = max(p.Scale, float64(x))
+	}
+	return p
+}
+
+// decoded returns what is left of x behind its code.
+func (s weightSteps) decoded(x, scale float32) float64 {
+	lo, hi := float64(s.t.min-s.zero), float64(s.t.max-s.zero)
+	return math.Min(math.Max(code(x, scale), lo), hi) * float64(scale)
 }
 
 // matrix is a weight tensor seen as channels along one axis.

@@ -18,14 +18,14 @@ func TestAsymmetricParity(t *testing.T) {
 	for _, c := range []struct {
 		lo, hi float32
 		bits   uint32
-		zero   uint8
+		zero   int
 	}{
 		{0, 6, 1019265217, 0}, {-1, 1, 1006665857, 128}, {-0.3, 2.7, 1010876609, 26}, {1, 3, 1010876609, 0},
 		{-5, -2, 1017159841, 255}, {0, 0, 1065353216, 0}, {-1e-40, 1e-40, 1065353216, 0}, {-0.1, 12.345678, 1028122985, 2},
 	} {
-		scale, zero := asymmetric(c.lo, c.hi)
+		scale, zero := activationTypes["uint8"].params(c.lo, c.hi)
 		if got := math.Float32bits(scale); got != c.bits || zero != c.zero {
-			t.Errorf("asymmetric(%v, %v) = %d, %d; want %d, %d", c.lo, c.hi, got, zero, c.bits, c.zero)
+			t.Errorf("uint8 codes of %v to %v have %d, %d; want %d, %d", c.lo, c.hi, got, zero, c.bits, c.zero)
 		}
 	}
 }
@@ -33,20 +33,19 @@ func TestAsymmetricParity(t *testing.T) {
 func TestCodeParity(t *testing.T) {
 	w := onnx.FromFloats("w", []int64{8}, []float32{0.1, -0.25, 0.37, -1.5, 2.75, 0.0117, 1.3, -2.75})
 	m := channelsOf(w, -1)
-	peak, lo, hi, err := m.magnitudes()
+	s, err := around.steps(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	scale := symmetric(peak[0], fullRange)
-	if got := math.Float32bits(scale); got != 1018258118 {
+	if got := math.Float32bits(s.scales[0]); got != 1018258118 {
 		t.Errorf("symmetric scale has bits %d, want 1018258118", got)
 	}
-	signed, err := m.int8Codes("q", []float32{scale}, fullRange).Ints()
+	signed, err := m.coded("q", s).Ints()
 	if diff := cmp.Diff([]int64{5, -12, 17, -69, 127, 1, 60, -127}, signed); diff != "" || err != nil {
 		t.Errorf("int8 codes (-want +got), %v:\n%s", err, diff)
 	}
-	s, z := asymmetric(lo, hi)
-	unsigned, err := uint8Codes("q", w, s, z).Ints()
+	scale, zero := activationTypes["uint8"].params(s.lo, s.hi)
+	unsigned, err := activationTypes["uint8"].quantized("q", w, scale, zero).Ints()
 	if diff := cmp.Diff([]int64{133, 116, 145, 58, 255, 129, 188, 0}, unsigned); diff != "" || err != nil {
 		t.Errorf("uint8 codes (-want +got), %v:\n%s", err, diff)
 	}

@@ -31,12 +31,12 @@ func (p *plan) measureCosts(ctx context.Context, facts *opset.Facts, t *opTimes)
 		}
 		for i, v := range n.Inputs() {
 			if v != nil && v.Constant() == nil && activation(n, i) {
-				if err := c.crossing(ctx, t, v); err != nil {
+				if err := c.crossing(ctx, t, p.s, v); err != nil {
 					return nil, err
 				}
 			}
 		}
-		if err := c.crossing(ctx, t, n.Output(0)); err != nil {
+		if err := c.crossing(ctx, t, p.s, n.Output(0)); err != nil {
 			return nil, err
 		}
 	}
@@ -51,7 +51,7 @@ func (c *costs) measure(ctx context.Context, t *opTimes, p *plan, n *onnx.Node) 
 	if moves || n.Is("Relu") || n.Is("Clip") {
 		return nil
 	}
-	m, ok := newMicro(n, c.facts)
+	m, ok := newMicro(n, c.facts, p.s.o)
 	if !ok {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (c *costs) measure(ctx context.Context, t *opTimes, p *plan, n *onnx.Node) 
 		if err != nil {
 			return nil, nil, err
 		}
-		b, err := m.coded(p.s.o)
+		b, err := m.coded(p.s)
 		return a, b, err
 	})
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *costs) measure(ctx context.Context, t *opTimes, p *plan, n *onnx.Node) 
 }
 
 // crossing enters what coding v and taking its codes back costs.
-func (c *costs) crossing(ctx context.Context, t *opTimes, v *onnx.Value) error {
+func (c *costs) crossing(ctx context.Context, t *opTimes, s *static, v *onnx.Value) error {
 	if _, done := c.quantize[v]; done {
 		return nil
 	}
@@ -85,8 +85,8 @@ func (c *costs) crossing(ctx context.Context, t *opTimes, v *onnx.Value) error {
 	}
 	// Octaves, and between them in proportion.
 	octave := int64(1) << int(math.Ceil(math.Log2(float64(n))))
-	x, ok, err := t.of(ctx, fmt.Sprintf("QuantizeLinear, DequantizeLinear %d", octave), func() (*onnx.Model, *onnx.Model, error) {
-		return converter("QuantizeLinear", octave), converter("DequantizeLinear", octave), nil
+	x, ok, err := t.of(ctx, fmt.Sprintf("QuantizeLinear, DequantizeLinear%s %d", s.o.CodeOptions.suffix(), octave), func() (*onnx.Model, *onnx.Model, error) {
+		return s.converter("QuantizeLinear", octave), s.converter("DequantizeLinear", octave), nil
 	})
 	if err != nil || !ok {
 		return err

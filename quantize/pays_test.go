@@ -112,17 +112,17 @@ func TestImprove(t *testing.T) {
 func TestKnownTimes(t *testing.T) {
 	p := planned(t, twoConvs)
 	file := filepath.Join(t.TempDir(), "times", "this.json")
-	a, ok := newMicro(p.g.First(), p.facts)
+	a, ok := newMicro(p.g.First(), p.facts, &Options{})
 	if !ok {
 		t.Fatal("the sizes are known")
 	}
 	near := planned(t, strings.ReplaceAll(twoConvs, "16,16] ", "15,17] "))
-	b, _ := newMicro(near.g.First(), near.facts)
+	b, _ := newMicro(near.g.First(), near.facts, &Options{})
 	if a.class != b.class {
 		t.Errorf("%s and %s are two classes", a.class, b.class)
 	}
 	other := planned(t, strings.ReplaceAll(twoConvs, "16,16] ", "32,16] "))
-	if c, _ := newMicro(other.g.First(), other.facts); c.class == a.class {
+	if c, _ := newMicro(other.g.First(), other.facts, &Options{}); c.class == a.class {
 		t.Errorf("images of twice the size are in one class: %s", c.class)
 	}
 	text, err := json.Marshal(map[string]OpTime{a.class: {1, 2}})

@@ -51,19 +51,23 @@ func activation(n *onnx.Node, i int) bool {
 
 // coding is how the elements of an activation are coded.
 type coding struct {
+	t      codeType
 	scale  float32
-	zero   uint8
+	zero   int
 	lo, hi float32
 }
 
-func codingOf(lo, hi float32) coding {
-	c := coding{lo: lo, hi: hi}
-	c.scale, c.zero = asymmetric(lo, hi)
+// coding returns the codes for a range.
+func (t codeType) coding(lo, hi float32) coding {
+	c := coding{t: t, lo: lo, hi: hi}
+	c.scale, c.zero = t.params(lo, hi)
 	return c
 }
 
-func (c coding) describe(name string) *Params {
-	return &Params{Tensor: name, Type: "uint8", Scale: float64(c.scale), ZeroPoint: int64(c.zero), Min: float64(c.lo), Max: float64(c.hi)}
+// shares is the coding of numbers from 0 to 1 that onnxruntime.quantization gives
+// the 8-bit codes of a Softmax: 1 itself has no code.
+func (t codeType) shares() coding {
+	return coding{t: t, scale: 1. / 256, zero: t.min, hi: 1}
 }
 
 // plan says which nodes and which values of a graph are quantized.
@@ -78,6 +82,7 @@ type plan struct {
 	params    map[*onnx.Value]coding
 	group     map[*onnx.Value]*onnx.Value // union-find: values that share their coding
 	consts    map[*onnx.Value][2]*onnx.Value
+	branch    map[*onnx.Node]int // accelerators: of an Add, the input that reads codes
 }
 
 // newPlan takes every node that could be quantized and drops those that do not
@@ -102,8 +107,22 @@ func newPlan(g *onnx.Graph, e *rewrite.Env, s *static) *plan {
 	return p
 }
 
+// takes reports whether input i of n, a chosen node, reads codes.
+func (p *plan) takes(n *onnx.Node, i int) bool {
+	if branch, ok := p.branch[n]; ok {
+		return i == branch
+	}
+	return activation(n, i)
+}
+
+// selective reports whether pairs are for single readers and not for the value.
+func (p *plan) selective() bool { return p.s.o.Accelerator != "" }
+
 // drop takes out followers that do not stand between quantized nodes.
 func (p *plan) drop() bool {
+	if p.selective() {
+		return p.dropShortcuts()
+	}
 	dropped := false
 	for n := range p.g.Nodes() {
 		if !p.chosen[n] || place(n) == anchor {
@@ -160,9 +179,12 @@ func (p *plan) settle() {
 			continue
 		}
 		for i, v := range n.Inputs() {
-			if v != nil && activation(n, i) {
+			if v != nil && p.takes(n, i) {
 				p.quantized[v] = true
 			}
+		}
+		if p.selective() {
+			continue
 		}
 		out := n.Output(0)
 		if n.Op == "Conv" || place(n) != anchor || p.read(out) {
@@ -173,7 +195,7 @@ func (p *plan) settle() {
 		}
 	}
 	for n := range p.g.Nodes() {
-		if p.chosen[n] && p.removable(n) {
+		if p.chosen[n] && !p.selective() && p.removable(n) {
 			p.pulled[n] = true
 			delete(p.quantized, n.Input(0))
 		}
@@ -246,9 +268,10 @@ func (p *plan) codings() {
 	}
 	for _, v := range order {
 		r := p.find(v)
-		c := codingOf(lo[r], hi[r])
-		if r.Producer().Is("Softmax") || r.Producer().Is("Sigmoid") {
-			c = coding{scale: 1. / 256, hi: 1} // as onnxruntime.quantization fixes it
+		t := p.s.o.activations()
+		c := t.coding(lo[r], hi[r])
+		if (r.Producer().Is("Softmax") || r.Producer().Is("Sigmoid")) && !t.symmetric && !t.wide() {
+			c = t.shares()
 		}
 		p.params[v] = c
 	}
@@ -277,7 +300,7 @@ func (p *plan) shared(g *onnx.Graph, v *onnx.Value, q coding) (scale, zero *onnx
 		return c[0], c[1]
 	}
 	scale = g.NewConst(onnx.FromFloats(v.Name()+"_scale", []int64{}, []float32{q.scale}))
-	zero = g.NewConst(scalar8(v.Name()+"_zero_point", onnx.Uint8, q.zero))
+	zero = g.NewConst(q.t.zeros(v.Name()+"_zero_point", []int64{}, q.zero))
 	p.consts[r] = [2]*onnx.Value{scale, zero}
 	return scale, zero
 }

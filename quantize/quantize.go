@@ -51,11 +51,16 @@ type Options struct {
 	Speed bool
 	Times string // file that keeps the times, for this machine, engine and number of threads; "" is none
 
+	CodeOptions    // static Int8; Weights of dynamic Int8 too
 	RecoverOptions // static Int8
 	SearchOptions  // likewise
 	ISAOptions     // likewise
 	HalfOptions    // Float16, BFloat16
 	WeightOptions  // Int4, and Int8 with WeightOnly
+
+	// Fates asks, for static Int8 on the CPU, what the engine makes of each
+	// quantized node and of the pairs around it; needs Verify.
+	Fates bool
 
 	Rewrite  rewrite.Options
 	Step     report.Step     // what to record in the model; the digest of Calibration is filled in
@@ -77,7 +82,8 @@ func Methods() []string { return calibrate.Methods() }
 // Result says what was done.
 type Result struct {
 	*produce.Result
-	Scheme      string       `json:"scheme"` // static-int8, dynamic-int8, fp16 or bf16
+	Scheme      string       `json:"scheme"`          // static-int8, dynamic-int8, fp16 or bf16
+	Codes       *Codes       `json:"codes,omitempty"` // static and dynamic int8
 	Layers      []Layer      `json:"layers"`
 	Quantized   int          `json:"quantized"` // nodes that the scheme took
 	Kept        int          `json:"kept"`      // nodes with weights that stay in floating point; fp16, bf16: all nodes that stay in float32
@@ -90,12 +96,20 @@ type Result struct {
 	Sensitivity []Single     `json:"sensitivity,omitempty"` // layers, the one that costs most first
 }
 
+// Codes are what [CodeOptions] came to.
+type Codes struct {
+	Activations    string `json:"activations"`
+	Weights        string `json:"weights"`
+	Representation string `json:"representation,omitempty"` // of static int8
+	Accelerator    string `json:"accelerator,omitempty"`
+}
+
 // Layer is what became of one node.
 type Layer struct {
 	Node   string  `json:"node"` // as messages name it
 	Op     string  `json:"op"`
 	Output string  `json:"output"`           // its first output in the original model
-	Type   string  `json:"type"`             // what it computes in: int8, float16, bfloat16 or float32
+	Type   string  `json:"type"`             // of its codes, such as int8, or what it computes in: float16, bfloat16 or float32
 	Input  *Params `json:"input,omitempty"`  // static int8: of the first activation
 	Weight *Params `json:"weight,omitempty"` // int8
 	Result *Params `json:"result,omitempty"` // static int8: of the output, absent where it stays float
@@ -103,17 +117,26 @@ type Layer struct {
 	Note   string  `json:"note,omitempty"`   // fp16, bf16: what became of its constants
 
 	Weights *WeightLayer `json:"weights,omitempty"` // weights only: how they are coded
+	Fate    *Fate        `json:"fate,omitempty"`    // static int8, where asked for
+
+	at *onnx.Node // of the result; nil where it has none
 }
 
 // Params is how real numbers x are coded: x = Scale·(code − ZeroPoint).
 type Params struct {
 	Tensor    string  `json:"tensor"`
-	Type      string  `json:"type"`  // uint8, int8
+	Type      string  `json:"type"`  // uint8, int8, uint16, int16
 	Scale     float64 `json:"scale"` // per channel: the largest
 	ZeroPoint int64   `json:"zero_point"`
 	Channels  int     `json:"channels,omitempty"` // number of scales, absent for one
-	Min       float64 `json:"min"`                // of the real numbers that were seen
+	Min       float64 `json:"min"`                // of the real numbers: of a weight those that it has, of an activation those that have codes
 	Max       float64 `json:"max"`
+
+	// Of an activation, where its distribution was measured: the share of the
+	// elements outside of what has codes, and the mean squared error of coding
+	// over the mean square, as the distribution foretells it.
+	Clipped *float64 `json:"clipped,omitempty"`
+	Error   *float64 `json:"error,omitempty"`
 }
 
 // Sizes counts the bytes of the weights that the scheme replaced.
@@ -137,7 +160,16 @@ func (o *Options) validate() error {
 	if o.To == "" {
 		o.To = Int8
 	}
+	if err := o.CodeOptions.Check(); err != nil {
+		return err
+	}
 	switch {
+	case !o.static() && !(CodeOptions{Activations: o.Activations, Representation: o.Representation, Accelerator: o.Accelerator}).usual():
+		return errors.New("types of codes of activations, representations and accelerators are of static int8")
+	case o.Weights == "uint8" && (o.To != Int8 || o.WeightOnly):
+		return errors.New("codes of weights in uint8 are of int8 activations, static or dynamic")
+	case o.Accelerator != "" && (o.Speed || o.Saturates || o.PredictISA):
+		return fmt.Errorf("times and saturating sums of the processor here say nothing of %s", o.Accelerator)
 	case o.To != Int8 && o.To != Int4 && halfTypes[o.To] == nil:
 		return fmt.Errorf("target %q is unknown; want int8, int4, fp16 or bf16", o.To)
 	case halfTypes[o.To] != nil && (o.Dynamic || o.PerTensor || o.ReduceRange):
@@ -145,6 +177,7 @@ func (o *Options) validate() error {
 	case o.Batch < 0:
 		return fmt.Errorf("calibration batch of %d samples; want 1 or more", o.Batch)
 	}
+	o.CodeOptions.fill()
 	if o.weightOnly() {
 		if err := o.validateWeights(); err != nil {
 			return err
@@ -204,16 +237,23 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(done.log.Fired) == 0 && whole(ro) {
+			return nil, nothingOf(s.name(), done.log)
+		}
 		return done.log, nil
 	}
-	po := produce.Options{Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress}
+	po := produce.Options{Runs: o.measured(), Step: o.Step, Rewrite: o.Rewrite, Verify: tolerant(&o), InPlace: o.InPlace, External: o.External, Progress: o.Progress}
+	made := map[*produce.Result]*outcome{}
 	r, err := fastest(s, func(g *produce.Guard) (*produce.Result, error) {
 		po.Guard = g
-		return produce.File(ctx, dst, src, transform, po)
+		r, err := produce.File(ctx, dst, src, transform, po)
+		made[r] = done
+		return r, err
 	}, &o)
 	if err != nil {
 		return nil, err
 	}
+	done = made[r]
 	out.Result, out.Layers, out.Weights = r, done.layers, done.sizes
 	for _, l := range out.Layers {
 		if l.Reason == "" {
@@ -224,7 +264,13 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 	}
 	s.describe(out)
 	judge(out)
-	return out, nil
+	if o.Fates && o.static() && o.Accelerator == "" && o.Verify != nil {
+		o.progress("reading the engine's graph")
+		if err := addFates(ctx, dst, out.Layers, o.Verify); err != nil {
+			out.Log.Notice("what the engine makes of the model is not known: %v", err)
+		}
+	}
+	return out, ctx.Err()
 }
 
 func (o *Options) progress(stage string) {

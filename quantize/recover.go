@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/kernels"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
@@ -164,7 +165,7 @@ type moment struct {
 }
 
 func newStatic(o *Options) *static {
-	return &static{o: o, factor: 1, at: -1, decision: decision{choices: &choices{method: o.method}}, decided: map[float64]decision{}, left: map[float64]map[string]string{}, known: map[rangeKey]calibrate.Range{}}
+	return &static{o: o, prober: &kernels.Prober{Open: o.Open, Session: o.Session}, factor: 1, at: -1, decision: decision{choices: &choices{method: o.method}}, decided: map[float64]decision{}, left: map[float64]map[string]string{}, known: map[rangeKey]calibrate.Range{}}
 }
 
 // decide measures m the first time, and recovers accuracy for what is quantized.
@@ -363,7 +364,7 @@ func (r *recovery) quantized(ctx context.Context, c *choices) (*onnx.Model, *out
 	if err := apply(m, slices.Concat(c.edits, c.shifts)); err != nil {
 		return nil, nil, err
 	}
-	s := &static{o: r.s.o, factor: r.s.factor, left: r.s.left, known: r.s.known, decision: decision{choices: c}}
+	s := &static{o: r.s.o, domain: r.s.domain, unfit: r.s.unfit, factor: r.s.factor, left: r.s.left, known: r.s.known, decision: decision{choices: c}}
 	s.find()
 	out := &outcome{}
 	var err error

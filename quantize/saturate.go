@@ -28,6 +28,7 @@ type layer8 struct {
 	weight   *onnx.Node // DequantizeLinear of the weight
 	pairs    [][]int8   // by output channel: codes in the order in which they are multiplied
 	channels int
+	offset   float32 // what the engine adds to the codes of the activation to make them uint8
 }
 
 // layersOf returns the layers of m whose products could saturate at all: by
@@ -47,7 +48,12 @@ func layersOf(m *onnx.Model) ([]*layer8, error) {
 			if codes == nil || codes.DType != onnx.Int8 || n.Is("Conv") && n.Int("group", 1) != 1 || len(codes.Shape) < 2 {
 				continue
 			}
-			if zero := l.input.Input(2); zero == nil || zero.Constant() == nil || zero.Constant().DType != onnx.Uint8 {
+			switch zero := l.input.Input(2).Constant(); {
+			case zero == nil:
+				continue
+			case zero.DType == onnx.Int8:
+				l.offset = -math.MinInt8
+			case zero.DType != onnx.Uint8:
 				continue
 			}
 			if err := l.order(codes); err != nil {
@@ -59,12 +65,17 @@ func layersOf(m *onnx.Model) ([]*layer8, error) {
 	return out, nil
 }
 
+// dequantized returns the DequantizeLinear, of any domain, that v is of; nil if it
+// is of none.
 func dequantized(v *onnx.Value) *onnx.Node {
-	if v == nil || !v.Producer().Is("DequantizeLinear") {
+	if v == nil || v.Producer() == nil || v.Producer().Op != "DequantizeLinear" {
 		return nil
 	}
 	return v.Producer()
 }
+
+// isQuantize reports whether n is a QuantizeLinear of any domain.
+func isQuantize(n *onnx.Node) bool { return n != nil && n.Op == "QuantizeLinear" }
 
 // order puts the codes of each output channel into the order in which they are
 // multiplied.

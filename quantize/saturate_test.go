@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -82,11 +84,7 @@ func TestSaturating(t *testing.T) {
 			if content["b"], err = onnx.FromFloat64s("b", onnx.Int32, []int64{c.channels}, floatsOf(bias)); err != nil {
 				t.Fatal(err)
 			}
-			for _, v := range m.Graph.Initializers() {
-				if x := content[v.Name()]; x != nil {
-					v.Const, v.Type = x, x.Type()
-				}
-			}
+			fill(m, content)
 			layers, err := layersOf(m)
 			if err != nil || len(layers) != 1 || layers[0].unsafe(255) == 0 {
 				t.Fatalf("%d layers, %v", len(layers), err)
@@ -105,6 +103,9 @@ func TestSaturating(t *testing.T) {
 			}
 			got := ran(t, open, changed, x, c.x)
 			exact := ran(t, open, m, x, c.x)
+			if signed := asSigned(t, open, c.text, content, x, c.x); !slices.Equal(signed, got) {
+				t.Errorf("with activations in int8: %v, want %v", signed, got)
+			}
 			positions, apart := len(got)/int(c.channels), 0
 			for i := range got {
 				o, pos := i%int(c.channels), i/int(c.channels)
@@ -140,6 +141,35 @@ func TestSaturating(t *testing.T) {
 	}
 }
 
+// fill gives constants content by name.
+func fill(m *onnx.Model, content map[string]*onnx.Tensor) {
+	for _, v := range m.Graph.Initializers() {
+		if x := content[v.Name()]; x != nil {
+			v.Const, v.Type = x, x.Type()
+		}
+	}
+}
+
+// asSigned returns what the same layer with the same activations in int8 computes,
+// which engines multiply as uint8.
+func asSigned(t *testing.T, open session.Opener, text string, content map[string]*onnx.Tensor, x onnx.Raw, shape []int64) []float32 {
+	t.Helper()
+	m, err := onnxtext.Parse("signed", []byte(strings.NewReplacer("uint8", "int8", "{7}", "{-121}").Replace(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(m, content)
+	changed, list, err := saturating(m, nil, nil)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v changed, %v", list, err)
+	}
+	codes := make(onnx.Raw, len(x))
+	for i, c := range x {
+		codes[i] = c - 128
+	}
+	return ran(t, open, changed, codes, shape)
+}
+
 func floatsOf(v []int64) []float64 {
 	out := make([]float64, len(v))
 	for i, x := range v {
@@ -159,7 +189,7 @@ func ran(t *testing.T, open session.Opener, m *onnx.Model, x onnx.Raw, shape []i
 		t.Fatal(err)
 	}
 	defer s.Close()
-	r, err := s.Run(context.Background(), map[string]*onnx.Tensor{"x": {Name: "x", DType: onnx.Uint8, Shape: shape, Data: x}})
+	r, err := s.Run(context.Background(), map[string]*onnx.Tensor{"x": {Name: "x", DType: m.Graph.Inputs()[0].DType(), Shape: shape, Data: x}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,11 +57,16 @@ func quantizeModel(ctx context.Context, m *onnx.Model, s scheme, ro rewrite.Opti
 		return nil, err
 	}
 	r := &outcome{}
-	if r.log, err = rewrite.Run(ctx, m, []rewrite.Pass{once{s.pass(r), new(bool)}}, nil, ro); err != nil {
+	passes := []rewrite.Pass{once{s.pass(r), new(bool)}}
+	fixed, static := s.(*static)
+	if static && fixed.o.Representation == "qoperator" {
+		passes = append(passes, once{&operatorsPass{s: fixed, r: r}, new(bool)})
+	}
+	if r.log, err = rewrite.Run(ctx, m, passes, nil, ro); err != nil {
 		return nil, err
 	}
-	if s, ok := s.(*static); ok {
-		if err := s.paid(r); err != nil {
+	if static {
+		if err := fixed.paid(r); err != nil {
 			return nil, err
 		}
 	}

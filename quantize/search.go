@@ -294,7 +294,7 @@ type checkpoint struct {
 
 // load reads the trials of a search that was interrupted, if it was the same one.
 func (s *searcher) load() error {
-	held, err := json.Marshal([]any{s.o.MaxDrop, s.o.MaxKL, s.o.MinSQNR, s.r.held.samples, s.r.report, s.r.s.factor, s.r.s.o.PerTensor, s.r.s.o.ReduceRange, s.r.s.o.Include, s.r.s.o.Exclude})
+	held, err := json.Marshal([]any{s.o.MaxDrop, s.o.MaxKL, s.o.MinSQNR, s.r.held.samples, s.r.report, s.r.s.factor, s.r.s.o.PerTensor, s.r.s.o.ReduceRange, s.r.s.o.Include, s.r.s.o.Exclude, s.r.s.o.CodeOptions})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package quantize
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -10,7 +11,7 @@ import (
 // quantizedOps are operators that only a quantized model has.
 var quantizedOps = map[string]bool{
 	"QuantizeLinear": true, "DequantizeLinear": true, "DynamicQuantizeLinear": true, "MatMulInteger": true,
-	"ConvInteger": true, "QLinearConv": true, "QLinearMatMul": true, "MatMulNBits": true, "QGemm": true,
+	"ConvInteger": true, "MatMulNBits": true, "QGemm": true,
 	"GatherBlockQuantized": true,
 	"QAttention":           true, "DynamicQuantizeMatMul": true, "DynamicQuantizeLSTM": true, "MatMulIntegerToFloat": true,
 }
@@ -20,7 +21,7 @@ var quantizedOps = map[string]bool{
 func refuseQuantized(m *onnx.Model) error {
 	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
-			if quantizedOps[n.Op] {
+			if quantizedOps[n.Op] || strings.HasPrefix(n.Op, "QLinear") {
 				return fmt.Errorf("the model is quantized already: it has %v; quantize the floating-point model that it was made from", n)
 			}
 		}

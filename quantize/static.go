@@ -8,10 +8,10 @@ import (
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/kernels"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
-	"github.com/lapidary-ml/lapidary/internal/upgrade"
 )
 
 // staticName is how logs call static quantization.
@@ -30,6 +30,12 @@ type static struct {
 	unpaid   bool                       // something was left out for that
 	slower   *NotFaster                 // the attempt before this one; nil: this is the first
 	missed   int                        // classes of operators that there was no time to measure
+
+	domain  string            // of the operators that code and take codes back
+	unfit   map[string]string // operators with weights that the engine does not compute on these codes, with why
+	asked   bool              // the engine was asked about them
+	notices []string          // of what it said
+	prober  *kernels.Prober
 
 	known map[rangeKey]calibrate.Range
 	decision
@@ -53,7 +59,7 @@ func (*static) name() string { return staticName }
 
 // prepare brings m to an opset that has QDQ, and measures it the first time.
 func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
-	notices, err := upgrade.To(m, qdqOpset)
+	notices, err := s.raise(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +95,7 @@ func (s *static) rangeBy(stats *calibrate.Stats) calibrate.Range {
 	key := rangeKey{stats, s.choices.method.Name}
 	r, known := s.known[key]
 	if !known {
-		r = s.choices.method.Range(stats, activationCodes)
+		r = s.choices.method.Range(stats, s.o.activations().codes())
 		s.known[key] = r
 	}
 	return r
@@ -160,9 +166,6 @@ func sampleDims(ctx context.Context, m *onnx.Model, o *Options) (map[string]int6
 	return dims, nil
 }
 
-// activationCodes are those of uint8.
-var activationCodes = calibrate.Codes{Levels: 256}
-
 // wants returns the float32 tensors that candidates read and write; those whose
 // size only the data decides may be empty.
 func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
@@ -202,6 +205,13 @@ func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
 func (s *static) pass(r *outcome) rewrite.Pass { return &staticPass{s: s, r: r} }
 
 func (s *static) describe(r *Result) {
+	r.Codes = &Codes{s.o.Activations, s.o.Weights, s.o.Representation, s.o.Accelerator}
+	switch a := s.o.Accelerator; {
+	case a != "" && r.Checked != nil:
+		r.Log.Notice("made for %s: checked for accuracy on %s here, and not timed", a, s.o.device())
+	case a != "":
+		r.Log.Notice("made for %s: neither checked nor timed", a)
+	}
 	r.Calibration.Samples, r.Calibration.Tensors, r.Calibration.Passes, r.Calibration.Reused = s.measured.Samples, len(s.ranges), s.measured.Groups, s.measured.Resumed
 	r.Calibration.Method, r.Recovery, r.Search = s.choices.method.Name, s.recovered, s.searched
 	r.Predictions, r.Checks, r.Sensitivity = s.predicted, s.checks, s.ranked
@@ -218,6 +228,7 @@ type staticPass struct {
 	pairs   map[*onnx.Value]*onnx.Value // activation → its dequantized form
 	consts  map[*onnx.Value]*onnx.Value // constant activation → its dequantized form
 	weights map[weightKey]quantWeight
+	names   map[*onnx.Value]string // of the tensors that dequantized forms stand for
 }
 
 func (*staticPass) Name() string { return staticName }
@@ -226,7 +237,7 @@ func (*staticPass) Name() string { return staticName }
 // for the whole graph first; each firing leaves a valid model.
 func (p *staticPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
 	p.pairs, p.consts = map[*onnx.Value]*onnx.Value{}, map[*onnx.Value]*onnx.Value{}
-	p.weights = map[weightKey]quantWeight{}
+	p.weights, p.names = map[weightKey]quantWeight{}, map[*onnx.Value]string{}
 	p.plan = newPlan(m.Graph, e, p.s)
 	if err := p.s.worthwhile(ctx, p.plan); err != nil {
 		return err
@@ -275,29 +286,29 @@ func outputName(n *onnx.Node) string {
 func (p *staticPass) node(n *onnx.Node, e *rewrite.Env) error {
 	site := e.At(staticName, n)
 	l := Layer{Node: n.String(), Op: n.Op, Output: outputName(n), Type: "int8"}
+	if t := p.s.o.activations(); t.wide() {
+		l.Type = t.String()
+	}
 	before := p.count(n)
 	if p.plan.pulled[n] {
 		return p.pull(n, &l, site, e)
 	}
 	for i, v := range n.Inputs() {
-		if v == nil || !activation(n, i) {
+		if v == nil || !p.plan.takes(n, i) {
+			continue
+		}
+		if v.Constant() != nil {
+			n.SetInput(i, p.constant(n.Graph(), v))
 			continue
 		}
 		q := p.plan.params[v]
-		if v.Constant() != nil {
-			dq, err := p.constant(n.Graph(), v)
-			if err != nil {
-				return err
-			}
-			n.SetInput(i, dq)
-			continue
+		if l.Input == nil {
+			l.Input = p.describe(v, q)
 		}
 		if err := p.pair(v, q); err != nil {
 			return err
 		}
-		if l.Input == nil {
-			l.Input = q.describe(v.Name())
-		}
+		n.SetInput(i, p.pairs[v])
 	}
 	if place(n) == anchor {
 		if err := p.weight(n, &l); err != nil {
@@ -306,11 +317,12 @@ func (p *staticPass) node(n *onnx.Node, e *rewrite.Env) error {
 	}
 	if out := n.Output(0); p.plan.quantized[out] {
 		q := p.plan.params[out]
-		l.Result = q.describe(out.Name())
+		l.Result = p.describe(out, q)
 		if err := p.pair(out, q); err != nil {
 			return err
 		}
 	}
+	l.at = n
 	p.r.layers = append(p.r.layers, l)
 	return e.Fired(staticName, site, 0, p.count(n)-before, "")
 }
@@ -323,7 +335,7 @@ func (p *staticPass) pull(n *onnx.Node, l *Layer, site rewrite.Site, e *rewrite.
 	in, out := n.Input(0), n.Output(0)
 	g := n.Graph()
 	q := p.plan.params[out]
-	l.Result = q.describe(out.Name())
+	l.Result = p.describe(out, q)
 	if err := g.Replace(out, in); err != nil {
 		return err
 	}
@@ -332,22 +344,22 @@ func (p *staticPass) pull(n *onnx.Node, l *Layer, site rewrite.Site, e *rewrite.
 	if err := p.pair(in, q); err != nil {
 		return err
 	}
+	p.names[p.pairs[in]] = l.Output // that is what the codes stand for
 	p.r.layers = append(p.r.layers, *l)
 	return e.Fired(staticName, site, 1, 2, "clipped by the codes")
 }
 
-// pair puts QuantizeLinear and DequantizeLinear behind v, once, for all its readers.
+// pair puts QuantizeLinear and DequantizeLinear behind v, once. All readers of v
+// then read what comes of that, unless pairs are for single readers.
 func (p *staticPass) pair(v *onnx.Value, q coding) error {
 	if p.pairs[v] != nil {
 		return nil
 	}
-	g := v.Graph()
+	g, name := v.Graph(), v.Name()
 	scale, zero := p.plan.shared(g, v, q)
-	quant := onnx.NewNode("QuantizeLinear", []*onnx.Value{v, scale, zero}, g.Model().Fresh(v.Name()+"_quantized"))
-	quant.Name = quant.Output(0).Name()
-	dequant := onnx.NewNode("DequantizeLinear", []*onnx.Value{quant.Output(0), scale, zero}, g.Model().Fresh(v.Name()+"_dequantized"))
-	dequant.Name = dequant.Output(0).Name()
-	quant.Output(0).Type = onnx.TensorType(onnx.Uint8, v.Shape())
+	quant := p.s.operator("QuantizeLinear", g.Model().Fresh(v.Name()+"_quantized"), v, scale, zero)
+	dequant := p.s.operator("DequantizeLinear", g.Model().Fresh(v.Name()+"_dequantized"), quant.Output(0), scale, zero)
+	quant.Output(0).Type = onnx.TensorType(q.t.dtype, v.Shape())
 	dequant.Output(0).Type = onnx.TensorType(onnx.Float, v.Shape())
 	// The readers move before the pair is linked, so that the pair itself reads v.
 	if at := v.Producer(); at != nil {
@@ -356,34 +368,59 @@ func (p *staticPass) pair(v *onnx.Value, q coding) error {
 		g.InsertBefore(dequant, g.First())
 	}
 	dq := dequant.Output(0)
-	if err := g.Replace(v, dq); err != nil {
-		return err
+	if !p.plan.selective() {
+		if err := g.Replace(v, dq); err != nil {
+			return err
+		}
 	}
 	g.InsertBefore(quant, dequant)
-	p.pairs[v], p.pairs[dq] = dq, dq
+	p.pairs[v], p.pairs[dq], p.names[dq] = dq, dq, name
 	p.plan.params[dq] = q
 	return nil
 }
 
-// constant returns the dequantized form of a constant that an elementwise node reads.
-func (p *staticPass) constant(g *onnx.Graph, v *onnx.Value) (*onnx.Value, error) {
-	if dq := p.consts[v]; dq != nil {
-		return dq, nil
+// describe says how v is coded, before it is paired or after.
+func (p *staticPass) describe(v *onnx.Value, q coding) *Params {
+	name := v.Name()
+	if of, ok := p.names[v]; ok {
+		name = of
 	}
-	t := v.Constant()
+	d := &Params{Tensor: name, Type: q.t.String(), Scale: float64(q.scale), ZeroPoint: int64(q.zero), Min: float64(q.lo), Max: float64(q.hi)}
+	if s := p.s.choices.stats[name]; s != nil {
+		r := [2]float64{float64(q.t.min-q.zero) * d.Scale, float64(q.t.max-q.zero) * d.Scale}
+		if share, ok := s.Clipped(r, q.t.codes()); ok {
+			noise := s.Noise(r, q.t.codes())
+			d.Clipped, d.Error = &share, &noise
+		}
+	}
+	return d
+}
+
+// constant returns the dequantized form of a constant that an elementwise node reads.
+func (p *staticPass) constant(g *onnx.Graph, v *onnx.Value) *onnx.Value {
+	if dq := p.consts[v]; dq != nil {
+		return dq
+	}
 	q := p.plan.params[v]
 	scale := g.NewConst(onnx.FromFloats(v.Name()+"_scale", []int64{}, []float32{q.scale}))
-	zero := g.NewConst(scalar8(v.Name()+"_zero_point", onnx.Uint8, q.zero))
-	codes := g.NewConst(uint8Codes(v.Name()+"_quantized", t, q.scale, q.zero))
-	dq := dequantize(g, codes, scale, zero, -1, v.Name())
+	zero := g.NewConst(q.t.zeros(v.Name()+"_zero_point", []int64{}, q.zero))
+	codes := g.NewConst(q.t.quantized(v.Name()+"_quantized", v.Constant(), q.scale, q.zero))
+	dq := p.s.dequantize(g, codes, scale, zero, -1, v.Name())
 	p.consts[v] = dq
-	return dq, nil
+	return dq
+}
+
+// operator returns a node that codes or takes codes back, in the domain whose
+// operators have these types.
+func (s *static) operator(op, output string, in ...*onnx.Value) *onnx.Node {
+	n := onnx.NewNode(op, in, output)
+	n.Name, n.Domain = output, s.domain
+	return n
 }
 
 // dequantize adds a DequantizeLinear node at the start of g.
-func dequantize(g *onnx.Graph, codes, scale, zero *onnx.Value, axis int, name string) *onnx.Value {
-	n := onnx.NewNode("DequantizeLinear", []*onnx.Value{codes, scale, zero}, g.Model().Fresh(name+"_dequantized"))
-	n.Name = n.Output(0).Name()
+func (s *static) dequantize(g *onnx.Graph, codes, scale, zero *onnx.Value, axis int, name string) *onnx.Value {
+	n := s.operator("DequantizeLinear", g.Model().Fresh(name+"_dequantized"), codes, scale, zero)
 	if axis >= 0 {
 		n.Attrs = []*onnx.Attr{onnx.IntAttr("axis", int64(axis))}
 	}
@@ -391,8 +428,4 @@ func dequantize(g *onnx.Graph, codes, scale, zero *onnx.Value, axis int, name st
 	n.TrimInputs()
 	g.InsertBefore(n, g.First())
 	return n.Output(0)
-}
-
-func scalar8(name string, d onnx.DType, v uint8) *onnx.Tensor {
-	return &onnx.Tensor{Name: name, DType: d, Shape: []int64{}, Data: onnx.Raw{v}}
 }

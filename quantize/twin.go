@@ -31,6 +31,15 @@ func (t *twin) floats(shape []int64, v ...float32) *onnx.Value {
 	return t.g.NewConst(onnx.FromFloats(t.l.node.Output(0).Name()+"_number", shape, v))
 }
 
+// unsigned returns codes of the activation as the engine multiplies them.
+func (t *twin) unsigned(codes *onnx.Value) *onnx.Value {
+	v := t.add("Cast", []*onnx.Value{codes}, onnx.IntAttr("to", int64(onnx.Float)))
+	if t.l.offset == 0 {
+		return v
+	}
+	return t.add("Add", []*onnx.Value{v, t.floats([]int64{}, t.l.offset)})
+}
+
 // build replaces the layer; false where its sizes are not known.
 func (t *twin) build() bool {
 	n := t.l.node
@@ -39,7 +48,7 @@ func (t *twin) build() bool {
 	if !ok1 || !ok2 {
 		return false
 	}
-	a := t.add("Cast", []*onnx.Value{t.l.input.Input(0)}, onnx.IntAttr("to", int64(onnx.Float)))
+	a := t.unsigned(t.l.input.Input(0))
 	k := int64(len(t.l.pairs[0]))
 	var columns *onnx.Value // [K, rows]
 	var rows int64
@@ -87,7 +96,7 @@ func (t *twin) unfold(a *onnx.Value, in, out []int64) *onnx.Value {
 	}
 	whole := append([]int64{0, 0}, pads[:rank]...)
 	whole = append(append(whole, 0, 0), pads[rank:]...)
-	zero := t.add("Cast", []*onnx.Value{t.l.input.Input(2)}, onnx.IntAttr("to", int64(onnx.Float)))
+	zero := t.unsigned(t.l.input.Input(2))
 	a = t.add("Pad", []*onnx.Value{a, t.ints(whole...), zero})
 	c, window := w[1], int64(1)
 	for _, d := range w[2:] {
@@ -161,7 +170,7 @@ func (t *twin) scaled(y *onnx.Value) *onnx.Value {
 		}
 	}
 	m := int64(t.l.channels)
-	zero := t.add("Cast", []*onnx.Value{t.l.input.Input(2)}, onnx.IntAttr("to", int64(onnx.Float)))
+	zero := t.unsigned(t.l.input.Input(2))
 	y = t.add("Sub", []*onnx.Value{y, t.add("Mul", []*onnx.Value{zero, t.floats([]int64{m}, all...)})})
 	y = t.add("Mul", []*onnx.Value{y, t.add("Mul", []*onnx.Value{t.l.input.Input(1), t.l.weight.Input(1)})})
 	if b := t.l.node.Input(2); b != nil {

@@ -13,7 +13,7 @@ type weightKey struct {
 	value  *onnx.Value
 	axis   int
 	raised bool
-	limit  int
+	t      codeType
 	node   *onnx.Node // where raised, or fitted
 }
 
@@ -46,41 +46,35 @@ func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 	w, t := n.Input(1), n.Input(1).Constant()
 	axis := weightAxis(n, t, p.s.o.PerTensor)
 	m := channelsOf(t, axis)
-	peak, lo, hi, err := m.magnitudes()
+	narrow := p.s.choices.narrow[outputName(n)]
+	s, err := p.s.o.weightCodes(axis >= 0, narrow).steps(m)
 	if err != nil {
 		return err
 	}
-	limit := p.s.o.codeLimit()
-	narrow := p.s.choices.narrow[outputName(n)]
-	if narrow {
-		limit = reducedRange
-	}
-	scales := make([]float32, len(peak))
-	for i, a := range peak {
-		scales[i] = symmetric(a, limit)
-	}
-	key := weightKey{value: w, axis: axis, limit: limit}
-	if fitted := p.s.choices.scales[outputName(n)]; len(fitted) == len(scales) && !narrow { // they fit 8 bits
-		copy(scales, fitted)
+	key := weightKey{value: w, axis: axis, t: s.t}
+	if fitted := p.s.choices.scales[outputName(n)]; len(fitted) == len(s.scales) && !narrow { // they fit 8 bits
+		copy(s.scales, fitted)
 		key.node = n
 	}
 	var bias []float32
 	in := p.plan.params[n.Input(0)].scale
-	if b := n.Input(2); b != nil {
+	if b := n.Input(2); b != nil && !p.s.o.floatBias() {
 		if bias, err = b.Constant().Floats(); err != nil {
 			return err
 		}
-		if raiseForBias(scales, bias, in) {
+		if raiseForBias(s.scales, bias, in) {
 			key.raised, key.node = true, n
+			if !s.t.symmetric {
+				s.zero = s.t.zeroPoint(min(s.lo, 0), float64(s.scales[0]))
+			}
 		}
 	}
 	q, known := p.weights[key]
 	if !known {
-		q = p.addWeight(n, w, m, axis, scales, limit)
-		q.params.Min, q.params.Max = float64(lo), float64(hi)
+		q = p.addWeight(n, w, m, axis, s)
 		p.weights[key] = q
 		p.r.sizes.Before += t.Size()
-		p.r.sizes.After += t.Size()/4 + int64(5*len(scales))
+		p.r.sizes.After += t.Size()/4 + int64(5*len(s.scales))
 	}
 	n.SetInput(1, q.dq)
 	l.Weight = &q.params
@@ -90,23 +84,20 @@ func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 	return nil
 }
 
-func (p *staticPass) addWeight(n *onnx.Node, w *onnx.Value, m matrix, axis int, scales []float32, limit int) quantWeight {
+func (p *staticPass) addWeight(n *onnx.Node, w *onnx.Value, m matrix, axis int, s weightSteps) quantWeight {
 	g, name := n.Graph(), w.Name()
 	shape := []int64{}
 	if axis >= 0 {
-		shape = []int64{int64(len(scales))}
+		shape = []int64{int64(len(s.scales))}
 	}
-	scale := g.NewConst(onnx.FromFloats(name+"_scale", shape, scales))
-	zero := g.NewConst(&onnx.Tensor{Name: name + "_zero_point", DType: onnx.Int8, Shape: shape, Data: make(onnx.Raw, len(scales))})
-	codes := g.NewConst(m.int8Codes(name+"_quantized", scales, limit))
-	params := Params{Tensor: name, Type: "int8"}
-	for _, s := range scales {
-		params.Scale = max(params.Scale, float64(s))
-	}
+	scale := g.NewConst(onnx.FromFloats(name+"_scale", shape, s.scales))
+	zero := g.NewConst(s.t.zeros(name+"_zero_point", shape, s.zero))
+	codes := g.NewConst(m.coded(name+"_quantized", s))
+	params := s.describe(name)
 	if axis >= 0 {
-		params.Channels = len(scales)
+		params.Channels = len(s.scales)
 	}
-	return quantWeight{dequantize(g, codes, scale, zero, axis, name), scales, params}
+	return quantWeight{p.s.dequantize(g, codes, scale, zero, axis, name), s.scales, params}
 }
 
 // raiseForBias raises weight scales so that a bias of scale in·s fits int32,
@@ -136,7 +127,7 @@ func (p *staticPass) addBias(n *onnx.Node, b *onnx.Value, bias []float32, in flo
 	}
 	codes := make([]byte, 4*len(bias))
 	for i, x := range bias {
-		c := code(x, scales[min(i, len(scales)-1)])
+		c := math.RoundToEven(float64(x) / float64(scales[min(i, len(scales)-1)])) // beyond the 24 bits of float32
 		binary.LittleEndian.PutUint32(codes[4*i:], uint32(int32(min(max(c, math.MinInt32), math.MaxInt32))))
 	}
 	shape, axis := []int64{}, -1
@@ -146,5 +137,5 @@ func (p *staticPass) addBias(n *onnx.Node, b *onnx.Value, bias []float32, in flo
 	q := g.NewConst(&onnx.Tensor{Name: name + "_quantized", DType: onnx.Int32, Shape: []int64{int64(len(bias))}, Data: onnx.Raw(codes)})
 	scale := g.NewConst(onnx.FromFloats(name+"_scale", shape, scales))
 	zero := g.NewConst(&onnx.Tensor{Name: name + "_zero_point", DType: onnx.Int32, Shape: shape, Data: make(onnx.Raw, 4*len(scales))})
-	return dequantize(g, q, scale, zero, axis, name)
+	return p.s.dequantize(g, q, scale, zero, axis, name)
 }

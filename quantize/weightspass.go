@@ -44,24 +44,14 @@ func (*weightsPass) Name() string { return weightsName }
 
 // Run rewrites every node that has weights to code.
 func (p *weightsPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
-	for _, g := range m.Graphs() {
-		if g.InFunction() {
-			continue
+	err := walk(ctx, m, e, func(n *onnx.Node) error {
+		if !candidate(n) {
+			return nil
 		}
-		for n := range g.Nodes() {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if e.Exhausted() {
-				return nil
-			}
-			if !candidate(n) {
-				continue
-			}
-			if err := p.visit(ctx, n, e); err != nil {
-				return err
-			}
-		}
+		return p.visit(ctx, n, e)
+	})
+	if err != nil || e.Exhausted() {
+		return err
 	}
 	if p.tables > 0 {
 		e.Log.Notice("%d tables of Gather are dequantized as a whole in each run; with --form matmulnbits only the rows that are read are, and --exclude Gather leaves tables as they are", p.tables)

@@ -44,7 +44,8 @@ func (f *quantizeFlags) register(c *cobra.Command) {
 	p.IntVar(&o.Workers, "calibration-workers", 0, "calibration runs at once, each in a process of its own; 0: 1")
 	p.Int64Var(&f.memory, "max-memory", 0, "MiB of activations in memory at once during calibration; 0: no limit")
 	f.sf.register(p, &o.SearchOptions)
-	p.StringVar(&f.target, "target", "auto", "static int8: processor that the model is for: cpu-vnni, cpu-avx2 or cpu-arm; auto is this one. Without VNNI, layers whose sums overflow get weights in 7 bits")
+	p.StringVar(&f.target, "target", "auto", "static int8: what the model is for: "+strings.Join(quantizeTargets()[1:], ", ")+"; auto is this processor. Without VNNI, layers whose sums overflow get weights in 7 bits; for cuda and tensorrt pairs stand where TensorRT takes them in, and nothing is timed")
+	registerCodes(p, &o.CodeOptions)
 	p.BoolVar(&o.PredictISA, "predict-isa", false, "static int8: report what the model loses on processors without VNNI")
 	p.StringVar(&f.purpose, "for", "speed", "int8: speed leaves in float32 what is not faster in int8 here, and refuses a model that is slower; size quantizes all it can")
 	registerRecover(p, &o.RecoverOptions)
@@ -65,35 +66,25 @@ func (f *quantizeFlags) validate() error {
 		return usagef("--calibrate %q is unknown; want one of %s", f.o.Method, strings.Join(quantize.Methods(), ", "))
 	case f.purpose != "speed" && f.purpose != "size":
 		return usagef("--for %q is unknown; want speed or size", f.purpose)
-	case !slices.Contains(cpuTargets, f.target):
-		return usagef("--target %q is unknown; want one of %s", f.target, strings.Join(cpuTargets, ", "))
+	case !slices.Contains(quantizeTargets(), f.target):
+		return usagef("--target %q is unknown; want one of %s", f.target, strings.Join(quantizeTargets(), ", "))
 	case f.memory < 0 || f.o.Workers < 0:
 		return usagef("--max-memory and --calibration-workers must not be negative")
 	}
 	if err := f.o.RecoverOptions.Check(); err != nil {
 		return usageError{err}
 	}
-	if err := f.validateStatic(); err != nil {
+	if err := f.validateUse(); err != nil {
 		return err
 	}
 	f.o.MaxMemory = f.memory << 20
 	if err := f.sf.options(&f.o.SearchOptions); err != nil {
 		return err
 	}
-	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8 && !f.o.WeightOnly
-	return nil
-}
-
-// validateStatic finds flags of static int8 where that is not what is asked for.
-func (f *quantizeFlags) validateStatic() error {
-	if f.o.To == quantize.Int8 && !f.o.WeightOnly && !f.o.Dynamic && f.df.spec != "" {
-		return nil
+	if err := f.validateCodes(); err != nil {
+		return err
 	}
-	for _, name := range []string{"calibrate", "recover", "recover-samples"} {
-		if f.wf.c != nil && f.wf.c.Flags().Changed(name) {
-			return usagef("--%s is for static int8 only; give --to int8 and --data, without --dynamic and --weight-only", name)
-		}
-	}
+	f.o.Speed = f.purpose == "speed" && f.o.To == quantize.Int8 && !f.o.WeightOnly && f.o.Accelerator == ""
 	return nil
 }
 
@@ -125,7 +116,7 @@ func (f *quantizeFlags) options(ctx context.Context, a *app, model string) (o qu
 	}
 	o.Open, o.Session = e.open, e.options
 	o.Times = a.timesCache(e)
-	o.Saturates = f.target == "cpu-avx2" || f.target == "auto" && saturates(e.machine.CPU)
+	o.Saturates = o.Accelerator == "" && (f.target == "cpu-avx2" || f.target == "auto" && saturates(e.machine.CPU))
 	return o, done, nil
 }
 
@@ -140,8 +131,10 @@ func (f *quantizeFlags) transformation(ctx context.Context, a *app, model string
 	return t, err
 }
 
-// cpuTargets are the processors that int8 models are made for.
-var cpuTargets = []string{"auto", "cpu-vnni", "cpu-avx2", "cpu-arm"}
+// quantizeTargets are what int8 models are made for.
+func quantizeTargets() []string {
+	return append([]string{"auto", "cpu-vnni", "cpu-avx2", "cpu-arm"}, quantize.Accelerators()...)
+}
 
 // saturates reports whether a processor adds products of int8 in 16 bits.
 func saturates(c device.CPU) bool {
@@ -197,12 +190,17 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	s := a.spin()
 	defer s.finish()
 	o.External, o.Step, o.InPlace, o.Progress = external, step(c), f.rf.inPlace, s.stage
+	o.Fates = f.rf.explained()
 	o.Calibrated = func(done, total int64) { s.stage(fmt.Sprintf("calibrating %d/%d", done, total)) }
 	r, err := quantize.File(ctx, dst, model, o)
 	s.finish()
 	var slow *quantize.NotFaster
 	if errors.As(err, &slow) {
 		return gateError{fmt.Errorf("%s: %w; write it all the same with --for size", model, slow)}
+	}
+	var nothing *quantize.Nothing
+	if errors.As(err, &nothing) {
+		return gateError{fmt.Errorf("%s: %w", model, nothing)}
 	}
 	if err != nil {
 		return err
@@ -218,7 +216,7 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 		return err
 	}
 	if !a.json() {
-		a.printQuantized(r, f.rf.explained() || a.verbose)
+		a.printQuantized(r, f.rf.explain, a.verbose)
 		printSearch(a.env.stdout, r.Search, files)
 		printSensitivity(a.env.stdout, r.Sensitivity)
 		printPredictions(a.env.stdout, r.Predictions)
@@ -229,9 +227,9 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 	return nil
 }
 
-func (a *app) printQuantized(r *quantize.Result, layers bool) {
+func (a *app) printQuantized(r *quantize.Result, explain string, verbose bool) {
 	w := a.env.stdout
-	fmt.Fprintf(w, "  %s: %d nodes quantized, %d kept in float32\n", r.Scheme, r.Quantized, r.Kept)
+	fmt.Fprintf(w, "  %s%s: %d nodes quantized, %d kept in float32\n", r.Scheme, codesText(r.Codes), r.Quantized, r.Kept)
 	if c := r.Calibration; c != nil {
 		fmt.Fprintf(w, "  calibrated by %s on %d samples (sha256 %s)", c.Method, c.Samples, c.Digest)
 		switch {
@@ -253,7 +251,11 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 		fmt.Fprintf(w, "  %d layers checked by themselves, with the engine's optimizations off and on: errors up to %.1f times what rounding explains\n", len(r.Checks), most)
 	}
 	printRecovery(w, r.Recovery)
-	if !layers {
+	switch {
+	case explain != "" && explain != "false" && explain != explainAll:
+		printLayersNamed(w, r, explain)
+		return
+	case explain != explainAll && !verbose:
 		return
 	}
 	for _, l := range r.Layers {
@@ -263,6 +265,7 @@ func (a *app) printQuantized(r *quantize.Result, layers bool) {
 				text += fmt.Sprintf(", %s %s scale %.3g zero point %d", p.Tensor, p.Type, p.Scale, p.ZeroPoint)
 			}
 		}
+		text += fateText(l.Fate)
 		if l.Weights != nil {
 			text += weightText(l.Weights)
 		}

@@ -174,6 +174,16 @@ func (s *Stats) Noise(r [2]float64, c Codes) float64 {
 	return math.Pow((r[1]-r[0])/float64(c.Levels-1), 2) / 12 * float64(s.Count) / s.Squares
 }
 
+// Clipped returns the share of the elements outside of a range; false where there
+// is no histogram.
+func (s *Stats) Clipped(r [2]float64, c Codes) (share float64, ok bool) {
+	if s.Histogram == nil {
+		return 0, false
+	}
+	_, share = s.noise(r[0], r[1], c)
+	return share, true
+}
+
 // noise returns the mean squared error of quantizing to the codes of a range,
 // over the mean square, and the share of the elements outside the range.
 func (s *Stats) noise(lo, hi float64, c Codes) (ratio, clipped float64) {

@@ -70,6 +70,15 @@ func opOf(n *onnx.Node) Op { return Op{onnx.NormalDomain(n.Domain), n.Op} }
 // the main graph that is to run, none where that graph cannot be read, and whether m
 // loads at all.
 func Loaded(ctx context.Context, open session.Opener, o session.Options, m *onnx.Model) (ops []Op, loads bool) {
+	return loaded(ctx, open, o, m, session.LevelOff)
+}
+
+// Optimized is [Loaded] with the engine's optimizations on: what it makes of m.
+func Optimized(ctx context.Context, open session.Opener, o session.Options, m *onnx.Model) (ops []Op, loads bool) {
+	return loaded(ctx, open, o, m, session.LevelAll)
+}
+
+func loaded(ctx context.Context, open session.Opener, o session.Options, m *onnx.Model, level session.Level) (ops []Op, loads bool) {
 	dir, err := os.MkdirTemp("", "lapidary-kernels-")
 	if err != nil {
 		return nil, false
@@ -79,7 +88,7 @@ func Loaded(ctx context.Context, open session.Opener, o session.Options, m *onnx
 	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{Perm: 0o600}); err != nil {
 		return nil, false
 	}
-	o.Level, o.SaveModel = session.LevelOff, saved
+	o.Level, o.SaveModel = level, saved
 	s, err := open(ctx, path, o)
 	if err != nil {
 		return nil, false

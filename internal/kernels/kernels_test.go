@@ -6,6 +6,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/kernels"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/ort"
+	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
@@ -53,5 +54,26 @@ func TestAsk(t *testing.T) {
 		if built != 1 {
 			t.Errorf("%s was built %d times", c.op, built)
 		}
+	}
+}
+
+// TestOptimized: what an engine makes of two operators is one that it fused, and
+// with its optimizations off they stay two.
+func TestOptimized(t *testing.T) {
+	m := onnx.NewModel(17)
+	x := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(2)))
+	a := onnx.NewNode("Identity", []*onnx.Value{x}, "a")
+	m.Graph.Append(a)
+	y := onnx.NewNode("Relu", []*onnx.Value{a.Output(0)}, "y")
+	m.Graph.Append(y)
+	m.Graph.AddOutput(y.Output(0))
+	open := ort.Opener(zootest.Library(t))
+	plain, loads := kernels.Loaded(t.Context(), open, session.Options{}, m)
+	if len(plain) != 2 || !loads {
+		t.Errorf("%v is to run with the optimizations off, loads: %v", plain, loads)
+	}
+	optimized, loads := kernels.Optimized(t.Context(), open, session.Options{}, m)
+	if len(optimized) != 1 || optimized[0] != (kernels.Op{Name: "Relu"}) || !loads {
+		t.Errorf("%v is to run with the optimizations on, loads: %v", optimized, loads)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
@@ -100,12 +101,55 @@ const graphData = "optimized.data"
 // writes the weights too.
 const mostCounted = 512 << 20
 
-// readCensus counts the operators of the graph at path. Its weights need not be there.
-func readCensus(path string) (*Census, error) {
+// EngineGraph loads the model at path with the engine's own optimizations on and
+// calls f with the graph that the engine makes of it, whose weights are not there
+// and which is closed behind f. Models of more than 512 MiB are refused: the
+// engine would have to write them once more. What is written lies in dir meanwhile.
+func (v *Verify) EngineGraph(ctx context.Context, path, dir string, f func(m *onnx.Model)) error {
 	m, err := onnxfile.Open(path, onnxfile.Options{NoExternalData: true})
 	if err != nil {
-		return nil, fmt.Errorf("the engine's graph cannot be read: %w", err)
+		return err
+	}
+	size := weightBytes(m)
+	m.Close()
+	if size > mostCounted {
+		return fmt.Errorf("the model has more than %d MiB, which the engine would have to write once more", mostCounted>>20)
+	}
+	saved := filepath.Join(dir, "optimized.onnx")
+	s, err := v.openSaving(ctx, path, saved, graphData)
+	if err != nil {
+		return err
+	}
+	s.Close()
+	return readGraph(saved, f)
+}
+
+// weightBytes sums the constants of m.
+func weightBytes(m *onnx.Model) (n int64) {
+	for _, g := range m.Graphs() {
+		for _, v := range g.Initializers() {
+			if v.Const != nil {
+				n += v.Const.Size()
+			}
+		}
+	}
+	return n
+}
+
+// readCensus counts the operators of the graph at path.
+func readCensus(path string) (c *Census, err error) {
+	err = readGraph(path, func(m *onnx.Model) { c = Count(m) })
+	return c, err
+}
+
+// readGraph calls f with the graph that the engine wrote to path. Its weights need
+// not be there.
+func readGraph(path string, f func(m *onnx.Model)) error {
+	m, err := onnxfile.Open(path, onnxfile.Options{NoExternalData: true})
+	if err != nil {
+		return fmt.Errorf("the engine's graph cannot be read: %w", err)
 	}
 	defer m.Close()
-	return Count(m), nil
+	f(m)
+	return nil
 }

@@ -26,6 +26,7 @@ type Options struct {
 	Step     report.Step     // what is recorded in the model; digest of the input and Verified are filled in
 	Rewrite  rewrite.Options // limits, rule selection, callbacks
 	Verify   *Verify         // nil: the result is not run, and the record says so
+	Runs     bool            // the transform runs the original itself, and cannot do without
 	Guard    *Guard          // what the result must not lose; nil: nothing is compared
 	InPlace  bool            // the target may be the input file
 	External onnxfile.External
@@ -264,7 +265,7 @@ func (j *job) prepare(ctx context.Context) error {
 	j.progress("running the original")
 	var err error
 	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.base, &j.original), varies(j.m)); err != nil {
-		return fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)
+		return j.unverified(err)
 	}
 	if j.original == nil && j.o.Guard != nil {
 		if j.original, err = j.load(ctx, j.base); err != nil {
@@ -275,6 +276,19 @@ func (j *job) prepare(ctx context.Context) error {
 		j.silent = j.original.silent
 	}
 	return nil
+}
+
+// unverified says that the original does not run, and what helps: where the engine
+// does not even load it, leaving out the check would give a model that nobody ran.
+func (j *job) unverified(err error) error {
+	var load *unloadable
+	switch {
+	case errors.As(err, &load):
+		return fmt.Errorf("%s cannot be verified: %w; if the model is sound, choose what has its operators, by --ort-lib or --engine", j.src, err)
+	case j.o.Runs:
+		return fmt.Errorf("%s cannot be verified: %w", j.src, err)
+	}
+	return fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)
 }
 
 // attempt is one rewritten and staged model.

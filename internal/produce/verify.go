@@ -91,13 +91,20 @@ func (v *Verify) levels() []session.Level {
 // access opens one model at each level; the caller calls release after use.
 type access func(ctx context.Context, level session.Level) (s session.Session, release func(), err error)
 
+// unloadable is the error of an original that the engine does not load.
+type unloadable struct{ err error }
+
+func (e *unloadable) Error() string { return fmt.Sprintf("the original does not load: %v", e.err) }
+
+func (e *unloadable) Unwrap() error { return e.err }
+
 // prepare runs the original; where it draws random numbers, twice.
 func (v *Verify) prepare(ctx context.Context, open access, random bool) (*reference, error) {
 	ref := &reference{outputs: map[session.Level][]map[string]*onnx.Tensor{}}
 	for _, level := range v.levels() {
 		s, release, err := open(ctx, level)
 		if err != nil {
-			return nil, fmt.Errorf("the original does not load: %w", err)
+			return nil, &unloadable{err}
 		}
 		if ref.samples == nil {
 			err = v.collect(ctx, s, ref)
