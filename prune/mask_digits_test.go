@@ -312,6 +312,14 @@ func TestSparseStorage(t *testing.T) {
 		if zeros != want {
 			t.Errorf("%d zeros are read back, want %d", zeros, want)
 		}
+		dense := filepath.Join(t.TempDir(), "dense.onnx")
+		o.SparseStorage = false
+		if _, err := prune.File(context.Background(), dense, src, o); err != nil {
+			t.Fatal(err)
+		}
+		if d := distance(t, o.Open, dense, dst); d != 0 {
+			t.Errorf("outputs differ by %g of their power from those with dense storage", d)
+		}
 	}
 }
 

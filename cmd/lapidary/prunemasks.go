@@ -98,7 +98,9 @@ func printMasks(w io.Writer, r *prune.Result) {
 		printRepair(w, name, r.Weights)
 	}
 	printAudit(w, r)
-	if s := r.Sparse; s != nil {
+	if s := r.Sparse; s != nil && s.Tensors == 0 {
+		fmt.Fprintln(w, "  no tensor is smaller when stored sparsely, or the engine takes none; --explain says why")
+	} else if s != nil {
 		fmt.Fprintf(w, "  %s stored sparsely, %s → %s; %d stay dense\n", plural(s.Tensors, "tensor", "tensors"), bytesText(s.Before), bytesText(s.After), s.Dense)
 	}
 }
