@@ -63,10 +63,10 @@ func tally(ctx context.Context, list []candidate, top int) ([]int64, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		err := inParts(c.value.Const, func(parts <-chan []byte) {
+		err := inParts(c.value.Constant(), func(parts <-chan []byte) {
 			var own [1 << 16]int64
 			for b := range parts {
-				tallyPart(b, c.value.Const.DType, top, &own)
+				tallyPart(b, c.value.Constant().DType, top, &own)
 			}
 			mu.Lock()
 			defer mu.Unlock()
