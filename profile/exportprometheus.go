@@ -26,6 +26,9 @@ func (p *Profile) Prometheus() []byte {
 	if t := p.Timed; t != nil {
 		w.timed(t)
 	}
+	if r := p.Roofline; r != nil && r.Skipped == "" {
+		w.gauge("lapidary_roof_attained_ratio", "Least possible time of a run on this machine over the measured one.", r.Attained)
+	}
 	if p.Sweep != nil {
 		w.sweep(p.Sweep)
 	}

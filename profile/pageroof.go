@@ -116,19 +116,19 @@ func roofLines(d *draw.Drawing, x, y draw.Scale, compute, memory []roof) {
 		highest = max(highest, c.rate)
 		from := max(x.Lo, c.rate/memory[0].rate)
 		d.Line("roof", x.At(from), y.At(c.rate), x.To, y.At(c.rate))
-		d.Text("small", "end", x.To-4, y.At(c.rate)-5, fmt.Sprintf("%s: %s", c.name, significant(c.rate)))
+		d.Text("small", "end", x.At(from)-8, y.At(c.rate)+4, fmt.Sprintf("%s: %s", c.name, significant(c.rate)))
 	}
 	for i, m := range memory {
 		from, to := max(x.Lo, y.Lo/m.rate), min(x.Hi, highest/m.rate)
 		if to <= from {
 			continue
 		}
-		class := "roof"
+		class, anchor, dx, dy := "roof", "start", 8.0, 14.0 // the label of main memory below its line
 		if i < len(memory)-1 {
-			class = "roof far"
+			class, anchor, dx, dy = "roof far", "end", -8, -4
 		}
 		d.Line(class, x.At(from), y.At(from*m.rate), x.At(to), y.At(to*m.rate))
 		at := math.Exp(math.Log(from) + 0.45*(math.Log(to)-math.Log(from)))
-		d.Text("small", "end", x.At(at)-8, y.At(at*m.rate)-4, fmt.Sprintf("%s: %s GB/s", m.name, significant(m.rate)))
+		d.Text("small", anchor, x.At(at)+dx, y.At(at*m.rate)+dy, fmt.Sprintf("%s: %s GB/s", m.name, significant(m.rate)))
 	}
 }
