@@ -147,6 +147,7 @@ func (t *TimedProfile) attribute(trace *Trace, walls []float64, names map[string
 		return errors.New("the engine's trace does not say where runs begin")
 	}
 	t.Nodes = averageNodes(trace, chosen, names)
+	t.Timeline = timeline(trace, walls, t.Nodes)
 	if len(t.Nodes) == 0 {
 		return errors.New("the engine's trace has no times of nodes within the timed runs")
 	}
