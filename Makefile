@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop corpus mainjob fuse-latency bench bench-peers bench-fuse bench-quantize fuzz golden man clean
+.PHONY: build runtime demo test check interop corpus mainjob fuse-latency calibrate-memory bench bench-peers bench-fuse bench-quantize fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -44,6 +44,10 @@ fuse-latency: runtime
 # The main job on the trained models of the corpus, as a table; a quarter of an hour.
 mainjob: runtime
 	LAPIDARY_MAINJOB=$(CURDIR)/$(BIN) $(GO) test ./cmd/lapidary -run TestMainJob -v -count=1 -timeout 60m
+
+# Memory and rate of calibration on 100 and on 1000 pictures of 640 by 640; minutes of a quiet machine.
+calibrate-memory: runtime
+	LAPIDARY_MANY_IMAGES=1000 $(GO) test ./internal/calibrate -run TestManyImages -v -count=1 -timeout 60m
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

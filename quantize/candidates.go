@@ -63,6 +63,9 @@ func (p *plan) refuseValue(v *onnx.Value) string {
 	if r := p.s.choices.stats[v.Name()]; r != nil && r.Invalid > 0 {
 		return fmt.Sprintf("%q had NaN or infinite elements in %d calibration runs", v.Name(), r.Invalid)
 	}
+	if v.Graph().Owner() != nil {
+		return fmt.Sprintf("no calibration run computed %q: its branch was never taken, or its loop never entered", v.Name())
+	}
 	return fmt.Sprintf("%q had no finite elements during calibration", v.Name())
 }
 

@@ -11,8 +11,9 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
-// window is how many elements are coded at once when content is written.
-const window = 1 << 18
+// window is how many elements are looked at or coded at once: they stay in the
+// cache of one processor.
+const window = 1 << 16
 
 func floatAt(b []byte, i int) float32 {
 	return math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
@@ -43,6 +44,33 @@ func (c *coded) Len() int64 { return c.src.Len() / 4 * int64(c.size) }
 func (c *coded) Bytes() ([]byte, error) {
 	out := make([]byte, c.Len())
 	return out, c.parts(out, 0)
+}
+
+// ReadAt codes what p has room for, on the caller's processor.
+func (c *coded) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > c.Len() || int64(len(p)) > c.Len()-off {
+		return 0, io.ErrUnexpectedEOF
+	}
+	size := int64(c.size)
+	first, last := off/size, (off+int64(len(p))+size-1)/size
+	out := p
+	if off%size != 0 || int64(len(p))%size != 0 {
+		out = make([]byte, (last-first)*size)
+	}
+	buf := buffers.Get().(*[4 * window]byte)
+	defer buffers.Put(buf)
+	for at := first; at < last; at += window {
+		n := min(window, last-at)
+		src := buf[:4*n]
+		if err := onnx.ReadDataAt(c.src, src, 4*at); err != nil {
+			return 0, err
+		}
+		c.fill(out[(at-first)*size:(at-first+n)*size], src, int(at))
+	}
+	if len(out) != len(p) {
+		copy(p, out[off-first*size:])
+	}
+	return len(p), nil
 }
 
 // parts codes what out has room for, from element first on, on all processors.
@@ -112,7 +140,14 @@ func (m matrix) coded(name string, s weightSteps) *onnx.Tensor {
 	return &onnx.Tensor{Name: name, DType: s.t.dtype, Shape: m.t.Shape, Data: &coded{src: m.t.Data, size: 1,
 		fill: func(out, src []byte, first int) {
 			m.runs(first, len(src)/4, func(at, n, c, step int) {
-				s.codeRun(out[at:at+n], src[4*at:], s.scales[c:], step)
+				switch limit := float32(s.t.max); {
+				case s.t.dtype != onnx.Int8 || s.zero != 0 || s.t.min != -s.t.max:
+					s.codeRun(out[at:at+n], src[4*at:], s.scales[c:], step)
+				case step == 0:
+					codesSame(out[at:at+n], src[4*at:4*(at+n)], s.scales[c], limit)
+				default:
+					codesEach(out[at:at+n], src[4*at:4*(at+n)], s.scales[c:c+n], limit)
+				}
 			})
 		}}}
 }

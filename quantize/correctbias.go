@@ -23,7 +23,7 @@ func correctBiases(ctx context.Context, r *recovery, k *stepper) error {
 	if err != nil {
 		return err
 	}
-	b := &biasStep{r: r, list: linears(m.Graph)}
+	b := &biasStep{r: r, list: linears(m)}
 	wants := inputWants(b.list)
 	for _, l := range b.list {
 		wants = addWant(wants, outputName(l.node), l.axis)
@@ -108,7 +108,7 @@ func (b *biasStep) byWeights(c *choices) (map[string][]float64, error) {
 			continue
 		}
 		name := outputName(l.node)
-		d, err := l.rounding(b.r.s.o, c.scales[name], means)
+		d, err := l.rounding(b.r.s.o, c.scales[name], c.codes[name], means)
 		if err != nil {
 			return nil, err
 		}
@@ -117,8 +117,9 @@ func (b *biasStep) byWeights(c *choices) (map[string][]float64, error) {
 	return out, nil
 }
 
-// rounding returns Σ (w − ŵ)·x for each output channel.
-func (l *linear) rounding(o *Options, scales []float32, x []float64) ([]float64, error) {
+// rounding returns Σ (w − ŵ)·x for each output channel; the codes are the nearest
+// unless others are given.
+func (l *linear) rounding(o *Options, fitted []float32, codes *roundedCodes, x []float64) ([]float64, error) {
 	t := l.node.Input(1).Constant()
 	axis := weightAxis(l.node, t, o.PerTensor)
 	m := channelsOf(t, axis)
@@ -126,12 +127,17 @@ func (l *linear) rounding(o *Options, scales []float32, x []float64) ([]float64,
 	if err != nil {
 		return nil, err
 	}
-	if scales != nil {
-		s.scales = scales
+	if fitted != nil {
+		s.scales = fitted
 	}
 	d := make([]float64, l.out)
 	err = l.each(func(k, out, in int, w float32) {
-		d[out] += (float64(w) - s.decoded(w, s.scales[m.channel(k)])) * x[in]
+		scale := s.scales[m.channel(k)]
+		value := s.decoded(w, scale)
+		if codes.fits(s) {
+			value = codes.at(k) * float64(scale)
+		}
+		d[out] += (float64(w) - value) * x[in]
 	})
 	return d, err
 }
@@ -144,7 +150,7 @@ func (b *biasStep) byRunning(ctx context.Context, c *choices) (map[string][]floa
 		return nil, err
 	}
 	computes := map[string]*onnx.Node{}
-	for n := range m.Graph.Nodes() {
+	for n := range measurable(m) {
 		computes[outputName(n)] = n
 	}
 	var wants []calibrate.Want

@@ -3,6 +3,7 @@ package quantize
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -82,7 +83,15 @@ func (r *recovery) chains(m *onnx.Model, axis int) ([]*chain, map[string]string,
 	if err != nil {
 		return nil, nil, err
 	}
-	list, refused := chainsOf(m.Graph, facts, axis)
+	var list []*chain
+	refused := map[string]string{}
+	for _, g := range m.Graphs() {
+		if calibrate.Measurable(g) && !calibrate.Repeats(g) {
+			some, why := chainsOf(g, facts, axis)
+			list = append(list, some...)
+			maps.Copy(refused, why)
+		}
+	}
 	return list, refused, nil
 }
 

@@ -25,7 +25,7 @@ func fitWeights(ctx context.Context, r *recovery, k *stepper) error {
 	if err != nil {
 		return err
 	}
-	list := linears(m.Graph)
+	list := linears(m)
 	stats, err := r.measure(ctx, m, inputWants(list))
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ func (l *halfLab) close() { os.RemoveAll(l.dir) }
 func (l *halfLab) run(ctx context.Context, m *onnx.Model) ([]map[string]*onnx.Tensor, error) {
 	l.runs++
 	path := filepath.Join(l.dir, "emulated.onnx")
-	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+	if err := onnxfile.Scratch(path, m); err != nil {
 		return nil, err
 	}
 	o := l.p.o.Session

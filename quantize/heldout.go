@@ -255,7 +255,7 @@ func (h *heldOut) open(ctx context.Context, m *onnx.Model) (session.Session, err
 // openAt opens m with some of the engine's own rewriting.
 func (h *heldOut) openAt(ctx context.Context, m *onnx.Model, level session.Level) (session.Session, error) {
 	path := filepath.Join(h.dir, "candidate.onnx")
-	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+	if err := onnxfile.Scratch(path, m); err != nil {
 		return nil, err
 	}
 	so := h.o.Session
@@ -468,7 +468,7 @@ func (h *heldOut) ratio(ctx context.Context, a, b *onnx.Model) (float64, error) 
 	var s [2]session.Session
 	for i, m := range []*onnx.Model{a, b} {
 		path := filepath.Join(h.dir, fmt.Sprintf("timed%d.onnx", i))
-		if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+		if err := onnxfile.Scratch(path, m); err != nil {
 			return 0, err
 		}
 		so := h.o.Session

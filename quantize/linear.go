@@ -51,10 +51,10 @@ func linearOf(n *onnx.Node) (*linear, bool) {
 	return l, true
 }
 
-// linears returns the linear operators of g, in order.
-func linears(g *onnx.Graph) []*linear {
+// linears returns the linear operators of m whose activations can be measured, in order.
+func linears(m *onnx.Model) []*linear {
 	var out []*linear
-	for n := range g.Nodes() {
+	for n := range measurable(m) {
 		if l, ok := linearOf(n); ok {
 			out = append(out, l)
 		}
@@ -146,7 +146,7 @@ func (l *linear) bias() (n *onnx.Node, input int, ok bool) {
 		return l.node, 2, true
 	}
 	y := l.node.Output(0)
-	if len(y.Uses()) != 1 || y.IsOutput() || !y.Uses()[0].Node.Is("Add") {
+	if len(y.Uses()) != 1 || y.IsOutput() || !y.Uses()[0].Node.Is("Add") || y.Uses()[0].Node.Graph() != y.Graph() {
 		return nil, 0, false
 	}
 	u := y.Uses()[0]

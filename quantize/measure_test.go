@@ -100,7 +100,7 @@ func TestMethodsOfCalibration(t *testing.T) {
 	for _, name := range quantize.Methods() {
 		dst := filepath.Join(t.TempDir(), "q.onnx")
 		_, err := quantize.File(context.Background(), dst, src, quantize.Options{Method: name, Open: open,
-			Calibration: openData(t, src, "../testdata/digits-calib.npz", dataset.Options{})})
+			Calibration: openData(t, src, "../testdata/digits-calib.npz", dataset.Options{Limit: 80})})
 		if err != nil {
 			t.Fatal(err)
 		}

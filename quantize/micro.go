@@ -94,7 +94,7 @@ func (c *micro) coded(s *static) (*onnx.Model, error) {
 	if s.domain != "" {
 		m.ImportOpset(s.domain, 1)
 	}
-	p := &staticPass{s: alone, r: &outcome{}, consts: map[*onnx.Value]*onnx.Value{}, weights: map[weightKey]quantWeight{},
+	p := &staticPass{s: alone, r: &outcome{}, consts: map[inGraph]*onnx.Value{}, weights: map[weightKey]*quantWeight{},
 		plan: &plan{s: alone, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}}
 	for i, v := range n.Inputs() {
 		if v == nil || !activation(n, i) {
@@ -106,7 +106,7 @@ func (c *micro) coded(s *static) (*onnx.Model, error) {
 			continue
 		}
 		v.Type = onnx.TensorType(q.t.dtype, v.Shape())
-		scale, zero := p.plan.shared(g, v, q)
+		scale, zero := p.plan.shared(v, q)
 		dq := alone.dequantize(g, v, scale, zero, -1, v.Name())
 		p.plan.params[dq] = q
 		n.SetInput(i, dq)
@@ -117,7 +117,7 @@ func (c *micro) coded(s *static) (*onnx.Model, error) {
 		}
 	}
 	y := n.Output(0)
-	scale, zero := p.plan.shared(g, y, q)
+	scale, zero := p.plan.shared(y, q)
 	last := alone.operator("QuantizeLinear", "codes", y, scale, zero)
 	g.Append(last)
 	last.Output(0).Type = onnx.TensorType(q.t.dtype, y.Shape())

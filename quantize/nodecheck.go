@@ -105,6 +105,8 @@ type verifier struct {
 	q     *onnx.Model // quantized
 	m     *onnx.Model // the original, to which copies are added
 	by    map[string]*onnx.Value
+	acts  map[string]bool // outputs of the Relu and Clip nodes of q
+	g     *onnx.Graph     // of m, to which copies are added now
 	list  []*checkedNode
 }
 
@@ -119,15 +121,24 @@ type checkedNode struct {
 
 // build adds a copy of every quantized node with weights.
 func (v *verifier) build() error {
-	v.by = map[string]*onnx.Value{}
-	for x := range v.m.Graph.Values() {
-		v.by[x.Name()] = x
+	v.by, v.acts = map[string]*onnx.Value{}, map[string]bool{}
+	for _, g := range v.m.Graphs() {
+		if calibrate.Measurable(g) {
+			for x := range g.Values() {
+				v.by[x.Name()] = x
+			}
+		}
+	}
+	for n := range measurable(v.q) {
+		if n.Is("Relu") || n.Is("Clip") {
+			v.acts[n.Op+" "+n.Output(0).Name()] = true
+		}
 	}
 	for _, x := range v.m.Graph.Outputs() {
 		x.Type = onnx.TensorType(x.DType(), x.Shape())
 	}
 	v.m.Graph.SetOutputs(nil)
-	for n := range v.q.Graph.Nodes() {
+	for n := range measurable(v.q) {
 		if place(n) != anchor || dequantized(n.Input(1)) == nil || dequantized(n.Input(0)) == nil {
 			continue
 		}
@@ -149,6 +160,7 @@ func (v *verifier) node(n *onnx.Node) error {
 	if x == nil || y == nil {
 		return nil
 	}
+	v.g = y.Graph()
 	k := &checkedNode{NodeCheck: NodeCheck{Node: n.String(), Output: y.Name()}}
 	if !sameCodes(in, dequantized(n.Input(0))) || out != nil && !sameCodes(out, out.Output(0).Uses()[0].Node) {
 		k.Fault = "codes are taken back with another scale or zero point than they were made with"
@@ -215,26 +227,16 @@ func (v *verifier) behind(x *onnx.Value) *onnx.Value {
 		return x
 	}
 	act := x.Uses()[0].Node
-	if act.Graph() == v.m.Graph && (act.Is("Relu") || act.Is("Clip")) && v.gone(act) {
+	if act.Graph() == x.Graph() && (act.Is("Relu") || act.Is("Clip")) && !v.acts[act.Op+" "+act.Output(0).Name()] {
 		return act.Output(0)
 	}
 	return x
 }
 
-// gone reports whether the quantized model has no node that computes what act does.
-func (v *verifier) gone(act *onnx.Node) bool {
-	for n := range v.q.Graph.Nodes() {
-		if n.Op == act.Op && n.Output(0).Name() == act.Output(0).Name() {
-			return false
-		}
-	}
-	return true
-}
-
 func (v *verifier) add(op string, in []*onnx.Value, attrs ...*onnx.Attr) *onnx.Value {
 	n := onnx.NewNode(op, in, v.m.Fresh("check"))
 	n.Name, n.Attrs = n.Output(0).Name(), attrs
-	v.m.Graph.Append(n)
+	v.g.Append(n)
 	return n.Output(0)
 }
 
@@ -251,7 +253,7 @@ func (v *verifier) like(n *onnx.Node, in ...*onnx.Value) *onnx.Value {
 	return y
 }
 
-func (v *verifier) copied(x *onnx.Value) *onnx.Value { return v.m.Graph.NewConst(x.Constant()) }
+func (v *verifier) copied(x *onnx.Value) *onnx.Value { return v.g.NewConst(x.Constant()) }
 
 // constant copies a weight or bias with its DequantizeLinear.
 func (v *verifier) constant(x *onnx.Value) *onnx.Value {
@@ -271,7 +273,7 @@ func (v *verifier) constant(x *onnx.Value) *onnx.Value {
 func (v *verifier) outside(x *onnx.Value, q *onnx.Node) string {
 	r, _ := rangeOfCodes(q)
 	bound := func(b float64) *onnx.Value {
-		return v.m.Graph.NewConst(onnx.FromFloats("bound", []int64{}, []float32{float32(b)}))
+		return v.g.NewConst(onnx.FromFloats("bound", []int64{}, []float32{float32(b)}))
 	}
 	d := v.add("Sub", []*onnx.Value{x, v.add("Clip", []*onnx.Value{x, bound(r[0]), bound(r[1])})})
 	return v.sum(v.add("Mul", []*onnx.Value{d, d}))
@@ -280,6 +282,7 @@ func (v *verifier) outside(x *onnx.Value, q *onnx.Node) string {
 func (v *verifier) sum(x *onnx.Value) string {
 	s := v.add("ReduceSum", []*onnx.Value{x}, onnx.IntAttr("keepdims", 0))
 	s.Type = onnx.TensorType(onnx.Float, onnx.Shape{})
+	s = calibrate.Out(v.m, s)
 	v.m.Graph.AddOutput(s)
 	return s.Name()
 }
@@ -394,6 +397,7 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 		}
 		for i, k := range v.list {
 			t := &total[i]
+			before := t.signal
 			for name, sum := range map[string]*float64{k.error: &t.error, k.signal: &t.signal, k.cutIn: &t.cutIn, k.cutOut: &t.cutOut} {
 				if name == "" {
 					continue
@@ -403,6 +407,9 @@ func (v *verifier) run(ctx context.Context, level session.Level) error {
 					return fmt.Errorf("checking nodes: the engine gave no sum for %q", k.Output)
 				}
 				*sum += f[0]
+			}
+			if t.signal == before {
+				continue // nothing but zeros, or in a branch that was not taken
 			}
 			t.elements += v.elements(k.Output)
 		}

@@ -130,7 +130,7 @@ func (t *opTimes) open(ctx context.Context, m *onnx.Model) (session.Session, err
 		}
 	}
 	path := filepath.Join(t.dir, fmt.Sprintf("%d.onnx", len(t.known)))
-	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+	if err := onnxfile.Scratch(path, m); err != nil {
 		return nil, err
 	}
 	so := t.o.Session

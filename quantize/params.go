@@ -1,7 +1,6 @@
 package quantize
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"sync"
@@ -129,10 +128,10 @@ func (m matrix) runs(first, n int, f func(at, n, c, step int)) {
 // magnitudes returns the largest magnitude of each channel, and the extremes of
 // all. It fails on weights that are not finite.
 func (m matrix) magnitudes() (peak []float32, lo, hi float32, err error) {
-	all := &extent{peak: make([]float32, m.channels)}
+	all := &extent{peak: make([]uint32, m.channels)}
 	var lock sync.Mutex
 	err = inWindows(m.t.Data, 0, int(m.t.Size()/4), func(src []byte, at int) {
-		e := &extent{peak: make([]float32, m.channels)}
+		e := &extent{peak: make([]uint32, m.channels)}
 		e.look(m, src, at)
 		lock.Lock()
 		defer lock.Unlock()
@@ -141,25 +140,16 @@ func (m matrix) magnitudes() (peak []float32, lo, hi float32, err error) {
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	if all.bad != 0 {
-		return nil, 0, 0, fmt.Errorf("weight %q has an element %v", m.t.Name, all.bad)
+	peak, lo, hi, bad := all.numbers()
+	if bad != 0 {
+		return nil, 0, 0, fmt.Errorf("weight %q has an element %v", m.t.Name, bad)
 	}
-	return all.peak, all.lo, all.hi, nil
-}
-
-// extent is what part of a weight reaches.
-type extent struct {
-	peak   []float32
-	lo, hi float32
-	bad    float32 // an element that is not finite, else 0
+	return peak, lo, hi, nil
 }
 
 // merge adds what another part reaches.
 func (e *extent) merge(f *extent) {
-	e.lo, e.hi = min(e.lo, f.lo), max(e.hi, f.hi)
-	if f.bad != 0 {
-		e.bad = f.bad
-	}
+	e.lo, e.hi = max(e.lo, f.lo), max(e.hi, f.hi)
 	for c, p := range f.peak {
 		e.peak[c] = max(e.peak[c], p)
 	}
@@ -168,28 +158,24 @@ func (e *extent) merge(f *extent) {
 // look enters the elements of src, of which the first is element first.
 func (e *extent) look(m matrix, src []byte, first int) {
 	m.runs(first, len(src)/4, func(at, n, c, step int) {
-		b, peak := src[4*at:], e.peak[c:]
-		lo, hi := e.lo, e.hi
-		for i := range n {
-			x := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-			a := math.Float32frombits(math.Float32bits(x) &^ (1 << 31))
-			if a > peak[i*step] {
-				peak[i*step] = a
-			} else if a != a {
-				e.bad = x
-			}
-			if x < lo {
-				lo = x
-			}
-			if x > hi {
-				hi = x
-			}
+		if b := src[4*at : 4*(at+n)]; step == 0 {
+			e.same(b, c)
+		} else {
+			e.each(b, c)
 		}
-		e.lo, e.hi = lo, hi
 	})
-	for _, p := range e.peak {
-		if p > math.MaxFloat32 {
-			e.bad = p
+}
+
+// numbers returns what was reached, and an element that is not finite, else 0.
+func (e *extent) numbers() (peak []float32, lo, hi, bad float32) {
+	peak = make([]float32, len(e.peak))
+	for c, p := range e.peak {
+		if peak[c] = math.Float32frombits(p); !finite32(peak[c]) {
+			bad = peak[c]
 		}
 	}
+	if e.lo > 1<<31 {
+		lo = math.Float32frombits(e.lo)
+	}
+	return peak, lo, math.Float32frombits(uint32(e.hi)), bad
 }

@@ -1,7 +1,10 @@
 package quantize
 
 import (
+	"bytes"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,5 +101,81 @@ func TestRefuseQuantized(t *testing.T) {
 	m.Graph.AddOutput(n.Output(0))
 	if err := refuseQuantized(m); err == nil {
 		t.Error("a quantized model was accepted")
+	}
+}
+
+// TestRounding8: codes are those of the division, rounded half to even and held
+// within the limit, for numbers near to halves, scales of every size, and parts
+// that begin anywhere.
+func TestRounding8(t *testing.T) {
+	rounding8(t)
+	if vectors {
+		defer func() { vectors = true }()
+		vectors = false
+		rounding8(t)
+	}
+}
+
+func rounding8(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	const rows, columns = 999, 37
+	w, scales := make([]float32, rows*columns), make([]float32, columns)
+	for c := range scales {
+		scales[c] = float32(math.Ldexp(1+r.Float64(), r.IntN(254)-127))
+	}
+	scales[0], scales[1] = minNormal, 0x1.fp127
+	for i := range w {
+		s := float64(scales[i%columns])
+		w[i] = float32(s * (math.Floor(r.Float64()*300-150) + 0.5))
+		switch i % 4 {
+		case 0:
+			w[i] = math.Nextafter32(w[i], 0)
+		case 1:
+			w[i] = math.Nextafter32(w[i], float32(math.Inf(1)))
+		case 2:
+			w[i] = float32(s * (r.Float64()*300 - 150))
+		}
+		if !finite32(w[i]) {
+			w[i] = 0
+		}
+	}
+	for _, axis := range []int{0, 1} {
+		shape := []int64{rows, columns}
+		if axis == 0 {
+			shape = []int64{columns, rows}
+		}
+		x := onnx.FromFloats("w", shape, w)
+		m := channelsOf(x, axis)
+		for _, limit := range []int{fullRange, reducedRange} {
+			got := m.coded("q", weightSteps{t: codeType{dtype: onnx.Int8, min: -limit, max: limit, symmetric: true}, scales: scales})
+			all, err := got.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range w {
+				want := math.Min(math.Max(code(v, scales[m.channel(i)]), -float64(limit)), float64(limit))
+				if int8(all[i]) != int8(want) {
+					t.Fatalf("axis %d: %v over %v has code %d, want %v", axis, v, scales[m.channel(i)], int8(all[i]), want)
+				}
+			}
+			part := make([]byte, 1000)
+			if err := onnx.ReadDataAt(got.Data, part, 12345); err != nil || !bytes.Equal(part, all[12345:13345]) {
+				t.Errorf("a part differs (%v)", err)
+			}
+		}
+		peak, lo, hi, err := m.magnitudes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]float32, columns)
+		var least, most float32
+		for i, v := range w {
+			c := m.channel(i)
+			want[c] = max(want[c], float32(math.Abs(float64(v))))
+			least, most = min(least, v), max(most, v)
+		}
+		if !slices.Equal(peak, want) || lo != least || hi != most {
+			t.Errorf("axis %d: peaks %v, want %v; from %v to %v, want from %v to %v", axis, peak, want, lo, hi, least, most)
+		}
 	}
 }

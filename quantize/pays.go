@@ -22,7 +22,7 @@ type costs struct {
 // measureCosts times the candidates of a plan, one by one and by class.
 func (p *plan) measureCosts(ctx context.Context, facts *opset.Facts, t *opTimes) (*costs, error) {
 	c := &costs{facts: facts, nodes: map[*onnx.Node]OpTime{}, quantize: map[*onnx.Value]float64{}, restore: map[*onnx.Value]float64{}}
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		if !p.chosen[n] {
 			continue
 		}
@@ -139,7 +139,7 @@ func (p *plan) improve(c *costs, factor float64) (changed bool) {
 	for {
 		next, gain := map[*onnx.Node]bool(nil), 0.
 		for _, out := range p.removals() {
-			trial := &plan{g: p.g, s: p.s, facts: p.facts, chosen: maps.Clone(p.chosen), reasons: map[*onnx.Node]string{}}
+			trial := &plan{m: p.m, s: p.s, facts: p.facts, chosen: maps.Clone(p.chosen), reasons: map[*onnx.Node]string{}}
 			for _, n := range out {
 				delete(trial.chosen, n)
 			}
@@ -176,7 +176,7 @@ func (c *costs) reason(n *onnx.Node) string {
 func (p *plan) removals() [][]*onnx.Node {
 	var out [][]*onnx.Node
 	seen := map[*onnx.Node]bool{}
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		if !p.chosen[n] {
 			continue
 		}
@@ -233,7 +233,7 @@ func (p *plan) without(before map[*onnx.Node]bool) map[string]string {
 
 // leave leaves out what an earlier plan for the same model found not to pay.
 func (p *plan) leave(out map[string]string) {
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		if why, ok := out[outputName(n)]; ok && p.chosen[n] {
 			delete(p.chosen, n)
 			p.reasons[n] = why

@@ -59,7 +59,7 @@ type planning struct {
 func (*planning) Name() string { return staticName }
 
 func (p *planning) Run(_ context.Context, m *onnx.Model, e *rewrite.Env) error {
-	p.plan = newPlan(m.Graph, e, p.s)
+	p.plan = newPlan(m, e, p.s)
 	return nil
 }
 
@@ -81,7 +81,7 @@ func TestImprove(t *testing.T) {
 	} {
 		p := planned(t, twoConvs)
 		k := &costs{nodes: map[*onnx.Node]OpTime{}, quantize: map[*onnx.Value]float64{}, restore: map[*onnx.Value]float64{}}
-		for n := range p.g.Nodes() {
+		for n := range p.nodes() {
 			switch n.Output(0).Name() {
 			case "a":
 				k.nodes[n] = c.first
@@ -94,7 +94,7 @@ func TestImprove(t *testing.T) {
 		}
 		p.improve(k, c.factor)
 		var got []string
-		for n := range p.g.Nodes() {
+		for n := range p.nodes() {
 			if p.chosen[n] && n.Is("Conv") {
 				got = append(got, n.Output(0).Name())
 			} else if n.Is("Conv") && !strings.Contains(p.reasons[n], "does not pay") {
@@ -112,17 +112,17 @@ func TestImprove(t *testing.T) {
 func TestKnownTimes(t *testing.T) {
 	p := planned(t, twoConvs)
 	file := filepath.Join(t.TempDir(), "times", "this.json")
-	a, ok := newMicro(p.g.First(), p.facts, &Options{})
+	a, ok := newMicro(p.m.Graph.First(), p.facts, &Options{})
 	if !ok {
 		t.Fatal("the sizes are known")
 	}
 	near := planned(t, strings.ReplaceAll(twoConvs, "16,16] ", "15,17] "))
-	b, _ := newMicro(near.g.First(), near.facts, &Options{})
+	b, _ := newMicro(near.m.Graph.First(), near.facts, &Options{})
 	if a.class != b.class {
 		t.Errorf("%s and %s are two classes", a.class, b.class)
 	}
 	other := planned(t, strings.ReplaceAll(twoConvs, "16,16] ", "32,16] "))
-	if c, _ := newMicro(other.g.First(), other.facts, &Options{}); c.class == a.class {
+	if c, _ := newMicro(other.m.Graph.First(), other.facts, &Options{}); c.class == a.class {
 		t.Errorf("images of twice the size are in one class: %s", c.class)
 	}
 	text, err := json.Marshal(map[string]OpTime{a.class: {1, 2}})

@@ -1,9 +1,11 @@
 package quantize
 
 import (
+	"iter"
 	"math"
 	"slices"
 
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
@@ -70,9 +72,10 @@ func (t codeType) shares() coding {
 	return coding{t: t, scale: 1. / 256, zero: t.min, hi: 1}
 }
 
-// plan says which nodes and which values of a graph are quantized.
+// plan says which nodes and which values of a model are quantized, in its main
+// graph and in the bodies of If, Loop and Scan.
 type plan struct {
-	g         *onnx.Graph
+	m         *onnx.Model
 	s         *static
 	facts     *opset.Facts
 	chosen    map[*onnx.Node]bool
@@ -87,10 +90,10 @@ type plan struct {
 
 // newPlan takes every node that could be quantized and drops those that do not
 // stand between others, until none is left to drop. [plan.settle] completes it.
-func newPlan(g *onnx.Graph, e *rewrite.Env, s *static) *plan {
-	p := &plan{g: g, s: s, facts: e.Facts, chosen: map[*onnx.Node]bool{}, reasons: map[*onnx.Node]string{}, quantized: map[*onnx.Value]bool{},
+func newPlan(m *onnx.Model, e *rewrite.Env, s *static) *plan {
+	p := &plan{m: m, s: s, facts: e.Facts, chosen: map[*onnx.Node]bool{}, reasons: map[*onnx.Node]string{}, quantized: map[*onnx.Value]bool{},
 		pulled: map[*onnx.Node]bool{}, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}
-	for n := range g.Nodes() {
+	for n := range p.nodes() {
 		if place(n) == never {
 			continue
 		}
@@ -118,13 +121,32 @@ func (p *plan) takes(n *onnx.Node, i int) bool {
 // selective reports whether pairs are for single readers and not for the value.
 func (p *plan) selective() bool { return p.s.o.Accelerator != "" }
 
+// nodes iterates over the nodes of all graphs whose activations can be measured,
+// those of a graph before those of its bodies.
+func (p *plan) nodes() iter.Seq[*onnx.Node] { return measurable(p.m) }
+
+func measurable(m *onnx.Model) iter.Seq[*onnx.Node] {
+	return func(yield func(*onnx.Node) bool) {
+		for _, g := range m.Graphs() {
+			if !calibrate.Measurable(g) {
+				continue
+			}
+			for n := range g.Nodes() {
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // drop takes out followers that do not stand between quantized nodes.
 func (p *plan) drop() bool {
 	if p.selective() {
 		return p.dropShortcuts()
 	}
 	dropped := false
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		if !p.chosen[n] || place(n) == anchor {
 			continue
 		}
@@ -174,7 +196,7 @@ func (p *plan) read(v *onnx.Value) bool {
 
 // settle chooses values and their codings.
 func (p *plan) settle() {
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		if !p.chosen[n] {
 			continue
 		}
@@ -194,7 +216,7 @@ func (p *plan) settle() {
 			p.join(n.Input(0), out)
 		}
 	}
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		if p.chosen[n] && !p.selective() && p.removable(n) {
 			p.pulled[n] = true
 			delete(p.quantized, n.Input(0))
@@ -211,7 +233,7 @@ func (p *plan) removable(n *onnx.Node) bool {
 	}
 	in := n.Input(0)
 	prod := in.Producer()
-	if len(in.Uses()) != 1 || in.IsOutput() || !p.chosen[prod] || place(prod) == mover || prod.Is("Relu") || prod.Is("Clip") {
+	if len(in.Uses()) != 1 || in.IsOutput() || in.Graph() != n.Graph() || !p.chosen[prod] || place(prod) == mover || prod.Is("Relu") || prod.Is("Clip") {
 		return false
 	}
 	if n.Is("Clip") {
@@ -255,7 +277,7 @@ func (p *plan) join(a, b *onnx.Value) {
 func (p *plan) codings() {
 	lo, hi := map[*onnx.Value]float32{}, map[*onnx.Value]float32{}
 	var order []*onnx.Value
-	for n := range p.g.Nodes() {
+	for n := range p.nodes() {
 		for _, v := range slices.Concat(n.Inputs(), n.Outputs()) {
 			if v == nil || !p.quantized[v] {
 				continue
@@ -293,9 +315,11 @@ func (p *plan) rangeOf(v *onnx.Value) (lo, hi float32, ok bool) {
 	return r.Min, r.Max, known && p.s.choices.stats[v.Name()].Invalid == 0
 }
 
-// shared returns the constants for v's coding, the same for all of its group.
-func (p *plan) shared(g *onnx.Graph, v *onnx.Value, q coding) (scale, zero *onnx.Value) {
+// shared returns the constants for v's coding, the same for all of its group and
+// in the graph of the first of them, where all others see them.
+func (p *plan) shared(v *onnx.Value, q coding) (scale, zero *onnx.Value) {
 	r := p.find(v)
+	g := r.Graph()
 	if c, ok := p.consts[r]; ok {
 		return c[0], c[1]
 	}

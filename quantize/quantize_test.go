@@ -95,7 +95,7 @@ func TestStaticAccuracy(t *testing.T) {
 	} {
 		t.Run(c.model, func(t *testing.T) {
 			src := filepath.Join("..", "testdata", c.model+".onnx")
-			calib := openData(t, src, filepath.Join("..", "testdata", c.calib), dataset.Options{})
+			calib := openData(t, src, filepath.Join("..", "testdata", c.calib), dataset.Options{Limit: 100})
 			val := openData(t, src, filepath.Join("..", "testdata", c.val), dataset.Options{})
 			dst := filepath.Join(t.TempDir(), "q.onnx")
 			r, err := quantize.File(context.Background(), dst, src, quantize.Options{Calibration: calib, Open: open,

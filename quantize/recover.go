@@ -60,6 +60,7 @@ var recoverySteps = []recoveryStep{
 	{"absorb", absorbBiases},      // high biases into the next layer: after the scales of channels
 	{"smooth", smoothActivations}, // scales from activations into the weights of products
 	{"weights", fitWeights},       // scales of weights by squared error: once the weights are final
+	{"round", roundWeights},       // codes above or below instead of the nearest: once the scales are final
 	{"bias", correctBiases},       // mean errors of channels: last, it corrects what all others left
 }
 
@@ -103,10 +104,11 @@ type choices struct {
 	edits  []edit                      // of the float model, in order
 	stats  map[string]*calibrate.Stats // of its activations
 	method calibrate.Method
-	float  map[string]string    // why nodes stay in float32, by their first output
-	scales map[string][]float32 // of weights, by the first output of their node; nil: from the peaks
-	shifts []edit               // of biases, which change what the float model computes
-	narrow map[string]bool      // outputs of nodes whose weights are in 7 bits
+	float  map[string]string        // why nodes stay in float32, by their first output
+	scales map[string][]float32     // of weights, by the first output of their node; nil: from the peaks
+	codes  map[string]*roundedCodes // of weights, by the first output of their node; nil: the nearest
+	shifts []edit                   // of biases, which change what the float model computes
+	narrow map[string]bool          // outputs of nodes whose weights are in 7 bits
 }
 
 func (c *choices) with(change func(*choices)) *choices {
@@ -127,7 +129,7 @@ type edit struct {
 // apply makes the edits in m. What else reads an old constant keeps it.
 func apply(m *onnx.Model, edits []edit) error {
 	nodes := map[string]*onnx.Node{}
-	for n := range m.Graph.Nodes() {
+	for n := range measurable(m) {
 		nodes[outputName(n)] = n
 	}
 	for _, e := range edits {
@@ -143,7 +145,7 @@ func apply(m *onnx.Model, edits []edit) error {
 		if err != nil {
 			return err
 		}
-		n.SetInput(e.input, m.Graph.NewConst(t))
+		n.SetInput(e.input, n.Graph().NewConst(t))
 	}
 	return nil
 }
@@ -182,7 +184,7 @@ func (s *static) decide(ctx context.Context, m *onnx.Model) (notices []string, e
 		if err != nil {
 			return nil, err
 		}
-		if s.measured, err = measure(ctx, s.o, m, s.wants(m.Graph, facts), why == "" && (len(names) > 0 || s.o.decides())); err != nil {
+		if s.measured, err = measure(ctx, s.o, m, s.wants(m, facts), why == "" && (len(names) > 0 || s.o.decides())); err != nil {
 			return nil, err
 		}
 	}
@@ -311,7 +313,7 @@ func (r *recovery) widen(ctx context.Context) error {
 		return err
 	}
 	o := r.s.o
-	got, err := calibrate.Measure(ctx, m, r.s.wants(m.Graph, facts), func() calibrate.Pass { return calibrate.Over(ctx, o.Calibration, o.Batch) }, r.options())
+	got, err := calibrate.Measure(ctx, m, r.s.wants(m, facts), func() calibrate.Pass { return calibrate.Over(ctx, o.Calibration, o.Batch) }, r.options())
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func outputsOf(t *testing.T, m *onnx.Model) map[string][]float64 {
 func TestFitWeights(t *testing.T) {
 	m := parsed(t, `<ir_version: 8, opset_import: ["" : 17]>
 main (float[1,3] x) => (float[1,1] y) <float[3,1] w = {1, 0.302, 0.301}> { y = MatMul (x, w) }`)
-	l := linears(m.Graph)[0]
+	l := linears(m)[0]
 	scales, changed, err := l.fit(&Options{}, []float64{1e-9, 1, 1})
 	if err != nil || !changed || scales[0] >= 1./127 {
 		t.Errorf("scale %v, changed %v (%v)", scales, changed, err)
@@ -190,9 +190,9 @@ main (float[1,3] x) => (float[1,1] y) <float[3,1] w = {1, 0.302, 0.301}> { y = M
 func TestRounding(t *testing.T) {
 	m := parsed(t, `<ir_version: 8, opset_import: ["" : 17]>
 main (float[1,2] x) => (float[1,2] y) <float[2,2] w = {127, 12.75, 0.25, 0.06}> { y = MatMul (x, w) }`)
-	l := linears(m.Graph)[0]
+	l := linears(m)[0]
 	// The scales are 1 and 1/8, which float32 has: 0.25 becomes 0, 0.06 too.
-	got, err := l.rounding(&Options{PerTensor: false}, []float32{1, 0.125}, []float64{5, 2})
+	got, err := l.rounding(&Options{PerTensor: false}, []float32{1, 0.125}, nil, []float64{5, 2})
 	if diff := cmp.Diff([]float64{0.5, 0.12}, got, near); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}

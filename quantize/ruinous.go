@@ -25,7 +25,7 @@ func leaveRuinous(ctx context.Context, r *recovery, k *stepper) error {
 		return nil
 	}
 	var names []string
-	for _, l := range linears(r.base.Graph) {
+	for _, l := range linears(r.base) {
 		names = append(names, outputName(l.node))
 	}
 	if len(names) > mostAnchors {

@@ -85,7 +85,7 @@ func (s *static) ask(ctx context.Context, m *onnx.Model) error {
 	}
 	s.o.progress("asking the engine about its kernels")
 	var has, float []string
-	for n := range m.Graph.Nodes() {
+	for n := range measurable(m) {
 		if _, ok := linearOf(n); ok && !slices.Contains(has, n.Op) {
 			has = append(has, n.Op)
 		}

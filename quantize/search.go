@@ -71,6 +71,7 @@ type Search struct {
 	Reused  int      `json:"reused"` // trials that came from the checkpoint
 	Order   []Single `json:"order"`  // layers, the one that loses most first
 	Points  []Point  `json:"points"`
+	Note    string   `json:"note,omitempty"` // what speed was asked for and is not had
 }
 
 // Single is what the model gains by one layer in float32.
@@ -86,6 +87,13 @@ type searcher struct {
 	out   *Search
 	known map[string]score // by set of layers in float32
 	key   string
+
+	times  map[string]float64 // likewise, over that of the original
+	unpaid map[string]string  // why layers are in float32 that the budget does not need there
+}
+
+func (r *recovery) searcher(out *Search) *searcher {
+	return &searcher{r: r, o: &r.s.o.SearchOptions, out: out, known: map[string]score{}, times: map[string]float64{}, unpaid: map[string]string{}}
 }
 
 // meets reports whether a score keeps the budget.
@@ -104,7 +112,7 @@ func (s *searcher) meets(x score) bool {
 
 // sensitivity ranks the layers by what the model gains by each alone in float32.
 func (r *recovery) sensitivity(ctx context.Context) error {
-	s := &searcher{r: r, o: &r.s.o.SearchOptions, out: &Search{}, known: map[string]score{}}
+	s := r.searcher(&Search{})
 	if err := s.load(); err != nil {
 		return err
 	}
@@ -126,7 +134,7 @@ func (r *recovery) sensitivity(ctx context.Context) error {
 // back those that are not needed after all.
 func (r *recovery) search(ctx context.Context) error {
 	o := &r.s.o.SearchOptions
-	s := &searcher{r: r, o: o, out: &Search{Budget: o.String(), Samples: r.held.samples}, known: map[string]score{}}
+	s := r.searcher(&Search{Budget: o.String(), Samples: r.held.samples})
 	if o.MaxDrop != 0 && r.held.labels == nil {
 		return errors.New("a limit of the accuracy lost needs labels in the calibration data; give a limit of SQNR or divergence instead")
 	}
@@ -142,6 +150,9 @@ func (r *recovery) search(ctx context.Context) error {
 		return err
 	}
 	s.out.Met = met
+	if float, err = s.quickest(ctx, float); err != nil {
+		return err
+	}
 	r.now = s.choice(float)
 	r.score, err = s.try(ctx, float)
 	if err == nil {
@@ -253,7 +264,9 @@ func (s *searcher) choice(float []string) *choices {
 	return s.r.now.with(func(c *choices) {
 		c.float = map[string]string{}
 		for _, l := range float {
-			c.float[l] = "the budget needs it in float32"
+			if c.float[l] = "the budget needs it in float32"; s.unpaid[l] != "" {
+				c.float[l] = s.unpaid[l]
+			}
 		}
 	})
 }
@@ -337,12 +350,8 @@ func (s *searcher) points(ctx context.Context, chosen []string) error {
 		x := s.known[key]
 		p := Point{Float: splitSet(key), Quality: s.r.held.quality(x), Met: s.meets(x), Chosen: key == setOf(chosen)}
 		if p.Met || p.Chosen || key == "" {
-			s.r.s.o.progress("searching: timing")
-			m, _, err := s.r.quantized(ctx, s.choice(p.Float))
-			if err != nil {
-				return err
-			}
-			if p.Ratio, err = s.r.held.ratio(ctx, s.r.base, m); err != nil {
+			var err error
+			if p.Ratio, err = s.time(ctx, p.Float); err != nil {
 				return err
 			}
 		}

@@ -28,7 +28,7 @@ func fastest(s scheme, file func(*produce.Guard) (*produce.Result, error), o *Op
 		r, err := file(&produce.Guard{Whole: true, Slower: 0.02})
 		var slower *produce.Slower
 		if errors.As(err, &slower) {
-			return nil, &NotFaster{slower}, nil
+			return nil, &NotFaster{slower, o.SearchOptions.String()}, nil
 		}
 		return r, nil, err
 	}
@@ -82,13 +82,18 @@ func ratioOf(r *produce.Result) float64 {
 // NotFaster is the error of a model that no placement makes faster.
 type NotFaster struct {
 	Slower *produce.Slower // what was measured last; nil: no operator is faster by itself
+	Budget string          // that was kept; "" is none
 }
 
 func (e *NotFaster) Error() string {
 	if e.Slower == nil {
 		return "not written, since nothing in it is faster in int8 here"
 	}
-	return fmt.Sprintf("not written, since it would be slower here: %v", e.Slower)
+	with := ""
+	if e.Budget != "" {
+		with = fmt.Sprintf("with a budget of %s ", e.Budget)
+	}
+	return fmt.Sprintf("not written, since %sit would be slower here: %v", with, e.Slower)
 }
 
 // paid fails where all that could be quantized was left out because it does not

@@ -63,7 +63,8 @@ func (s *static) prepare(ctx context.Context, m *onnx.Model) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for n := range m.Graph.Nodes() {
+	m.DistinguishAll()
+	for n := range measurable(m) {
 		if n.Is("BatchNormalization") {
 			notices = append(notices, "the model has BatchNormalization nodes that stay in float32; run lapidary fuse first")
 			break
@@ -118,11 +119,11 @@ func (s *static) worthwhile(ctx context.Context, p *plan) error {
 		return nil
 	}
 	s.o.progress("timing operators")
-	dims, err := sampleDims(ctx, p.g.Model(), s.o)
+	dims, err := sampleDims(ctx, p.m, s.o)
 	if err != nil {
 		return err
 	}
-	facts, err := opset.Infer(p.g.Model(), opset.Options{Dims: dims})
+	facts, err := opset.Infer(p.m, opset.Options{Dims: dims})
 	if err != nil {
 		return err
 	}
@@ -168,18 +169,18 @@ func sampleDims(ctx context.Context, m *onnx.Model, o *Options) (map[string]int6
 
 // wants returns the float32 tensors that candidates read and write; those whose
 // size only the data decides may be empty.
-func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
+func (s *static) wants(m *onnx.Model, facts *opset.Facts) []calibrate.Want {
 	var list []calibrate.Want
 	seen := map[*onnx.Value]bool{}
 	fed := map[string]bool{}
-	for _, v := range g.Inputs() {
+	for _, v := range m.Graph.Inputs() {
 		for _, d := range v.Shape() {
 			fed[d.Param] = true
 		}
 	}
 	delete(fed, "")
 	add := func(v *onnx.Value) {
-		if v == nil || seen[v] || v.Constant() != nil || v.Graph() != g || facts.DType(v) != onnx.Float {
+		if v == nil || seen[v] || v.Constant() != nil || !calibrate.Measurable(v.Graph()) || facts.DType(v) != onnx.Float {
 			return
 		}
 		seen[v] = true
@@ -190,7 +191,7 @@ func (s *static) wants(g *onnx.Graph, facts *opset.Facts) []calibrate.Want {
 		}
 		list = append(list, w)
 	}
-	for n := range g.Nodes() {
+	for n := range measurable(m) {
 		if place(n) == never {
 			continue
 		}
@@ -226,9 +227,16 @@ type staticPass struct {
 	r       *outcome
 	plan    *plan
 	pairs   map[*onnx.Value]*onnx.Value // activation → its dequantized form
-	consts  map[*onnx.Value]*onnx.Value // constant activation → its dequantized form
-	weights map[weightKey]quantWeight
+	inner   map[inGraph]*onnx.Value     // pair outside of a body → its dequantized form in the body
+	consts  map[inGraph]*onnx.Value     // constant activation → its dequantized form
+	weights map[weightKey]*quantWeight
 	names   map[*onnx.Value]string // of the tensors that dequantized forms stand for
+}
+
+// inGraph is a value as a graph reads it.
+type inGraph struct {
+	g *onnx.Graph
+	v *onnx.Value
 }
 
 func (*staticPass) Name() string { return staticName }
@@ -236,22 +244,22 @@ func (*staticPass) Name() string { return staticName }
 // Run quantizes node by node in execution order. What goes where is planned
 // for the whole graph first; each firing leaves a valid model.
 func (p *staticPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error {
-	p.pairs, p.consts = map[*onnx.Value]*onnx.Value{}, map[*onnx.Value]*onnx.Value{}
-	p.weights, p.names = map[weightKey]quantWeight{}, map[*onnx.Value]string{}
-	p.plan = newPlan(m.Graph, e, p.s)
+	p.pairs, p.inner, p.consts = map[*onnx.Value]*onnx.Value{}, map[inGraph]*onnx.Value{}, map[inGraph]*onnx.Value{}
+	p.weights, p.names = map[weightKey]*quantWeight{}, map[*onnx.Value]string{}
+	p.plan = newPlan(m, e, p.s)
 	if err := p.s.worthwhile(ctx, p.plan); err != nil {
 		return err
 	}
 	p.plan.settle()
-	for _, g := range m.Graphs()[1:] {
+	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
-			if place(n) == anchor {
+			if place(n) == anchor && !calibrate.Measurable(g) {
 				e.Decline(staticName, n, "its activations are inside %q, whose tensors cannot be measured", g.Name)
-				p.keep(n, "inside a subgraph")
+				p.keep(n, "inside a function or a body other than of If, Loop and Scan")
 			}
 		}
 	}
-	for n := range m.Graph.Nodes() {
+	for n := range p.plan.nodes() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -309,6 +317,7 @@ func (p *staticPass) node(n *onnx.Node, e *rewrite.Env) error {
 			return err
 		}
 		n.SetInput(i, p.pairs[v])
+		p.within(n, i)
 	}
 	if place(n) == anchor {
 		if err := p.weight(n, &l); err != nil {
@@ -356,7 +365,7 @@ func (p *staticPass) pair(v *onnx.Value, q coding) error {
 		return nil
 	}
 	g, name := v.Graph(), v.Name()
-	scale, zero := p.plan.shared(g, v, q)
+	scale, zero := p.plan.shared(v, q)
 	quant := p.s.operator("QuantizeLinear", g.Model().Fresh(v.Name()+"_quantized"), v, scale, zero)
 	dequant := p.s.operator("DequantizeLinear", g.Model().Fresh(v.Name()+"_dequantized"), quant.Output(0), scale, zero)
 	quant.Output(0).Type = onnx.TensorType(q.t.dtype, v.Shape())
@@ -396,9 +405,28 @@ func (p *staticPass) describe(v *onnx.Value, q coding) *Params {
 	return d
 }
 
+// within makes n read input i, where that is dequantized outside of n's graph, from
+// a DequantizeLinear in it: engines merge only what is in one graph.
+func (p *staticPass) within(n *onnx.Node, i int) {
+	v, g := n.Input(i), n.Graph()
+	if v.Graph() == g {
+		return
+	}
+	key := inGraph{g, v}
+	dq := p.inner[key]
+	if dq == nil {
+		from := v.Producer()
+		dq = p.s.dequantize(g, from.Input(0), from.Input(1), from.Input(2), -1, v.Name())
+		p.inner[key], p.pairs[dq], p.plan.params[dq] = dq, dq, p.plan.params[v]
+		p.names[dq] = p.names[v]
+	}
+	n.SetInput(i, dq)
+}
+
 // constant returns the dequantized form of a constant that an elementwise node reads.
 func (p *staticPass) constant(g *onnx.Graph, v *onnx.Value) *onnx.Value {
-	if dq := p.consts[v]; dq != nil {
+	key := inGraph{g, v}
+	if dq := p.consts[key]; dq != nil {
 		return dq
 	}
 	q := p.plan.params[v]
@@ -406,7 +434,7 @@ func (p *staticPass) constant(g *onnx.Graph, v *onnx.Value) *onnx.Value {
 	zero := g.NewConst(q.t.zeros(v.Name()+"_zero_point", []int64{}, q.zero))
 	codes := g.NewConst(q.t.quantized(v.Name()+"_quantized", v.Constant(), q.scale, q.zero))
 	dq := p.s.dequantize(g, codes, scale, zero, -1, v.Name())
-	p.consts[v] = dq
+	p.consts[key] = dq
 	return dq
 }
 

@@ -23,7 +23,7 @@ func TestDetectionTail(t *testing.T) {
 		refused       bool
 	}{{640, 1, true}, {51, 1, true}, {1, 640, true}, {49, 1, false}, {1, 1, false}, {640, 0, false}} {
 		p := plannedWith(t, detectorTail, map[string]calibrate.Range{"boxes": {Max: c.boxes}, "scores": {Max: c.scores}})
-		for n := range p.g.Nodes() {
+		for n := range p.nodes() {
 			if !n.Is("Concat") {
 				continue
 			}

@@ -29,7 +29,7 @@ func TestShortcut(t *testing.T) {
 		for n := range m.Graph.Nodes() {
 			last = n
 		}
-		input, ok := (&plan{g: m.Graph}).shortcut(last)
+		input, ok := (&plan{m: m}).shortcut(last)
 		if ok != c.ok || ok && input != c.input {
 			t.Errorf("%s: input %d, %v; want %d, %v", c.name, input, ok, c.input, c.ok)
 		}

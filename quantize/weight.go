@@ -17,10 +17,24 @@ type weightKey struct {
 	node   *onnx.Node // where raised, or fitted
 }
 
+// quantWeight is a quantized weight, in the graph of the one that it stands for, so
+// that bodies share it; each has its own DequantizeLinear.
 type quantWeight struct {
-	dq     *onnx.Value
-	scales []float32
-	params Params
+	s                  *static
+	codes, scale, zero *onnx.Value
+	axis               int
+	name               string
+	scales             []float32
+	params             Params
+	dq                 map[*onnx.Graph]*onnx.Value
+}
+
+// in returns the dequantized weight in g.
+func (q *quantWeight) in(g *onnx.Graph) *onnx.Value {
+	if q.dq[g] == nil {
+		q.dq[g] = q.s.dequantize(g, q.codes, q.scale, q.zero, q.axis, q.name)
+	}
+	return q.dq[g]
 }
 
 // weightAxis returns the output-channel axis of the weight in slot 1 of n; -1
@@ -69,14 +83,20 @@ func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 			}
 		}
 	}
+	codes := p.s.choices.codes[outputName(n)]
+	if narrow || !codes.fits(s) { // they are of other scales
+		codes = nil
+	} else {
+		key.node = n
+	}
 	q, known := p.weights[key]
 	if !known {
-		q = p.addWeight(n, w, m, axis, s)
+		q = p.s.addWeight(w, m, axis, s, codes)
 		p.weights[key] = q
 		p.r.sizes.Before += t.Size()
 		p.r.sizes.After += t.Size()/4 + int64(5*len(s.scales))
 	}
-	n.SetInput(1, q.dq)
+	n.SetInput(1, q.in(n.Graph()))
 	l.Weight = &q.params
 	if bias != nil {
 		n.SetInput(2, p.addBias(n, n.Input(2), bias, in, q.scales))
@@ -84,20 +104,25 @@ func (p *staticPass) weight(n *onnx.Node, l *Layer) error {
 	return nil
 }
 
-func (p *staticPass) addWeight(n *onnx.Node, w *onnx.Value, m matrix, axis int, s weightSteps) quantWeight {
-	g, name := n.Graph(), w.Name()
+// addWeight adds a weight with the nearest codes, or with others.
+func (st *static) addWeight(w *onnx.Value, m matrix, axis int, s weightSteps, codes *roundedCodes) *quantWeight {
+	g, name := w.Graph(), w.Name()
 	shape := []int64{}
 	if axis >= 0 {
 		shape = []int64{int64(len(s.scales))}
 	}
-	scale := g.NewConst(onnx.FromFloats(name+"_scale", shape, s.scales))
-	zero := g.NewConst(s.t.zeros(name+"_zero_point", shape, s.zero))
-	codes := g.NewConst(m.coded(name+"_quantized", s))
-	params := s.describe(name)
-	if axis >= 0 {
-		params.Channels = len(s.scales)
+	q := &quantWeight{s: st, axis: axis, name: name, scales: s.scales, params: s.describe(name), dq: map[*onnx.Graph]*onnx.Value{}}
+	q.scale = g.NewConst(onnx.FromFloats(name+"_scale", shape, s.scales))
+	q.zero = g.NewConst(s.t.zeros(name+"_zero_point", shape, s.zero))
+	content := m.coded(name+"_quantized", s)
+	if codes != nil {
+		content.Data = onnx.Raw(codes.codes)
 	}
-	return quantWeight{p.s.dequantize(g, codes, scale, zero, axis, name), s.scales, params}
+	q.codes = g.NewConst(content)
+	if axis >= 0 {
+		q.params.Channels = len(s.scales)
+	}
+	return q
 }
 
 // raiseForBias raises weight scales so that a bias of scale in·s fits int32,

@@ -135,6 +135,9 @@ func printSearch(w io.Writer, s *quantize.Search, files []string) {
 		}
 		fmt.Fprintln(w)
 	}
+	if s.Note != "" {
+		fmt.Fprintf(w, "    %s\n", s.Note)
+	}
 	fmt.Fprintf(w, "    %s\n", strings.Join(files, ", "))
 }
 

@@ -46,21 +46,20 @@ func grouped(ctx context.Context, m *onnx.Model, wants []Want, start func() Pass
 func sizesOf(ctx context.Context, m *onnx.Model, wants []Want, pass Pass, o *Options) ([]int64, error) {
 	p := &probe{}
 	c := m.Clone()
-	byName := map[string]*onnx.Value{}
-	for v := range c.Graph.Values() {
-		byName[v.Name()] = v
-	}
-	var names []string
-	for _, w := range wants {
+	byName, t := tensors(c), tap{c}
+	names := make([]string, len(wants))
+	for i, w := range wants {
 		v := byName[w.Tensor]
 		if v == nil {
 			return nil, fmt.Errorf("calibration: the model has no tensor %q", w.Tensor)
 		}
-		n := onnx.NewNode("Size", []*onnx.Value{v}, c.Fresh(w.Tensor+"_Size"))
-		n.Output(0).Type = onnx.TensorType(onnx.Int64, onnx.Shape{})
-		c.Graph.Append(n)
-		c.Graph.AddOutput(n.Output(0))
-		names = append(names, n.Output(0).Name())
+		if w.reduced() {
+			continue
+		}
+		n := t.add(v.Graph(), "Size", w.Tensor, onnx.TensorType(onnx.Int64, onnx.Shape{}), []*onnx.Value{v})
+		n = t.out(n, onnx.FromInts("empty", []int64{}, []int64{0}), reduction{})
+		c.Graph.AddOutput(n)
+		names[i] = n.Name()
 	}
 	if err := p.write(c, o.TempDir); err != nil {
 		return nil, err
@@ -82,6 +81,9 @@ func sizesOf(ctx context.Context, m *onnx.Model, wants []Want, pass Pass, o *Opt
 			return nil, fmt.Errorf("calibrating on sample %s: %w", b.ID, err)
 		}
 		for i, name := range names {
+			if name == "" {
+				continue // three numbers are measured, whatever its size
+			}
 			n, err := got[name].Ints()
 			if err != nil || len(n) != 1 {
 				return nil, fmt.Errorf("calibration: the engine gave no size of tensor %q", wants[i].Tensor)

@@ -67,6 +67,7 @@ func Measure(ctx context.Context, m *onnx.Model, wants []Want, start func() Pass
 	if o.Snapshot != "" && slices.ContainsFunc(wants, func(w Want) bool { return w.Gram }) {
 		return nil, errors.New("products of columns are too large to be kept in a file of statistics")
 	}
+	wants = feasible(m, wants)
 	r := &Result{Stats: map[string]*Stats{}}
 	snap, err := openSnapshot(&o, wants)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
-// Want says what to measure of one float32 tensor of a model's main graph.
+// Want says what to measure of one float32 tensor of a model, in a graph that is
+// [Measurable]. Of what is inside a Loop or Scan only the extremes are.
 type Want struct {
 	Tensor     string
 	Extremes   bool // no histogram: the tensor does not leave the engine
@@ -62,10 +63,7 @@ func newProbe(m *onnx.Model, wants []Want, dir string) (*probe, error) {
 	for _, v := range c.Graph.Outputs() {
 		p.plain = append(p.plain, v.Name())
 	}
-	byName := map[string]*onnx.Value{}
-	for v := range c.Graph.Values() {
-		byName[v.Name()] = v
-	}
+	byName := tensors(c)
 	for _, w := range wants {
 		v := byName[w.Tensor]
 		if v == nil {
@@ -76,29 +74,31 @@ func newProbe(m *onnx.Model, wants []Want, dir string) (*probe, error) {
 	return p, p.write(c, dir)
 }
 
+// add gives c outputs for v.
 func (p *probe) add(c *onnx.Model, v *onnx.Value, w Want) {
-	t := probed{Want: w}
-	ops := []string{"Identity"}
-	if w.reduced() {
-		ops = []string{"ReduceMin", "ReduceMax", "ReduceSum"}
-	}
-	if w.Gram {
-		ops = []string{"Cast"}
-	}
-	for _, op := range ops {
-		n := onnx.NewNode(op, []*onnx.Value{v}, c.Fresh(w.Tensor+"_"+op))
-		typ := onnx.TensorType(onnx.Float, nil)
-		if w.reduced() {
-			n.Attrs = []*onnx.Attr{onnx.IntAttr("keepdims", 0)}
-			typ = onnx.TensorType(onnx.Float, onnx.Shape{})
+	t, tp := probed{Want: w}, tap{c}
+	g := v.Graph()
+	var outs []*onnx.Value
+	switch {
+	case w.reduced() && g == c.Graph:
+		for _, r := range reductions {
+			outs = append(outs, tp.add(g, r.op, w.Tensor, onnx.TensorType(onnx.Float, onnx.Shape{}), []*onnx.Value{v}, onnx.IntAttr("keepdims", 0)))
 		}
+	case w.reduced():
+		for _, r := range reductions {
+			outs = append(outs, tp.out(tp.reduced(v, r), onnx.FromFloats("empty", []int64{}, []float32{r.empty}), r))
+		}
+	default:
+		op, attrs := "Identity", []*onnx.Attr(nil)
 		if w.Gram {
-			n.Attrs = []*onnx.Attr{onnx.IntAttr("to", int64(onnx.Float))}
+			op, attrs = "Cast", []*onnx.Attr{onnx.IntAttr("to", int64(onnx.Float))}
 		}
-		n.Output(0).Type = typ
-		c.Graph.Append(n)
-		c.Graph.AddOutput(n.Output(0))
-		t.outputs = append(t.outputs, n.Output(0).Name())
+		whole := tp.add(g, op, w.Tensor, onnx.TensorType(onnx.Float, nil), []*onnx.Value{v}, attrs...)
+		outs = append(outs, tp.out(whole, onnx.FromFloats("empty", []int64{0}, nil), reduction{}))
+	}
+	for _, o := range outs {
+		c.Graph.AddOutput(o)
+		t.outputs = append(t.outputs, o.Name())
 	}
 	p.wants = append(p.wants, t)
 }
@@ -109,7 +109,7 @@ func (p *probe) write(c *onnx.Model, dir string) error {
 		return fmt.Errorf("calibration: %w", err)
 	}
 	p.path = filepath.Join(p.dir, "probed.onnx")
-	if _, err = onnxfile.Write(p.path, c, onnxfile.WriteOptions{}); err != nil {
+	if err = onnxfile.Scratch(p.path, c); err != nil {
 		p.close()
 		return fmt.Errorf("calibration: %w", err)
 	}
@@ -167,6 +167,9 @@ func (t probed) summarize(s *Stats, out map[string]*onnx.Tensor, k int64) error 
 			return fmt.Errorf("the engine returned %v%v for a single number", out[name].DType, out[name].Shape)
 		}
 		v[i] = f[0]
+	}
+	if nothing(v) {
+		return nil
 	}
 	s.extremes(v[0], v[1], float64(v[2]))
 	return nil

@@ -23,3 +23,24 @@ func (m *Model) Distinguish(g *Graph) {
 		}
 	}
 }
+
+// DistinguishAll gives fresh names to the values of subgraphs whose names are
+// those of other values of m, as those in two branches of an If may be: then a
+// name tells a value. The values of the main graph and of functions keep theirs.
+func (m *Model) DistinguishAll() {
+	seen := map[string]bool{}
+	for _, g := range m.Graphs() {
+		if g.InFunction() {
+			continue
+		}
+		for v := range g.Values() {
+			if v.graph != g {
+				continue
+			}
+			if seen[v.name] {
+				v.rename(m.Fresh(v.name))
+			}
+			seen[v.name] = true
+		}
+	}
+}

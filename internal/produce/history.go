@@ -37,19 +37,26 @@ func History(m *onnx.Model) ([]report.Step, error) {
 	}
 }
 
-// appendStep records s as the newest step of m.
-func appendStep(m *onnx.Model, s report.Step) error {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
+// pendingDigest stands for the digest of the input as long as that is read.
+const pendingDigest = "the-digest-of-the-input-comes-here-when-all-of-it-has-been-read."
+
+// appendStep records s as the newest step of m, and returns its key.
+func appendStep(m *onnx.Model, s report.Step) (key string, err error) {
 	for i := 1; ; i++ {
 		key := historyKey + strconv.Itoa(i)
 		if _, taken := m.MetaValue(key); !taken {
-			m.SetMeta(key, string(text))
-			return nil
+			return key, setStep(m, key, s)
 		}
 	}
+}
+
+// setStep records s under a key.
+func setStep(m *onnx.Model, key string, s report.Step) error {
+	text, err := json.Marshal(s)
+	if err == nil {
+		m.SetMeta(key, string(text))
+	}
+	return err
 }
 
 // fileDigest returns the SHA-256 of a file and its size.

@@ -318,25 +318,29 @@ func (j *job) attempt(ctx context.Context, o rewrite.Options) (*attempt, error) 
 	}
 	step := j.o.Step
 	step.Verified = j.o.Verify != nil
-	if step.InputSHA256, err = j.digest(); err != nil {
-		return nil, err
-	}
-	if err := appendStep(a.model, step); err != nil {
+	step.InputSHA256 = pendingDigest
+	key, err := appendStep(a.model, step)
+	if err != nil {
 		return nil, err
 	}
 	j.progress("writing")
-	a.staged, err = onnxfile.Stage(j.dst, a.model, onnxfile.WriteOptions{External: j.o.External})
-	return a, err
+	a.staged, err = onnxfile.Stage(j.dst, a.model, onnxfile.WriteOptions{External: j.o.External, Digest: true, Late: &onnxfile.Late{Stands: pendingDigest, Text: j.digest}})
+	if err != nil {
+		return nil, err
+	}
+	if step.InputSHA256, err = j.digest(); err != nil {
+		a.drop()
+		return nil, err
+	}
+	return a, setStep(a.model, key, step)
 }
 
 func (j *job) finish(ctx context.Context, r *Result, a *attempt) error {
-	digest, size, err := fileDigest(ctx, a.staged.Path())
-	if err != nil {
-		return err
-	}
-	r.Output = FileInfo{Path: j.dst, SHA256: digest, Bytes: size + a.staged.Written.ExternalBytes, Nodes: countNodes(a.model)}
+	w := a.staged.Written
+	r.Output = FileInfo{Path: j.dst, SHA256: w.SHA256, Bytes: w.Bytes + w.ExternalBytes, Nodes: countNodes(a.model)}
 	r.Log, r.Checked = a.log, a.checked
 	var second *onnxfile.Staged
+	var err error
 	if j.o.SaveOptimized != nil {
 		second, r.Optimized, err = j.stageOptimized(ctx, a)
 		if ctx.Err() != nil {

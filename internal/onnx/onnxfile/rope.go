@@ -100,8 +100,11 @@ func (r *rope) message(num protowire.Number, child *rope) {
 	r.size += child.size
 }
 
-// WriteTo streams the message.
+// WriteTo streams the message; a file, which must be empty, may get its parts in any order.
 func (r *rope) WriteTo(w io.Writer) (int64, error) {
+	if f, ok := w.(io.WriterAt); ok && r.computed() {
+		return r.size, r.writeAt(f)
+	}
 	var total int64
 	at := 0
 	for _, c := range r.refs {

@@ -37,6 +37,8 @@ type WriteOptions struct {
 	External External
 	MinBytes int64       // initializers below this size stay inside; 0: 1024
 	Perm     fs.FileMode // of new files; 0: 0o644
+	Late     *Late       // text of the metadata that is not known yet; nil: there is none
+	Digest   bool        // compute Written.SHA256
 }
 
 // Written says what [Write] wrote.
@@ -44,6 +46,7 @@ type Written struct {
 	Bytes         int64    // of the model file
 	ExternalBytes int64    // of the external file
 	External      []string // paths of external files, relative to the model's folder
+	SHA256        string   // of the model file; "" unless [WriteOptions] ask for it
 }
 
 // maxMessage is the largest encoded model that protobuf implementations read.
@@ -96,8 +99,13 @@ func Stage(path string, m *onnx.Model, o WriteOptions) (*Staged, error) {
 	if r.size > maxMessage {
 		return nil, fmt.Errorf("writing %s: the model takes %d bytes, more than the 2 GiB of one ONNX file; write its weights as external data", path, r.size)
 	}
+	if o.Late != nil {
+		if err := r.postpone(o.Late); err != nil {
+			return nil, fmt.Errorf("writing %s: %w", path, err)
+		}
+	}
 	s := &Staged{Written: &Written{Bytes: r.size, ExternalBytes: p.end, External: p.files()}, target: path, place: p}
-	if err := s.fill(r, o.Perm); err != nil {
+	if err := s.fill(r, o); err != nil {
 		s.Abort()
 		return nil, fmt.Errorf("writing %s: %w", path, s.withoutTemp(err))
 	}
@@ -117,10 +125,14 @@ func (s *Staged) withoutTemp(err error) error {
 }
 
 // fill writes the staged files.
-func (s *Staged) fill(r *rope, perm fs.FileMode) (err error) {
+func (s *Staged) fill(r *rope, o WriteOptions) (err error) {
 	if len(s.place.kept) > 0 {
-		if s.file, err = atomicfile.Create(s.target, perm); err == nil {
+		if s.file, err = atomicfile.Create(s.target, o.Perm); err == nil {
 			_, err = r.WriteTo(s.file)
+		}
+		if err == nil && o.Digest {
+			d := newDigest(s.file)
+			s.Written.SHA256, err = d.sum(r.size)
 		}
 		return err
 	}
@@ -128,11 +140,15 @@ func (s *Staged) fill(r *rope, perm fs.FileMode) (err error) {
 		return err
 	}
 	if len(s.place.tensors) > 0 {
-		if err := writeFile(s.data(), s.place, perm); err != nil {
+		if err := writeFile(s.data(), s.place, o.Perm); err != nil {
 			return err
 		}
 	}
-	return writeFile(s.Path(), r, perm)
+	if !o.Digest {
+		return writeFile(s.Path(), r, o.Perm)
+	}
+	s.Written.SHA256, err = writeDigested(s.Path(), r, o.Perm)
+	return err
 }
 
 // Path returns where the staged model can be opened; its external data is beside it.
