@@ -100,6 +100,7 @@ func (r *unitRepairs) rewire(m *onnx.Model) error {
 			return err
 		}
 	}
+	m.Graph.Sweep()
 	return nil
 }
 
@@ -201,6 +202,7 @@ func (c *refitting) pass(ctx context.Context, names []string, r *unitRepairs) er
 			}
 		}
 	}
+	c.small.Graph.Sweep()
 	return nil
 }
 
