@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop corpus mainjob fuse-latency bench bench-peers bench-fuse bench-quantize fuzz golden man clean
+.PHONY: build runtime demo test check interop corpus mainjob fuse-latency bench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -35,7 +35,7 @@ interop:
 
 # The whole test corpus instead of a fixed fifth; needs it beside the checkout, see LAPIDARY_ZOO.
 corpus: runtime
-	LAPIDARY_CORPUS=all $(GO) test ./fuse ./internal/... -run 'Corpus|LoadRate|Expected|Expanded|Transforms|Probes|RuntimeShapes|OperatorTests' -v -count=1 -timeout 30m
+	LAPIDARY_CORPUS=all $(GO) test ./fuse ./profile ./internal/... -run 'Corpus|LoadRate|Expected|Expanded|Transforms|Probes|RuntimeShapes|OperatorTests' -v -count=1 -timeout 30m
 
 # What fusing gains on real models and on misspelled operators; five minutes of a quiet machine.
 fuse-latency: runtime
@@ -75,6 +75,13 @@ bench-fuse: runtime
 bench-quantize: runtime
 	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
 	.bench/peers/bin/python docs/bench-quantize.py $(MODELS)
+
+# Counts models beside onnx-tool and writes docs/benchmarks-profile.md; five minutes of a quiet machine.
+bench-profile: build
+	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
+	@mkdir -p .bench/models
+	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
+	.bench/peers/bin/python docs/bench-profile.py $(MODELS)
 
 FUZZTIME ?= 10s
 fuzz:
