@@ -88,8 +88,10 @@ func (p *pairing) renamed(g, run *onnx.Graph) {
 		var ends []*onnx.Value
 		if was := byName[n.Name]; was != nil && plainOp(was.Op) == plainOp(n.Op) {
 			ends = was.Outputs()
-		} else if value, _, ok := strings.Cut(n.Name, "_nchwc"); ok && p.values[value] != nil {
-			ends = []*onnx.Value{p.absorbed(n, p.values[value])}
+		} else if name, _, ok := strings.Cut(n.Name, "_nchwc"); ok {
+			if v := p.values[strings.TrimPrefix(name, inserted)]; v != nil {
+				ends = []*onnx.Value{p.absorbed(n, v)}
+			}
 		}
 		for _, v := range ends {
 			if v != nil && p.owner[v] == nil {
@@ -116,24 +118,52 @@ func (p *pairing) absorbed(n *onnx.Node, v *onnx.Value) *onnx.Value {
 	return v
 }
 
-// kept finds the ends of nodes with an output of the file's name. One that a
-// renamed node computes already is only handed on, in another layout.
+// kept finds the ends of nodes with an output of the file's name, or of that with
+// another precision. One that another node computes already is only handed on.
 func (p *pairing) kept(run *onnx.Graph) {
-	for n := range run.Nodes() {
+	own := func(n *onnx.Node, name func(*onnx.Value) string) {
 		for _, v := range n.Outputs() {
 			if v == nil {
 				continue
 			}
-			w := p.values[v.Name()]
+			w := p.values[name(v)]
 			switch {
 			case w == nil:
 			case p.owner[w] == nil:
 				p.ends[n], p.owner[w] = append(p.ends[n], w), n
-			case p.owner[w] != n:
+			case p.owner[w] != n && len(p.ends[n]) == 0:
 				p.hands[n] = p.owner[w]
 			}
 		}
 	}
+	passes := []func(*onnx.Node){
+		func(n *onnx.Node) { own(n, (*onnx.Value).Name) },
+		func(n *onnx.Node) { own(n, precise) },
+	}
+	for _, pass := range passes {
+		for n := range run.Nodes() {
+			if !converts(n) {
+				pass(n)
+			}
+		}
+	}
+	for n := range run.Nodes() {
+		if converts(n) {
+			own(n, precise)
+		}
+	}
+}
+
+// precise returns the name of a value in the file, where the engine inserted a
+// conversion to compute it in another precision.
+func precise(v *onnx.Value) string { return strings.TrimPrefix(v.Name(), inserted) }
+
+// inserted starts the names that ONNX Runtime gives values in another precision.
+const inserted = "InsertedPrecisionFreeCast_"
+
+// converts reports whether n only converts a value to another precision.
+func converts(n *onnx.Node) bool {
+	return n.Is("Cast") && n.Input(0) != nil && n.Output(0) != nil && precise(n.Input(0)) == precise(n.Output(0))
 }
 
 // claim gives n the nodes of the file between its ends and the values that exist.

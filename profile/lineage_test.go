@@ -47,6 +47,21 @@ func TestLineage(t *testing.T) {
 			"ReorderInput for first, c_nchwc: first sum relu, d_nchwc: second, ReorderOutput for second, tail: tail",
 		},
 		{
+			"computed in another precision",
+			`g (float16[1,4,8,8] x, float16[4,4,1,1] w) => (float16[1,4,8,8] y) {
+				[conv] c = Conv(x, w)
+				[relu] r = Relu(c)
+				[out] y = Sigmoid(r)
+			}`,
+			`g (float16[1,4,8,8] x, float[4,4,1,1] w) => (float16[1,4,8,8] y) {
+				[cast_in] InsertedPrecisionFreeCast_x = Cast <to = 1> (x)
+				[fused] InsertedPrecisionFreeCast_r = com.microsoft.FusedConv <activation = "Relu"> (InsertedPrecisionFreeCast_x, w)
+				[out] InsertedPrecisionFreeCast_y = Sigmoid(InsertedPrecisionFreeCast_r)
+				[cast_out] y = Cast <to = 10> (InsertedPrecisionFreeCast_y)
+			}`,
+			"cast_in for conv, fused: conv relu, out: out, cast_out for out",
+		},
+		{
 			"constants folded, a node without effect removed",
 			`g (float[2,3] x) => (float[3,2] y) <int64[2] s = {3,2}, float[3] one = {1,1,1}> {
 				[shape] t = Identity(s)

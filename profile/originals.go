@@ -66,6 +66,14 @@ func (o *originals) size() int {
 	return len(o.rows)
 }
 
+// graphs returns the graphs that hold the nodes.
+func (o *originals) graphs() []*onnx.Graph {
+	if o == nil {
+		return nil
+	}
+	return o.model.Graphs()
+}
+
 // named returns the rows by the names under which an engine runs nodes: their
 // own, or the operator and the place in the graph where they have none, as ONNX
 // Runtime says it. A name that two nodes have is left out.

@@ -18,19 +18,26 @@ type overhead struct{ event, within float64 }
 
 const (
 	idleNodes = 64 // nodes of the model that the overhead is measured on
-	idleRuns  = 60
+	idleTurn  = 8  // its runs in a turn
 	// idleFile is the name of that model, in a folder of its own.
 	idleFile = "idle.onnx"
 )
 
-// idle is a chain of additions of one element each: what it takes under the
-// profiler beyond what it takes without is the profiler's.
-func idle() *onnx.Model {
+// idle is a chain of sums of one element each: what it takes under the profiler
+// beyond what it takes without is the profiler's. What is recorded of a node
+// grows with its name and its inputs, so these are as in the model.
+func idle(name, inputs int) *onnx.Model {
 	m := onnx.NewModel(13)
-	v := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(1)))
-	c := m.Graph.AddInitializer(onnx.FromFloats("c", []int64{1}, []float32{1}))
+	shape := []int64{1, 1, 1}
+	v := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(shape...)))
+	c := m.Graph.AddInitializer(onnx.FromFloats("c", shape, []float32{1}))
 	for i := range idleNodes {
-		n := onnx.NewNode("Add", []*onnx.Value{v, c}, "v"+strconv.Itoa(i))
+		in := []*onnx.Value{v, c}
+		for len(in) < inputs {
+			in = append(in, c)
+		}
+		n := onnx.NewNode("Sum", in, "v"+strconv.Itoa(i))
+		n.Name = fmt.Sprintf("%0*d", max(name, 2), i)
 		m.Graph.Append(n)
 		v = n.Output(0)
 	}
@@ -38,53 +45,66 @@ func idle() *onnx.Model {
 	return m
 }
 
-// overhead measures the profiler's overhead in two sessions of the idle model,
-// one with the profiler, which take turns.
-func (r *runner) overhead(ctx context.Context, dir string) (overhead, error) {
+// typical returns the mean length of the names of nodes, and of their inputs,
+// that the engine runs.
+func (r *recording) typical() (name, inputs int) {
+	graphs, nodes := r.o.graphs(), 0
+	if r.graph != nil {
+		graphs = r.graph.Graphs()
+	}
+	for _, g := range graphs {
+		for n := range g.Nodes() {
+			nodes++
+			name += max(len(n.Name), len(n.Op)+3)
+			inputs += len(n.Inputs())
+		}
+	}
+	return name / max(1, nodes), inputs / max(1, nodes)
+}
+
+// openIdle opens two sessions of an idle model with names and inputs as those of
+// rec, the first with the profiler.
+func (r *runner) openIdle(ctx context.Context, dir string, rec *recording) (with, without *lane, err error) {
 	path := filepath.Join(dir, idleFile)
-	if _, err := onnxfile.Write(path, idle(), onnxfile.WriteOptions{Perm: 0o600}); err != nil {
-		return overhead{}, err
+	if _, err := onnxfile.Write(path, idle(rec.typical()), onnxfile.WriteOptions{Perm: 0o600}); err != nil {
+		return nil, nil, err
 	}
 	o := r.o.Session
 	o.Profile = filepath.Join(dir, "idle")
-	with, err := r.open(ctx, path, o)
-	if err != nil {
-		return overhead{}, err
+	samples := []map[string]*onnx.Tensor{{"x": onnx.FromFloats("x", []int64{1, 1, 1}, []float32{1})}}
+	with = &lane{samples: samples, firsts: []int{0}, turn: idleTurn}
+	if with.session, err = r.open(ctx, path, o); err != nil {
+		return nil, nil, err
 	}
-	defer with.Close()
-	without, err := r.open(ctx, path, r.o.Session)
-	if err != nil {
-		return overhead{}, err
+	without = &lane{samples: samples, firsts: []int{0}, turn: idleTurn}
+	if without.session, err = r.open(ctx, path, r.o.Session); err != nil {
+		with.session.Close()
+		return nil, nil, err
 	}
-	defer without.Close()
-	samples := []map[string]*onnx.Tensor{{"x": onnx.FromFloats("x", []int64{1}, []float32{1})}}
-	walls, err := takeTurns(ctx, []session.Session{with, without}, samples, []int{0}, idleRuns, func(int) {})
-	if err != nil {
-		return overhead{}, err
-	}
-	p, ok := with.(session.Profiler)
+	return with, without, nil
+}
+
+// endProfile returns what the engine recorded in s.
+func endProfile(s session.Session) (*Trace, error) {
+	p, ok := s.(session.Profiler)
 	if !ok {
-		return overhead{}, errors.New("the engine has no profiler")
+		return nil, errors.New("the engine has no profiler")
 	}
 	b, err := p.EndProfile()
 	if err != nil {
-		return overhead{}, err
+		return nil, fmt.Errorf("ending the engine's profile: %v", err)
 	}
-	trace, err := ParseTrace(b)
-	if err != nil {
-		return overhead{}, err
-	}
-	return overheadOf(trace, walls)
+	return ParseTrace(b)
 }
 
 // overheadOf returns the overhead that a trace of the idle model shows, of which
-// the last runs took walls[0] ms, beside runs without the profiler, of walls[1].
-func overheadOf(trace *Trace, walls [2][]float64) (overhead, error) {
-	if len(trace.Runs) < len(walls[0]) || len(walls[0]) == 0 {
-		return overhead{}, fmt.Errorf("the engine's trace of %d runs has %d", len(walls[0]), len(trace.Runs))
+// the last runs took profiled ms, beside runs without the profiler, of plain ms.
+func overheadOf(trace *Trace, profiled, plain []float64) (overhead, error) {
+	if len(trace.Runs) < len(profiled) || len(profiled) == 0 {
+		return overhead{}, fmt.Errorf("the engine's trace of %d runs has %d", len(profiled), len(trace.Runs))
 	}
-	trace.Runs = trace.Runs[len(trace.Runs)-len(walls[0]):]
-	chosen := middleHalf(walls[0])
+	trace.Runs = trace.Runs[len(trace.Runs)-len(profiled):]
+	chosen := middleHalf(profiled)
 	runs := make([]TraceRun, len(chosen))
 	for i, k := range chosen {
 		runs[i] = trace.Runs[k]
@@ -101,7 +121,7 @@ func overheadOf(trace *Trace, walls [2][]float64) (overhead, error) {
 		return overhead{}, errors.New("the engine's trace has no times of nodes")
 	}
 	perRun := float64(executions) / float64(len(runs))
-	with, without := 1e3*middleMean(walls[0])/perRun, 1e3*middleMean(walls[1])/perRun
+	with, without := 1e3*middleMean(profiled)/perRun, 1e3*middleMean(plain)/perRun
 	event := max(0, with-without)
 	return overhead{event: event, within: min(event, max(0, self/float64(executions)-without))}, nil
 }

@@ -67,21 +67,13 @@ func (r *runner) profile(ctx context.Context, t *TimedProfile) error {
 	if rec.graph != nil {
 		defer rec.graph.Close()
 	}
-	p, ok := s.(session.Profiler)
-	if !ok {
+	if _, ok := s.(session.Profiler); !ok {
 		return errors.New("the engine has no profiler")
 	}
-	if rec.overhead, err = r.overhead(ctx, dir); err != nil {
-		return fmt.Errorf("measuring the overhead of the engine's profiler: %v", err)
-	}
-	if err := r.record(ctx, s, &rec); err != nil {
+	if err := r.record(ctx, s, dir, &rec); err != nil {
 		return err
 	}
-	b, err := p.EndProfile()
-	if err != nil {
-		return fmt.Errorf("ending the engine's profile: %v", err)
-	}
-	trace, err := ParseTrace(b)
+	trace, err := endProfile(s)
 	if err != nil {
 		return err
 	}
@@ -136,53 +128,78 @@ func (r *runner) modelBytes() int64 {
 	return plus(size, externalBytes(m))
 }
 
-// record warms s up and makes the runs to average over, one after the other so
-// that each is one run in the trace, taking turns with runs without the profiler.
-func (r *runner) record(ctx context.Context, s session.Session, rec *recording) error {
-	sessions := []session.Session{s}
-	if r.modelBytes() <= mostPaired {
-		plain, err := r.open(ctx, r.path, r.o.Session)
-		if err != nil {
-			return fmt.Errorf("opening the model beside the engine's profiler: %v", err)
-		}
-		defer plain.Close()
-		sessions = append(sessions, plain)
-	}
-	n := r.recorded(rec)
-	walls, err := takeTurns(ctx, sessions, r.samples, r.byShape, n, func(i int) { r.o.Progress(min(r.done+int64(i), r.total), r.total) })
-	rec.profiled, rec.plain = walls[0], walls[1]
-	return err
+// lane is a session that takes turns with others.
+type lane struct {
+	session session.Session
+	samples []map[string]*onnx.Tensor
+	firsts  []int     // samples that warm it up
+	turn    int       // runs in a turn
+	walls   []float64 // times of runs, in ms
 }
 
-// takeTurns runs samples n times in each of one or two sessions, a few runs of
-// one and then of the other, and returns the times in ms. The samples of firsts
-// warm each session up.
-func takeTurns(ctx context.Context, sessions []session.Session, samples []map[string]*onnx.Tensor, firsts []int, n int, progress func(done int)) (walls [2][]float64, err error) {
-	for _, s := range sessions {
+// record makes the runs to average over in s, one after the other so that each is
+// one run in the trace, in turns with runs without the profiler and with those
+// that show the profiler's overhead.
+func (r *runner) record(ctx context.Context, s session.Session, dir string, rec *recording) error {
+	with, without, err := r.openIdle(ctx, dir, rec)
+	if err != nil {
+		return fmt.Errorf("measuring the overhead of the engine's profiler: %v", err)
+	}
+	defer with.session.Close()
+	defer without.session.Close()
+	profiled := &lane{session: s, samples: r.samples, firsts: r.byShape, turn: recordTurn}
+	plain := &lane{samples: r.samples, firsts: r.byShape, turn: recordTurn}
+	lanes := []*lane{profiled, with, without}
+	if r.modelBytes() <= mostPaired {
+		if plain.session, err = r.open(ctx, r.path, r.o.Session); err != nil {
+			return fmt.Errorf("opening the model beside the engine's profiler: %v", err)
+		}
+		defer plain.session.Close()
+		lanes = append(lanes, plain)
+	}
+	if err := r.takeTurns(ctx, lanes, r.recorded(rec)); err != nil {
+		return err
+	}
+	rec.profiled, rec.plain = profiled.walls, plain.walls
+	trace, err := endProfile(with.session)
+	if err == nil {
+		rec.overhead, err = overheadOf(trace, with.walls, without.walls)
+	}
+	if err != nil {
+		return fmt.Errorf("measuring the overhead of the engine's profiler: %v", err)
+	}
+	return nil
+}
+
+// takeTurns warms all lanes up and runs each some times in turn, forwards and
+// backwards, until the first has made n runs.
+func (r *runner) takeTurns(ctx context.Context, lanes []*lane, n int) error {
+	for _, l := range lanes {
 		for range 3 {
-			for _, sample := range firsts {
-				if _, err := s.Run(ctx, samples[sample]); err != nil {
-					return walls, err
+			for _, sample := range l.firsts {
+				if _, err := l.session.Run(ctx, l.samples[sample]); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	for from := 0; from < n; from += recordTurn {
-		for k := range sessions {
-			if from/recordTurn%2 == 1 {
-				k = len(sessions) - 1 - k
+	for done := 0; done < n; done += lanes[0].turn {
+		for k := range lanes {
+			if done/lanes[0].turn%2 == 1 {
+				k = len(lanes) - 1 - k
 			}
-			for i := from; i < min(from+recordTurn, n); i++ {
-				res, err := sessions[k].Run(ctx, samples[i%len(samples)])
+			l := lanes[k]
+			for range l.turn {
+				res, err := l.session.Run(ctx, l.samples[len(l.walls)%len(l.samples)])
 				if err != nil {
-					return walls, err
+					return err
 				}
-				walls[k] = append(walls[k], ms(res.Elapsed))
+				l.walls = append(l.walls, ms(res.Elapsed))
 			}
 		}
-		progress(from)
+		r.o.Progress(min(r.done+int64(done), r.total), r.total)
 	}
-	return walls, nil
+	return nil
 }
 
 // recorded returns how many runs to record: as many as asked for, within half of

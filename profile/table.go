@@ -379,17 +379,17 @@ func (t *table) matching(m *Matching) {
 		t.fact("matched", "by names only, since %s: %d of %d nodes of the model found", m.Silent, m.Ran, m.Nodes)
 		return
 	}
-	t.fact("matched", "of %d nodes of the model %d ran, %d were computed at load, %d are in bodies that did not run, %d are gone; %d nodes were added",
+	t.fact("matched", "of %d nodes of the model %d ran, %d were computed at load, %d are in bodies that did not run, %d are gone; the engine added %d",
 		m.Nodes, m.Ran, m.Folded, m.Idle, m.Dropped, m.Added)
 }
 
 func (t *table) nodeTimes(p *TimedProfile) {
 	var rows [][]string
 	added, launch := false, "time"
+	if slices.ContainsFunc(p.Nodes, func(n NodeTime) bool { return n.Launch }) {
+		launch = "launch"
+	}
 	for i, n := range p.Nodes {
-		if n.Launch {
-			launch = "launch"
-		}
 		if i >= t.rows && t.rows >= 0 {
 			rows = append(rows, []string{fmt.Sprintf("and %d more", len(p.Nodes)-i), "", "", "", "", ""})
 			break
