@@ -274,24 +274,13 @@ func (t *table) nodes(s *StaticProfile) {
 		}
 		n := &s.Nodes[i]
 		share := float64(flops(i)) / float64(max(1, s.Work.FLOPs))
-		rows = append(rows, []string{nodeName(n, i), fit(n.Op, 20), count(times(n.Work.MACs, n.Runs)), significant(n.Work.Intensity),
+		rows = append(rows, []string{n.Label, fit(n.Op, 20), count(times(n.Work.MACs, n.Runs)), significant(n.Work.Intensity),
 			fmt.Sprintf("%.1f %%", 100*share), bar(share, 10)})
 	}
 	if len(rows) > 0 {
 		t.line("")
 		t.grid([]column{{"node", false}, {"operator", false}, {"MACs", true}, {"FLOPs/byte", true}, {"FLOPs", true}, {"", false}}, rows)
 	}
-}
-
-func nodeName(n *Node, i int) string {
-	name := n.Name
-	if name == "" {
-		name = fmt.Sprintf("#%d", i)
-	}
-	if n.Path != "" {
-		name = n.Path + "/" + name
-	}
-	return name
 }
 
 // timed writes what running took.
