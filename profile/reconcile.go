@@ -82,6 +82,10 @@ func reconcile(nodes []ranNode, runs int, profiled, wall float64, o overhead) *A
 	between := (a.EventUS - within) / 1e3
 	a.Unattributed = max(0, a.UnattributedProfiled-e.top*between)
 	a.fit(nodes, e, within, between)
+	if a.ReconciledMS > wall { // what is outside of nodes is no more than they leave
+		a.Unattributed = min(a.Unattributed, max(0, wall-a.NodesMS))
+		a.ReconciledMS = a.NodesMS + a.Unattributed
+	}
 	for i := range nodes {
 		if a.NodesMS > 0 {
 			nodes[i].Share = min(1, nodes[i].MS/a.NodesMS)
