@@ -6,7 +6,8 @@
 // that are not known go into a bucket of their own, and the coverage says how
 // much was counted. [Timed] measures latency, cold start and memory in fresh
 // sessions, and the time of each node in one more session whose overhead is
-// stated beside the result. [New] puts both into the document that is written
+// stated beside the result. [RunSweep] does so under several settings in turn,
+// [RunLoad] under requests that arrive by themselves. [New] puts both into the document that is written
 // as JSON or as a table.
 //
 // # What is counted

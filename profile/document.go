@@ -22,6 +22,8 @@ type Profile struct {
 	SchemaVersion string         `json:"schemaVersion"`      // version of the fields, major.minor
 	Static        *StaticProfile `json:"static,omitempty"`   // what the file says
 	Timed         *TimedProfile  `json:"timed,omitempty"`    // what running it took; absent where it was not run
+	Sweep         *Sweep         `json:"sweep,omitempty"`    // the same under several settings; absent where none was varied
+	Load          *Load          `json:"load,omitempty"`     // under requests that arrive by themselves; absent where no load was asked for
 	Machine       *MachineFacts  `json:"machine,omitempty"`  // the processors that it ran on
 	Roofline      *Roofline      `json:"roofline,omitempty"` // how far it is from what the machine could do
 	GPU           *GPUFacts      `json:"gpu,omitempty"`      // the GPU that it ran on, or why there is none

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/quiet"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
@@ -24,9 +26,11 @@ type runner struct {
 
 	batch       int // runs timed in one go
 	seconds     []float64
+	series      [][]float64 // seconds by session
 	blocks      []measure.Block
 	warmups     []measure.Warmup
 	stats       []session.Stats
+	before      device.Busy // as the runs began
 	done, total int64
 }
 
@@ -50,10 +54,31 @@ func distinctShapes(samples []map[string]*onnx.Tensor) (shapes []string, firsts 
 	return shapes, firsts
 }
 
-// process opens a fresh session, warms it up and times it.
-func (r *runner) process(ctx context.Context, index int) (_ *SessionRuns, err error) {
+// begin opens a fresh session and warms it up within limit; spent is the time
+// that the warm-up took.
+func (r *runner) begin(ctx context.Context, index int, limit time.Duration) (s session.Session, out *SessionRuns, spent time.Duration, err error) {
 	began := r.o.Clock()
-	s, err := r.open(ctx, r.path, r.o.Session)
+	if s, err = r.open(ctx, r.path, r.o.Session); err != nil {
+		return nil, nil, 0, err
+	}
+	out = &SessionRuns{OpenMS: ms(r.o.Clock().Sub(began))}
+	first, err := s.Run(ctx, r.samples[0])
+	if err == nil {
+		out.FirstRunMS = ms(first.Elapsed)
+		spent, err = r.warm(ctx, s, out, limit)
+	}
+	if err != nil {
+		s.Close()
+		return nil, nil, 0, err
+	}
+	r.warmups = append(r.warmups, measure.Warmup{Process: index, Runs: out.Warmup, First: first.Elapsed.Seconds(), Steady: out.Steady})
+	return s, out, spent, nil
+}
+
+// process times the model in a fresh session.
+func (r *runner) process(ctx context.Context, index int) (_ *SessionRuns, err error) {
+	share := r.o.Budget / time.Duration(r.o.Processes+1)
+	s, out, spent, err := r.begin(ctx, index, time.Duration(warmupShare*float64(share)))
 	if err != nil {
 		return nil, err
 	}
@@ -62,31 +87,27 @@ func (r *runner) process(ctx context.Context, index int) (_ *SessionRuns, err er
 			err = cerr
 		}
 	}()
-	out := &SessionRuns{OpenMS: ms(r.o.Clock().Sub(began))}
-	first, err := s.Run(ctx, r.samples[0])
-	if err != nil {
-		return nil, err
-	}
-	out.FirstRunMS = ms(first.Elapsed)
-	share := r.o.Budget / time.Duration(r.o.Processes+1)
-	spent, err := r.warm(ctx, s, out, time.Duration(warmupShare*float64(share)))
-	if err != nil {
-		return nil, err
-	}
-	r.warmups = append(r.warmups, measure.Warmup{Process: index, Runs: out.Warmup, First: first.Elapsed.Seconds(), Steady: out.Steady})
 	times, err := r.measure(ctx, s, index, share-spent)
 	if err != nil {
 		return nil, err
 	}
 	out.Runs, out.MedianMS = len(times), 1e3*measure.Median(times)
 	r.seconds = append(r.seconds, times...)
-	if m, ok := s.(session.Meter); ok {
-		if st, err := m.Stats(); err == nil {
-			r.stats = append(r.stats, st)
-			out.add(st)
-		}
-	}
+	r.series = append(r.series, times)
+	r.meter(s, out)
 	return out, nil
+}
+
+// meter takes over what the engine knows of itself.
+func (r *runner) meter(s session.Session, out *SessionRuns) {
+	m, ok := s.(session.Meter)
+	if !ok {
+		return
+	}
+	if st, err := m.Stats(); err == nil {
+		r.stats = append(r.stats, st)
+		out.add(st)
+	}
 }
 
 // add takes over what the engine knows of itself.
@@ -96,6 +117,9 @@ func (s *SessionRuns) add(st session.Stats) {
 	}
 	if st.Create > 0 {
 		s.CreateMS = pointer(ms(st.Create))
+	}
+	if st.Read > 0 && st.Create > 0 {
+		s.StartMS = pointer(max(0, s.OpenMS-ms(st.Read)-ms(st.Create)))
 	}
 	s.PeakBytes, s.BaseBytes, s.Switches = max(0, st.PeakMemory), max(0, st.BaseMemory), max(0, st.Switches)
 }
@@ -188,11 +212,11 @@ func (r *runner) summarize(t *TimedProfile) error {
 	}
 	if s.Mean > 0 {
 		t.PerSecond = 1 / s.Mean
+		t.SamplesPerSecond = float64(t.Batch) / s.Mean
 	}
+	t.Series = r.series
 	t.warn(s.Warnings...)
-	if len(r.shapes) == 1 && len(r.samples) == 1 { // several samples differ for a reason
-		t.warn(selfNoise(measure.NoiseOf(r.blocks, r.warmups))...)
-	}
+	r.noise(t)
 	r.betweenSessions(t)
 	t.Cold = coldOf(t.Sessions, 1e3*measure.Median(r.seconds))
 	var peaks, bases []float64
@@ -213,6 +237,34 @@ func (r *runner) summarize(t *TimedProfile) error {
 		}
 	}
 	return nil
+}
+
+// noise judges how independent the runs were, and how quiet the machine was.
+func (r *runner) noise(t *TimedProfile) {
+	n := &Noise{}
+	if len(r.shapes) == 1 && len(r.samples) == 1 { // several samples differ for a reason
+		of := measure.NoiseOf(r.blocks, r.warmups)
+		n.Lag1, n.TrendP, n.Drift = pointer(of.Lag1), pointer(of.Trend.P), pointer(of.Drift)
+		t.Noise = n
+		t.warn(selfNoise(of)...)
+	}
+	if r.o.Machine == nil {
+		return
+	}
+	t.Noise = n
+	var switches *int64
+	if len(r.stats) == len(t.Sessions) {
+		switches = new(int64)
+		for _, st := range r.stats {
+			*switches += st.Switches
+		}
+	}
+	load := device.Snapshot(device.Options{}).Since(r.before)
+	n.Steal, n.Pressure, n.Switches = load.Steal, load.Pressure, switches
+	if load.ThrottledPeriods != nil {
+		n.ThrottledPeriods = pointer(int64(*load.ThrottledPeriods))
+	}
+	t.warn(quiet.Counters(*r.o.Machine, load, switches).Warnings()...)
 }
 
 // selfNoise words the warnings of a comparison's noise for one model alone.
@@ -253,6 +305,7 @@ func coldOf(sessions []SessionRuns, steady float64) Cold {
 	c := Cold{
 		OpenMS:     *middle(func(s *SessionRuns) *float64 { return &s.OpenMS }),
 		FirstRunMS: *middle(func(s *SessionRuns) *float64 { return &s.FirstRunMS }),
+		StartMS:    middle(func(s *SessionRuns) *float64 { return s.StartMS }),
 		ReadMS:     middle(func(s *SessionRuns) *float64 { return s.ReadMS }),
 		CreateMS:   middle(func(s *SessionRuns) *float64 { return s.CreateMS }),
 	}

@@ -74,6 +74,7 @@ func (t *TimedProfile) attribute(trace *Trace, r recording) error {
 	slices.SortStableFunc(t.Nodes, func(a, b NodeTime) int { return cmp.Compare(b.MS, a.MS) })
 	t.Operators = groupTimes(t.Nodes, t.Accounting.NodesMS, func(n *NodeTime) string { return n.Op })
 	t.Providers = groupTimes(t.Nodes, t.Accounting.NodesMS, func(n *NodeTime) string { return n.Provider })
+	t.Timeline = timeline(trace, walls, t.Nodes)
 	t.doubt()
 	return nil
 }

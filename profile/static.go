@@ -142,6 +142,8 @@ type Node struct {
 	Path       string   `json:"path,omitempty"`                        // the nodes and bodies around it, "" in the main graph
 	Inputs     []string `json:"inputs"`                                // types in the ONNX text form, "" for omitted ones
 	Outputs    []string `json:"outputs"`                               // types in the ONNX text form, "" for omitted ones
+	Reads      []string `json:"reads"`                                 // names of the values read, "" for omitted ones
+	Gives      []string `json:"gives"`                                 // names of the values computed, "" for omitted ones
 	Parameters int64    `json:"parameters" schema:"count"`             // elements of the weights read
 	Work       Work     `json:"work"`                                  // of one run, bodies not included
 	Arithmetic string   `json:"arithmetic,omitempty"`                  // element type computed in, intN for integers of at most N bits; absent where there is no arithmetic

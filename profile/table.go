@@ -19,6 +19,25 @@ type TableOptions struct {
 // Table writes the profile for people: plain text without colours or control
 // characters, no line wider than asked.
 func (p *Profile) Table(w io.Writer, o TableOptions) error {
+	t := newTable(o)
+	if p.Static != nil {
+		t.static(p.Static, p.Timed == nil || len(p.Timed.Nodes) == 0)
+	}
+	if p.Timed != nil {
+		t.timed(p.Timed)
+	}
+	if p.Sweep != nil {
+		t.sweep(p.Sweep)
+	}
+	if p.Load != nil {
+		t.load(p.Load)
+	}
+	t.proof(p)
+	_, err := w.Write(t.b.Bytes())
+	return err
+}
+
+func newTable(o TableOptions) *table {
 	if o.Width == 0 {
 		o.Width = 80
 	}
@@ -26,15 +45,7 @@ func (p *Profile) Table(w io.Writer, o TableOptions) error {
 	if o.Nodes == 0 {
 		t.rows = 15
 	}
-	if p.Static != nil {
-		t.static(p.Static, p.Timed == nil || len(p.Timed.Nodes) == 0)
-	}
-	if p.Timed != nil {
-		t.timed(p.Timed)
-	}
-	t.proof(p)
-	_, err := w.Write(t.b.Bytes())
-	return err
+	return t
 }
 
 // table writes lines of at most width columns.
@@ -291,8 +302,15 @@ func (t *table) timed(p *TimedProfile) {
 	l := &p.Latency
 	t.fact("latency", "%s%s", t.quantiles(l), fmt.Sprintf(" over %d runs in %d sessions", l.Runs, len(p.Sessions)))
 	t.fact("", "mean %s, fastest %s, slowest %s, %d outliers", duration(l.MeanMS), duration(l.MinMS), duration(l.MaxMS), l.Outliers)
-	t.fact("throughput", "%s runs/s back to back", significant(p.PerSecond))
+	samples := ""
+	if p.Batch > 1 {
+		samples = fmt.Sprintf(", %s samples/s", significant(p.SamplesPerSecond))
+	}
+	t.fact("throughput", "%s runs/s back to back%s", significant(p.PerSecond), samples)
 	parts := ""
+	if p.Cold.StartMS != nil {
+		parts += ", starting the process " + duration(*p.Cold.StartMS)
+	}
 	if p.Cold.ReadMS != nil {
 		parts += ", reading " + duration(*p.Cold.ReadMS)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -17,6 +18,8 @@ type TimedOptions struct {
 	Processes int             // fresh sessions, each a process where the opener makes one; 0 means 3
 	Runs      int             // timed runs of all sessions together, where the budget allows; 0 means 1000
 	Budget    time.Duration   // time of all runs together; 0 means 15 s
+	Batch     int             // samples that one set of inputs holds, for the throughput; 0 means 1
+	Machine   *device.Machine // this machine, to judge by its counters how quiet it was; nil leaves them unread
 	MinBlock  time.Duration   // runs are batched until a batch takes this long; 0 means 5 ms
 	// ProfiledRuns is the number of runs that per-node times are averaged over; 0 means 100, or fewer where the
 	// budget is short. Negative leaves the per-node times out.
@@ -49,13 +52,16 @@ func (o TimedOptions) filled() (TimedOptions, error) {
 	if o.ProfiledRuns == 0 {
 		o.ProfiledRuns = 100
 	}
+	if o.Batch == 0 {
+		o.Batch = 1
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
-	o.Session.Profile, o.Session.SaveModel, o.Session.Outputs = "", "", nil
+	o.Session.Profile, o.Session.SaveModel, o.Session.Outputs, o.Session.TimeRead = "", "", nil, true
 	if o.Processes < 0 || o.Runs < 0 || o.Budget < 0 || o.MinBlock < 0 {
 		return o, fmt.Errorf("processes %d, runs %d, budget %v and batch time %v must not be negative", o.Processes, o.Runs, o.Budget, o.MinBlock)
 	}
@@ -66,24 +72,42 @@ func (o TimedOptions) filled() (TimedOptions, error) {
 //
 // A run is timed from its inputs in place to its outputs in host memory.
 type TimedProfile struct {
-	Device      string        `json:"device,omitempty"`       // as asked for; absent for the CPU
-	Provider    string        `json:"provider,omitempty"`     // execution provider that the engine reports
-	Threads     int           `json:"threads" schema:"count"` // within an operator, as asked for; 0 leaves it to the engine
-	Samples     int           `json:"samples" schema:"count"` // sets of inputs, taken in turn
-	InputShapes []string      `json:"input_shapes"`           // distinct shapes of the samples' inputs, each warmed up
-	Latency     Latency       `json:"latency"`                // of one run, all sessions together
-	PerSecond   float64       `json:"per_second"`             // runs per second back to back: 1 / mean latency
-	Cold        Cold          `json:"cold"`                   // the way to the first result, medians over the sessions
-	Memory      *Memory       `json:"memory,omitempty"`       // of the process that runs the model; absent where it is not known
-	Fallbacks   *int          `json:"fallbacks,omitempty"`    // nodes that ran on another device than asked for; absent where it is not known
-	Sessions    []SessionRuns `json:"sessions"`               // each fresh session
-	Nodes       []NodeTime    `json:"nodes,omitempty"`        // from the engine's profile, most time first
-	Operators   []GroupTime   `json:"operators,omitempty"`    // times of nodes by operator as the engine ran it, most time first
-	Providers   []GroupTime   `json:"providers,omitempty"`    // times of nodes by execution provider, most time first
-	Accounting  *Accounting   `json:"accounting,omitempty"`   // node times against wall time
-	Matching    *Matching     `json:"matching,omitempty"`     // nodes that ran against nodes of the model
-	Skipped     string        `json:"skipped,omitempty"`      // why there are no times of nodes
-	Warnings    []Warning     `json:"warnings,omitempty"`     // doubts about the numbers
+	Device           string        `json:"device,omitempty"`       // as asked for; absent for the CPU
+	Provider         string        `json:"provider,omitempty"`     // execution provider that the engine reports
+	Threads          int           `json:"threads" schema:"count"` // within an operator, as asked for; 0 leaves it to the engine
+	Samples          int           `json:"samples" schema:"count"` // sets of inputs, taken in turn
+	InputShapes      []string      `json:"input_shapes"`           // distinct shapes of the samples' inputs, each warmed up
+	Latency          Latency       `json:"latency"`                // of one run, all sessions together
+	Batch            int           `json:"batch" schema:"count"`   // samples in one run
+	PerSecond        float64       `json:"per_second"`             // runs per second back to back: 1 / mean latency
+	SamplesPerSecond float64       `json:"samples_per_second"`     // samples per second back to back
+	Cold             Cold          `json:"cold"`                   // the way to the first result, medians over the sessions
+	Memory           *Memory       `json:"memory,omitempty"`       // of the process that runs the model; absent where it is not known
+	Fallbacks        *int          `json:"fallbacks,omitempty"`    // nodes that ran on another device than asked for; absent where it is not known
+	Sessions         []SessionRuns `json:"sessions"`               // each fresh session
+	Nodes            []NodeTime    `json:"nodes,omitempty"`        // from the engine's profile, most time first
+	Operators        []GroupTime   `json:"operators,omitempty"`    // times of nodes by operator as the engine ran it, most time first
+	Providers        []GroupTime   `json:"providers,omitempty"`    // times of nodes by execution provider, most time first
+	Accounting       *Accounting   `json:"accounting,omitempty"`   // node times against wall time
+	Matching         *Matching     `json:"matching,omitempty"`     // nodes that ran against nodes of the model
+	Skipped          string        `json:"skipped,omitempty"`      // why there are no times of nodes
+	Noise            *Noise        `json:"noise,omitempty"`        // how independent the runs and how quiet the machine were
+	Warnings         []Warning     `json:"warnings,omitempty"`     // doubts about the numbers
+
+	Series   [][]float64 `json:"-"` // seconds of each timed run, by session
+	Timeline []Span      `json:"-"` // one profiled run, node by node
+}
+
+// Noise is how far the runs were from independent draws, and what the machine
+// did meanwhile. A field is absent where it is not known, which is not zero.
+type Noise struct {
+	Lag1             *float64 `json:"lag1,omitempty"`                                // autocorrelation of successive batches; absent where several inputs take turns
+	TrendP           *float64 `json:"trend_p,omitempty" schema:"fraction"`           // of the Mann-Kendall test for a drift
+	Drift            *float64 `json:"drift,omitempty"`                               // relative change from the first to the last third of the time
+	Steal            *float64 `json:"steal,omitempty" schema:"fraction"`             // processor time that the hypervisor gave to others
+	ThrottledPeriods *int64   `json:"throttled_periods,omitempty" schema:"count"`    // periods in which the cgroup's quota ran out
+	Pressure         *float64 `json:"cpu_pressure,omitempty" schema:"fraction"`      // time in which some task waited for a processor
+	Switches         *int64   `json:"involuntary_switches,omitempty" schema:"count"` // of the processes that ran the model
 }
 
 // Warning is a doubt about a measurement.
@@ -124,7 +148,8 @@ type Quantile struct {
 // Cold is the way from nothing to the first result.
 type Cold struct {
 	OpenMS     float64  `json:"open_ms"`             // from asking for a session to having it, a process's start included
-	ReadMS     *float64 `json:"read_ms,omitempty"`   // of it, reading the file, where the engine tells it apart
+	StartMS    *float64 `json:"start_ms,omitempty"`  // of it, starting the process and the engine, where the rest is known
+	ReadMS     *float64 `json:"read_ms,omitempty"`   // of it, reading the model file, where the engine tells it apart
 	CreateMS   *float64 `json:"create_ms,omitempty"` // of it, creating the engine's session
 	FirstRunMS float64  `json:"first_run_ms"`        // the first run
 	Slowdown   float64  `json:"slowdown"`            // first run over median run
@@ -140,6 +165,7 @@ type Memory struct {
 // SessionRuns is what one fresh session took.
 type SessionRuns struct {
 	OpenMS     float64  `json:"open_ms"`                             // until the session was there
+	StartMS    *float64 `json:"start_ms,omitempty"`                  // starting the process and the engine: what reading and creating leave
 	ReadMS     *float64 `json:"read_ms,omitempty"`                   // reading the file, where known apart
 	CreateMS   *float64 `json:"create_ms,omitempty"`                 // creating the engine's session, where known
 	FirstRunMS float64  `json:"first_run_ms"`                        // the first run
@@ -172,7 +198,10 @@ func Timed(ctx context.Context, path string, open session.Opener, samples []map[
 	if o.ProfiledRuns > 0 {
 		r.total += int64(o.ProfiledRuns)
 	}
-	t := &TimedProfile{Device: o.Session.Device, Threads: o.Session.Threads, Samples: len(samples), InputShapes: r.shapes}
+	t := &TimedProfile{Device: o.Session.Device, Threads: o.Session.Threads, Batch: o.Batch, Samples: len(samples), InputShapes: r.shapes}
+	if o.Machine != nil {
+		r.before = device.Snapshot(device.Options{})
+	}
 	for i := range o.Processes {
 		s, err := r.process(ctx, i)
 		if err != nil {

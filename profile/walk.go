@@ -106,9 +106,21 @@ func (w *walk) calling(fn *onnx.Function, p place) bool {
 	return false
 }
 
+// valueNames returns the names of values, "" for omitted ones.
+func valueNames(values []*onnx.Value) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		if v != nil {
+			out[i] = v.Name()
+		}
+	}
+	return out
+}
+
 // row makes the row of n itself.
 func (w *walk) row(n *onnx.Node, p place) Node {
-	r := Node{Name: n.Name, Op: opText(n), Path: p.path, Inputs: []string{}, Outputs: []string{}, Runs: p.runs}
+	r := Node{Name: n.Name, Op: opText(n), Path: p.path, Inputs: []string{}, Outputs: []string{}, Runs: p.runs,
+		Reads: valueNames(n.Inputs()), Gives: valueNames(n.Outputs())}
 	for _, v := range n.Inputs() {
 		r.Inputs = append(r.Inputs, typeText(w.facts.Type(v)))
 		r.Parameters = plus(r.Parameters, w.weights.read(v))

@@ -22,11 +22,15 @@ type cut struct {
 const nanBits = 0x7fffffff
 
 // magnitudeBits returns the bits of |x| as float32, which order as magnitudes do.
-func magnitudeBits(x float32) uint32 {
-	if x != x {
+func magnitudeBits(x float32) uint32 { return orderedBits(math.Float32bits(x)) }
+
+// orderedBits is magnitudeBits of the float32 with these bits.
+func orderedBits(bits uint32) uint32 {
+	const infinity = 0x7f800000
+	if bits &^= 1 << 31; bits > infinity {
 		return nanBits
 	}
-	return math.Float32bits(x) &^ (1 << 31)
+	return bits
 }
 
 // findCut returns the cut below which k of the weights lie.
@@ -34,12 +38,12 @@ func findCut(ctx context.Context, list []candidate, k int64) (cut, error) {
 	if k <= 0 {
 		return cut{}, nil
 	}
-	high, err := tally(ctx, list, func(b uint32) (uint32, bool) { return b >> 16, true })
+	high, err := tally(ctx, list, allTops)
 	if err != nil {
 		return cut{}, err
 	}
 	top, before := locate(high, k)
-	low, err := tally(ctx, list, func(b uint32) (uint32, bool) { return b & 0xffff, b>>16 == top })
+	low, err := tally(ctx, list, int(top))
 	if err != nil {
 		return cut{}, err
 	}
@@ -47,22 +51,22 @@ func findCut(ctx context.Context, list []candidate, k int64) (cut, error) {
 	return cut{top<<16 | bottom, k - before - within}, nil
 }
 
-// tally counts the weights by bin, on all processors.
-func tally(ctx context.Context, list []candidate, bin func(bits uint32) (uint32, bool)) ([]int64, error) {
+// allTops asks [tally] for the upper halves of magnitudes.
+const allTops = -1
+
+// tally counts the weights by the upper half of their magnitude, or those whose
+// upper half is top by the lower half, on all processors.
+func tally(ctx context.Context, list []candidate, top int) ([]int64, error) {
 	bins := make([]int64, 1<<16)
 	var mu sync.Mutex
 	for _, c := range list {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		err := inParts(c.value.Const, func(parts <-chan []byte) {
-			own := make([]int64, 1<<16)
+		err := inParts(c.value.Constant(), func(parts <-chan []byte) {
+			var own [1 << 16]int64
 			for b := range parts {
-				visit(b, c.value.Const.DType, func(_ int, bits uint32) {
-					if i, ok := bin(bits); ok {
-						own[i]++
-					}
-				})
+				tallyPart(b, c.value.Constant().DType, top, &own)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -75,6 +79,32 @@ func tally(ctx context.Context, list []candidate, bin func(bits uint32) (uint32,
 		}
 	}
 	return bins, nil
+}
+
+// tallyPart enters the weights of b into bins.
+func tallyPart(b []byte, d onnx.DType, top int, bins *[1 << 16]int64) {
+	enter := func(bits uint32) {
+		if top == allTops {
+			bins[bits>>16]++
+		} else if int(bits>>16) == top {
+			bins[bits&0xffff]++
+		}
+	}
+	if d != onnx.Float {
+		visit(b, d, func(_ int, bits uint32) { enter(bits) })
+		return
+	}
+	if top == allTops {
+		for ; len(b) >= 4; b = b[4:] {
+			bins[orderedBits(binary.LittleEndian.Uint32(b))>>16]++
+		}
+		return
+	}
+	for ; len(b) >= 4; b = b[4:] {
+		if x := orderedBits(binary.LittleEndian.Uint32(b)); int(x>>16) == top {
+			bins[x&0xffff]++
+		}
+	}
 }
 
 // partBytes is how much of a tensor is looked at by one processor at once.
@@ -119,7 +149,7 @@ func visit(b []byte, d onnx.DType, f func(i int, bits uint32)) {
 	switch d {
 	case onnx.Float:
 		for i := 0; i+4 <= len(b); i += 4 {
-			f(i/4, magnitudeBits(math.Float32frombits(le.Uint32(b[i:]))))
+			f(i/4, orderedBits(le.Uint32(b[i:])))
 		}
 	case onnx.Double:
 		for i := 0; i+8 <= len(b); i += 8 {
@@ -156,6 +186,10 @@ func count(t *onnx.Tensor, c cut) (counts, error) {
 
 // add counts the elements of b.
 func (n *counts) add(b []byte, d onnx.DType, c cut) {
+	if d == onnx.Float {
+		n.addFloats(b, c)
+		return
+	}
 	visit(b, d, func(_ int, bits uint32) {
 		n.all++
 		switch {
@@ -168,6 +202,23 @@ func (n *counts) add(b []byte, d onnx.DType, c cut) {
 			n.zero++
 		}
 	})
+}
+
+// addFloats is add for float32, without a call for each element.
+func (n *counts) addFloats(b []byte, c cut) {
+	var zero, below, equal int64
+	n.all += int64(len(b) / 4)
+	for ; len(b) >= 4; b = b[4:] {
+		x := orderedBits(binary.LittleEndian.Uint32(b))
+		below += int64(uint64(int64(x)-int64(c.bits)) >> 63) // 1 where x is below
+		if x == c.bits {
+			equal++
+		}
+		if x == 0 {
+			zero++
+		}
+	}
+	n.zero, n.below, n.equal = n.zero+zero, n.below+below, n.equal+equal
 }
 
 // masked is tensor content in which small magnitudes read as zero. It is
@@ -205,6 +256,10 @@ func (m *masked) WriteTo(w io.Writer) (int64, error) {
 
 // mask zeroes the elements of b that the cut takes away.
 func (m *masked) mask(b []byte, ties *int64) {
+	if m.dtype == onnx.Float {
+		m.maskFloats(b, ties)
+		return
+	}
 	size := m.dtype.Bits() / 8
 	visit(b, m.dtype, func(i int, bits uint32) {
 		if bits > m.cut || bits == m.cut && *ties == 0 {
@@ -215,4 +270,23 @@ func (m *masked) mask(b []byte, ties *int64) {
 		}
 		clear(b[i*size : (i+1)*size])
 	})
+}
+
+// maskFloats is mask for float32, without a call for each element.
+func (m *masked) maskFloats(b []byte, ties *int64) {
+	left := *ties
+	for ; len(b) >= 4; b = b[4:] {
+		u := binary.LittleEndian.Uint32(b)
+		x := orderedBits(u)
+		if x == m.cut {
+			if left > 0 {
+				left--
+				binary.LittleEndian.PutUint32(b, 0)
+			}
+			continue
+		}
+		keep := uint32((int64(m.cut) - int64(x)) >> 63) // all ones where x is above
+		binary.LittleEndian.PutUint32(b, u&keep)
+	}
+	*ties = left
 }

@@ -54,7 +54,7 @@ func (p *magnitude) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) erro
 func (p *magnitude) group(ctx context.Context, list []candidate, e *rewrite.Env) error {
 	var total int64
 	for _, c := range list {
-		n, _ := c.value.Const.Elements()
+		n, _ := c.value.Constant().Elements()
 		total += n
 	}
 	cut, err := findCut(ctx, list, int64(p.o.Sparsity*float64(total)))
@@ -69,19 +69,24 @@ func (p *magnitude) group(ctx context.Context, list []candidate, e *rewrite.Env)
 	return nil
 }
 
-// withContent returns t with other content. It refers to no file of its own any
-// more where such references are written as they are.
-func (o *Options) withContent(t *onnx.Tensor, d onnx.Data) *onnx.Tensor {
-	c := *t
-	c.Data = d
+// replace gives the weight v other content, and returns it. It refers to no file
+// of its own any more where such references are written as they are.
+func (o *Options) replace(v *onnx.Value, d onnx.Data) *onnx.Tensor {
+	t := *v.Constant()
+	t.Data = d
 	if o.External == onnxfile.ExternalKeep {
-		c.External = nil
+		t.External = nil
 	}
-	return &c
+	if n := v.Producer(); n != nil {
+		n.SetAttr(&onnx.Attr{Name: "value", Type: onnx.AttrTensor, T: &t})
+	} else {
+		v.SetConst(&t)
+	}
+	return &t
 }
 
 func (p *magnitude) prune(c candidate, cut *cut, e *rewrite.Env) error {
-	t := c.value.Const
+	t := c.value.Constant()
 	counts, err := count(t, *cut)
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func (p *magnitude) prune(c candidate, cut *cut, e *rewrite.Env) error {
 	}
 	if removed > 0 && e.Allow(passName, c.node) {
 		site := e.At(passName, c.node)
-		c.value.SetConst(p.o.withContent(t, &masked{src: t.Data, dtype: t.DType, cut: cut.bits, ties: ties}))
+		p.o.replace(c.value, &masked{src: t.Data, dtype: t.DType, cut: cut.bits, ties: ties})
 		cut.ties -= ties
 		w.After += removed
 		note := fmt.Sprintf("%.1f %% of %q are zero", 100*float64(w.After)/float64(w.Elements), w.Name)

@@ -108,7 +108,7 @@ func (p biasPlace) put(w *onnx.Value, shift []float64) error {
 		add[i] = x * p.gain
 	}
 	shape := []int64{int64(len(shift))}
-	name, dtype := w.Name()+"_bias", w.Const.DType
+	name, dtype := w.Name()+"_bias", w.Constant().DType
 	if !p.made && p.node.Input(p.input) != nil {
 		t := p.node.Input(p.input).Constant()
 		old, err := t.Float64s()

@@ -8,7 +8,7 @@ import (
 
 // denseRows returns the weights of a layer by rows and columns.
 func denseRows(l *maskLayer) ([]float64, error) {
-	f, err := l.value.Const.Float64s()
+	f, err := l.value.Constant().Float64s()
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (x *maskWork) choose() error {
 // chooseTogether takes the weights below the threshold of all tensors, in the
 // order of their elements.
 func (x *maskWork) chooseTogether() error {
-	t := x.l.value.Const
+	t := x.l.value.Constant()
 	b, err := t.Bytes()
 	if err != nil {
 		return err
@@ -216,12 +216,12 @@ func (x *maskWork) tryOBS() error {
 		r.Note = "the products of its inputs cannot be inverted"
 		return nil
 	}
-	b, rounded, fits, err := encodeRows(x.l.value.Const, x.l.view, x.obs)
+	b, rounded, fits, err := encodeRows(x.l.value.Constant(), x.l.view, x.obs)
 	if err != nil {
 		return err
 	}
 	if !fits {
-		r.Note = fmt.Sprintf("some of the new weights are beyond what %v holds", x.l.value.Const.DType)
+		r.Note = fmt.Sprintf("some of the new weights are beyond what %v holds", x.l.value.Constant().DType)
 		return nil
 	}
 	if r.After = x.share(x.errorOf(rounded, nil)); !(r.After < r.Before) {
@@ -236,7 +236,7 @@ func (x *maskWork) tryOBS() error {
 }
 
 // leastGain is by which share the error must fall for an operator to be added.
-const leastGain = 0.01
+const leastGain = 0.1
 
 // tryBias keeps the mean of what went as a shift of the output where that is better.
 func (x *maskWork) tryBias() {

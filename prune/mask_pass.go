@@ -68,7 +68,7 @@ func (p *maskPass) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error
 
 // prune puts a decision into the model.
 func (p *maskPass) prune(l *maskLayer, f *maskFit, e *rewrite.Env) error {
-	t := l.value.Const
+	t := l.value.Constant()
 	n, err := count(t, cut{})
 	if err != nil {
 		return err
@@ -85,9 +85,7 @@ func (p *maskPass) prune(l *maskLayer, f *maskFit, e *rewrite.Env) error {
 	if content == nil {
 		content = &zeroed{src: t.Data, size: t.DType.Bits() / 8, mask: f.mask}
 	}
-	pruned := p.o.withContent(t, content)
-	l.value.SetConst(pruned)
-	after, err := count(pruned, cut{})
+	after, err := count(p.o.replace(l.value, content), cut{})
 	if err != nil {
 		return err
 	}

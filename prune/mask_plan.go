@@ -94,7 +94,7 @@ func (p *maskPlan) rankTogether(ctx context.Context, layers []*maskLayer) error 
 		if l == nil {
 			continue
 		}
-		n, _ := l.value.Const.Elements()
+		n, _ := l.value.Constant().Elements()
 		elements += n
 		all = append(all, l.candidate)
 		if p.o.masks.pattern.blocked() {

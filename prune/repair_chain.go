@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
-	"github.com/lapidary-ml/lapidary/internal/linalg"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"gonum.org/v1/gonum/mat"
@@ -329,35 +328,50 @@ func (c *refitting) fit(l link, g *calibrate.Gram) (*refitted, error) {
 		return nil, nil
 	}
 	fit, held := newSides(l, &g.Fit), newSides(l, &g.Held)
-	w2 := fit.solve(w0, rows, place, g.Fit.Rows < fewRows*int64(k1))
-	if w2 == nil {
-		return nil, nil
-	}
-	b, rounded, fits, err := encodeRows(lay.value.Const, lay.view, w2)
-	if err != nil || !fits {
-		return nil, err
-	}
-	b2 := slices.Clone(b1)
-	if place {
-		for r := range rows {
-			b2[r] = b0[r] + dot(w0[r*k0:(r+1)*k0], fit.mean0) - dot(rounded[r*k1:(r+1)*k1], fit.mean1)
+	least := held.error(w0, b0, w1, b1, rows)
+	var best *refitted
+	for _, damp := range dampings {
+		w2 := fit.solve(w0, w1, rows, place, damp)
+		if w2 == nil {
+			continue
+		}
+		t := lay.value.Const
+		b, rounded, fits, err := encodeRows(t, lay.view, w2)
+		if err != nil || !fits {
+			return nil, err
+		}
+		b2 := slices.Clone(b1)
+		if place {
+			for r := range rows {
+				b2[r] = b0[r] + dot(w0[r*k0:(r+1)*k0], fit.mean0) - dot(rounded[r*k1:(r+1)*k1], fit.mean1)
+			}
+		}
+		if e := held.error(w0, b0, rounded, b2, rows); e < least {
+			least = e
+			if best, err = newRefitted(t, b, b1, b2, place); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if !(held.error(w0, b0, rounded, b2, rows) < held.error(w0, b0, w1, b1, rows)) {
-		return nil, nil
-	}
-	out := &refitted{}
-	t := lay.value.Const
-	if out.weight, err = onnx.NewTensor(t.Name, t.DType, t.Shape, b); err != nil {
-		return nil, err
-	}
-	if place {
-		out.shift = make([]float64, rows)
-		for r := range rows {
-			out.shift[r] = b2[r] - b1[r]
+	return best, nil
+}
+
+// dampings are tried for a layer, as shares of the mean of the diagonal; which is
+// best is for the held-out rows to say.
+var dampings = []float64{1e-3, 1e-2, 1e-1, 1}
+
+// newRefitted holds content b for a weight like t, with what its outputs shift by
+// where they can.
+func newRefitted(t *onnx.Tensor, b []byte, before, after []float64, shifts bool) (*refitted, error) {
+	made, err := onnx.NewTensor(t.Name, t.DType, t.Shape, b)
+	out := &refitted{weight: made}
+	if shifts {
+		out.shift = make([]float64, len(after))
+		for r := range after {
+			out.shift[r] = after[r] - before[r]
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // original returns the weights and biases of the original's layer, for the outputs that stay.
@@ -473,9 +487,10 @@ func newSides(l link, m *calibrate.Moments) *sides {
 	return s
 }
 
-// solve returns the weights [rows, k1] of least error against w0 [rows, k0];
-// deviations from the means are what counts where a bias takes those.
-func (s *sides) solve(w0 []float64, rows int, centred, few bool) []float64 {
+// solve returns weights [rows, k1] of less error against w0 [rows, k0] than w1 has,
+// from which damping holds them back; deviations from the means are what counts
+// where a bias takes those.
+func (s *sides) solve(w0, w1 []float64, rows int, centred bool, damp float64) []float64 {
 	a, b := mat.NewSymDense(s.k1, nil), mat.NewDense(s.k0, s.k1, nil)
 	a.CopySym(s.g11)
 	b.Copy(s.g01)
@@ -491,36 +506,27 @@ func (s *sides) solve(w0 []float64, rows int, centred, few bool) []float64 {
 			}
 		}
 	}
-	mean := 0.0
-	for i := range s.k1 {
-		mean += a.At(i, i) / float64(s.k1)
-	}
+	var target, now mat.Dense
+	target.Mul(mat.NewDense(rows, s.k0, w0), b)
+	now.Mul(mat.NewDense(rows, s.k1, w1), a)
+	target.Sub(&target, &now)
+	mean := mat.Trace(a) / float64(s.k1)
 	if !(mean > 0) {
 		return nil
 	}
-	var target mat.Dense
-	target.Mul(mat.NewDense(rows, s.k0, w0), b)
-	damp := linalg.Damping / 10
-	if few {
-		damp *= 10
+	for i := range s.k1 {
+		a.SetSym(i, i, a.At(i, i)+damp*mean)
 	}
-	for ; damp < 1e3; damp *= 10 {
-		r := mat.NewSymDense(s.k1, nil)
-		r.CopySym(a)
-		for i := range s.k1 {
-			r.SetSym(i, i, a.At(i, i)+damp*mean)
-		}
-		var c mat.Cholesky
-		if !c.Factorize(r) {
-			continue
-		}
-		var x mat.Dense
-		if err := c.SolveTo(&x, target.T()); err != nil {
-			continue
-		}
-		return mat.DenseCopyOf(x.T()).RawMatrix().Data
+	var c mat.Cholesky
+	var x mat.Dense
+	if !c.Factorize(a) || c.SolveTo(&x, target.T()) != nil {
+		return nil
 	}
-	return nil
+	out := mat.DenseCopyOf(x.T()).RawMatrix().Data
+	for i := range out {
+		out[i] += w1[i]
+	}
+	return out
 }
 
 // error returns the mean square of what the original's layer gives beyond the

@@ -33,7 +33,7 @@ func candidates(m *onnx.Model, o *Options, rule string, e *rewrite.Env) []candid
 		for n := range g.Nodes() {
 			for _, slot := range weightSlots[opName(n)] {
 				v := n.Input(slot)
-				if v == nil || v.Const == nil || seen[v] {
+				if v == nil || v.Const == nil && v.Constant() == nil || seen[v] {
 					continue
 				}
 				seen[v] = true

@@ -4,8 +4,10 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
@@ -287,6 +289,59 @@ func TestRepair(t *testing.T) {
 			}
 			if noise["auto"] > noise["none"]/2 {
 				t.Errorf("the noise goes from %.3g to %.3g", noise["none"], noise["auto"])
+			}
+		})
+	}
+}
+
+// zooModels are trained models with data for one run.
+var zooModels = []struct{ model, data string }{
+	{"mnist-8", "mnist.npz"}, {"mnist-cnn", "mnist.npz"}, {"squeezenet1.1", "synthetic:1"}, {"magika-fast", "magika-fast.npz"},
+	{"stories260K", "stories.npz"}, {"silero-vad", "silero.npz"}, {"ultraface-rfb-320", "synthetic:1"}, {"ultraface-slim-320", "synthetic:1"},
+	{"fns-candy", "synthetic:1"}, {"iris-mlp", "iris.npz"},
+}
+
+// TestOracleZoo is [TestOracle] for trained models.
+func TestOracleZoo(t *testing.T) {
+	open := ort.Opener(zootest.Library(t))
+	for _, z := range zooModels {
+		t.Run(z.model, func(t *testing.T) {
+			m, err := onnxfile.Open(zootest.Path(t, "models/"+z.model+".onnx"), onnxfile.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			var ports []dataset.Port
+			for _, v := range m.Graph.Inputs() {
+				if v.Constant() == nil {
+					ports = append(ports, dataset.Port{Name: v.Name(), Type: v.Type})
+				}
+			}
+			spec := z.data
+			if !strings.HasPrefix(spec, "synthetic") {
+				spec = zootest.Path(t, "data/"+spec)
+			}
+			set, err := dataset.Open(spec, dataset.Options{Inputs: ports, Limit: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer set.Close()
+			for b, err := range calibrate.Over(t.Context(), set, 1).Batches {
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, err := b.Inputs()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range m.Graph.Inputs() {
+					if v.Const != nil && v.Constant() == nil {
+						if err := m.Graph.Freeze(v); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				oracleOn(t, open, m, in)
 			}
 		})
 	}

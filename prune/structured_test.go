@@ -194,6 +194,11 @@ func oracle(t *testing.T, open session.Opener, m *onnx.Model) {
 			delete(in, v.Name())
 		}
 	}
+	oracleOn(t, open, m, in)
+}
+
+// oracleOn removes a third of the units of every exact group.
+func oracleOn(t *testing.T, open session.Opener, m *onnx.Model, in map[string]*onnx.Tensor) {
 	blocked := map[string]string{}
 	p := &structured{o: &StructureOptions{Importance: ByL2, Scope: Layer, Sparsity: 0.3}}
 	for {

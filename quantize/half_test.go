@@ -540,10 +540,10 @@ func dropElement(s string) string {
 
 // TestHalfRanges: what the data says of ranges and sums is heard, and only then.
 func TestHalfRanges(t *testing.T) {
-	text := header + `g (float[1,16] x) => (float[1,16] y) <` + weights("a", 16, 16) + `> { h = MatMul (x, a)  r = Relu (h)  y = MatMul (r, a) }`
+	text := header + `g (float[1,16] x) => (float[1,16] y) <` + weights("a", 16, 16) + `, float c = {0.001}> { h = MatMul (x, a)  r = Relu (h)  s = Mul (r, c)  y = MatMul (s, a) }`
 	with, without := halfOf(t, text, normal(4, "x", 10000, 1, 16), nil)
-	if why := with.reason("h"); !strings.Contains(why, "reached") {
-		t.Errorf("with data the product stays for %q", why)
+	if why := with.reason("h"); !strings.Contains(why, "reached") || with.typeOf("y") != "float16" {
+		t.Errorf("with data the product stays for %q, and that of small numbers is %s", why, with.typeOf("y"))
 	}
 	if without.typeOf("h") != "float16" {
 		t.Errorf("without data it is %s", without.typeOf("h"))

@@ -86,7 +86,7 @@ func TestZoo(t *testing.T) {
 }
 
 // nothingInZoo are the models and schemes that have nothing for each other.
-var nothingInZoo = []string{"squeezenet1.1/dynamic", "silero-vad/static", "silero-vad/dynamic"}
+var nothingInZoo = []string{"mnist-8/dynamic", "squeezenet1.1/dynamic", "ultraface-rfb-320/dynamic", "silero-vad/static", "silero-vad/dynamic"}
 
 // fused returns the fused form of a model whose weights callers may override.
 func fused(t *testing.T, src string) string {

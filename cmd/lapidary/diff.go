@@ -12,6 +12,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
+	"github.com/lapidary-ml/lapidary/profile"
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 )
@@ -53,11 +54,15 @@ func (a *app) diffCommand() *cobra.Command {
 	var text bool
 	c := &cobra.Command{
 		Use:   "diff A B",
-		Short: "Show what differs between two models",
+		Short: "Show what differs between two models or two profiles",
 		Long: `diff compares operators, inputs, outputs and weights of two models by name and
 content. Nodes are matched by the name of their first output: those that compute
-it by another operator or with other attributes are listed, -v lists all. --text prints the difference of their text forms, node by node.`,
-		Example: "  lapidary diff model.onnx fused.onnx",
+it by another operator or with other attributes are listed, -v lists all. --text prints the difference of their text forms, node by node.
+
+Of two profiles, written with profile --format json, it compares counts, times
+and memory, and says which operators and nodes got faster or slower. Nodes are
+matched across what rewrites and the engine fused.`,
+		Example: "  lapidary diff model.onnx fused.onnx\n  lapidary diff before.json after.json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.diff(args[0], args[1], text)
@@ -67,7 +72,33 @@ it by another operator or with other attributes are listed, -v lists all. --text
 	return c
 }
 
+// diffProfiles compares two profiles.
+func (a *app) diffProfiles(pathA, pathB string) error {
+	d, err := profile.DiffFiles(pathA, pathB)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return writeJSON(a.env.stdout, d)
+	}
+	rows := 15
+	if a.verbose {
+		rows = -1
+	}
+	return d.Table(a.env.stdout, profile.TableOptions{Width: a.env.columns, Nodes: rows})
+}
+
 func (a *app) diff(pathA, pathB string, text bool) error {
+	switch first, second := isProfile(pathA), isProfile(pathB); {
+	case first && second && text:
+		return usagef("--text prints models, and these are profiles")
+	case first && second:
+		return a.diffProfiles(pathA, pathB)
+	case first:
+		return usagef("%s is a profile and %s is not: give two models or two profiles", pathA, pathB)
+	case second:
+		return usagef("%s is a profile and %s is not: give two models or two profiles", pathB, pathA)
+	}
 	ma, err := onnxfile.Open(pathA, onnxfile.Options{})
 	if err != nil {
 		return err

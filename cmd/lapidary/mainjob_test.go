@@ -101,11 +101,11 @@ func (r *jobRun) run() {
 	r.do([]int{0}, append([]string{"fuse", model, "-o", r.path("fused.onnx")}, calibration...)...)
 	r.do([]int{0}, append([]string{"prune", r.path("fused.onnx"), "-o", r.path("pruned.onnx"), "--sparsity=0.2"}, calibration...)...)
 	r.do([]int{0, 3}, append([]string{"quantize", r.path("pruned.onnx"), "-o", r.path("int8.onnx"), "--to=int8"}, calibration...)...)
-	r.do([]int{0}, append([]string{"quantize", r.path("fused.onnx"), "-o", r.path("fp16.onnx"), "--to=fp16"}, calibration...)...)
+	r.do([]int{0, 3}, append([]string{"quantize", r.path("fused.onnx"), "-o", r.path("fp16.onnx"), "--to=fp16"}, calibration...)...)
 	r.do([]int{0}, "keygen", r.path("key"), "--unencrypted")
 	for _, step := range []string{"fused", "int8", "fp16"} {
 		if _, err := os.Stat(r.path(step + ".onnx")); err != nil {
-			fmt.Printf("| %s | %s | not written: it would be slower | | | |\n", r.j.model, step)
+			fmt.Printf("| %s | %s | not written: it would be slower, or there is nothing to quantize | | | |\n", r.j.model, step)
 			continue
 		}
 		r.validate(model, step, with)

@@ -16,6 +16,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/produce"
+	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/profile"
 	"github.com/spf13/cobra"
 )
@@ -67,6 +68,7 @@ type proof struct {
 	df     *dataFlags
 	e      *engine
 	p      *profile.Profile
+	base   session.Options // how the model was timed
 	inputs []map[string]*onnx.Tensor
 }
 
@@ -81,7 +83,10 @@ func (a *app) prove(ctx context.Context, p *profile.Profile, model string, pf pr
 		return err
 	}
 	x := &proof{a: a, f: pf.proof, pf: pf, model: model, ef: ef, df: df, e: e, p: p}
-	if x.inputs, err = timingSamples(ctx, model, *df); err != nil {
+	if x.base, err = pf.settings.apply(e.options); err != nil {
+		return err
+	}
+	if x.inputs, _, err = timingInputs(ctx, model, *df, maxTimingSamples); err != nil {
 		return err
 	}
 	p.Machine = profile.NewMachineFacts(e.machine, e.threads.N)
@@ -142,7 +147,7 @@ func (x *proof) gpu(ctx context.Context) error {
 	}
 	var err error
 	x.p.GPU, err = profile.WatchGPU(ctx, x.model, x.inputs[0], x.p.Timed, profile.GPUOptions{
-		Open: x.e.open, Session: x.e.options, GPU: *g, Driver: x.e.machine.GPUs.Driver})
+		Open: x.e.open, Session: x.base, GPU: *g, Driver: x.e.machine.GPUs.Driver})
 	return err
 }
 
@@ -216,7 +221,11 @@ func (x *proof) elsewhere(ctx context.Context, where string) (profile.Ran, error
 	if err != nil || e.choice.GPU == nil {
 		return out, nil
 	}
-	out.GPU, err = profile.WatchGPU(ctx, x.model, x.inputs[0], nil, profile.GPUOptions{Open: e.open, Session: e.options, GPU: *e.choice.GPU, Driver: e.machine.GPUs.Driver})
+	base, err := pf.settings.apply(e.options)
+	if err != nil {
+		return out, err
+	}
+	out.GPU, err = profile.WatchGPU(ctx, x.model, x.inputs[0], nil, profile.GPUOptions{Open: e.open, Session: base, GPU: *e.choice.GPU, Driver: e.machine.GPUs.Driver})
 	return out, err
 }
 
@@ -282,7 +291,7 @@ func (x *proof) tryFuse(ctx context.Context, dims map[string]int64) (*profile.Fu
 	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{Perm: 0o600}); err != nil {
 		return nil, err
 	}
-	v := &produce.Verify{Open: x.e.open, Session: x.e.options, Seed: x.df.seed}
+	v := &produce.Verify{Open: x.e.open, Session: x.base, Seed: x.df.seed}
 	t.Difference, err = produce.Race(ctx, v, x.model, path, x.inputs[0], 2*time.Second)
 	return t, err
 }

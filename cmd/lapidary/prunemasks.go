@@ -98,7 +98,9 @@ func printMasks(w io.Writer, r *prune.Result) {
 		printRepair(w, name, r.Weights)
 	}
 	printAudit(w, r)
-	if s := r.Sparse; s != nil {
+	if s := r.Sparse; s != nil && s.Tensors == 0 {
+		fmt.Fprintln(w, "  no tensor is smaller when stored sparsely, or the engine takes none; --explain says why")
+	} else if s != nil {
 		fmt.Fprintf(w, "  %s stored sparsely, %s → %s; %d stay dense\n", plural(s.Tensors, "tensor", "tensors"), bytesText(s.Before), bytesText(s.After), s.Dense)
 	}
 }
@@ -173,6 +175,8 @@ func printSpeed(w io.Writer, e *engine, r *prune.Result) {
 		fmt.Fprintf(w, "  not measured; zeros give no speed on the CPU kernels of %s, which multiply by them like by any number\n", e.info.Name)
 	case l.Claim == measure.Faster:
 		fmt.Fprintf(w, "  the result is %.1f %% faster here, which is not owed to zeros being left out: the CPU kernels of %s multiply by them\n", 100*(1-l.Ratio), e.info.Name)
+	case l.Claim == measure.Undecided:
+		fmt.Fprintf(w, "  no speed is seen in zeros: the CPU kernels of %s multiply by them like by any number\n", e.info.Name)
 	default:
 		fmt.Fprintf(w, "  zeros give no speed here: the CPU kernels of %s multiply by them like by any number\n", e.info.Name)
 	}

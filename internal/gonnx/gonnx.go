@@ -102,6 +102,8 @@ func checkOptions(o session.Options) error {
 		return errors.New("onnx-go has no optimized graph to save; use the engine onnxruntime")
 	case len(o.Config) > 0:
 		return errors.New("onnx-go has no session settings")
+	case o.NoArena || o.Flush:
+		return errors.New("onnx-go has neither an arena nor a way to flush denormal numbers; use the engine onnxruntime")
 	case o.MaxMemory != 0:
 		return errors.New("a memory limit cannot be kept in this process; use the worker")
 	}

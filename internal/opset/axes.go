@@ -82,7 +82,7 @@ func (f *Facts) Relations(n *onnx.Node) *Relations {
 	s := &scope{opsets: f.opsetsOf(n)}
 	r := &relating{call: &call{f: f, s: s, n: n, out: make([]fact, len(n.Outputs()))}, mentioned: map[Axis]bool{}}
 	r.op = Lookup(n.Domain, n.Op, s.version(n.Domain))
-	if rule := axisRule(r.op); rule != nil && r.complete() {
+	if rule := axisRule(r.op); rule != nil && r.complete() && r.ranked() {
 		rule(r)
 		r.rel.Known = !r.unknown
 	}
@@ -92,6 +92,13 @@ func (f *Facts) Relations(n *onnx.Node) *Relations {
 	}
 	r.rest()
 	return &r.rel
+}
+
+// ranked reports whether the ranks of all inputs and outputs are known: axes of any
+// other cannot be told from each other.
+func (r *relating) ranked() bool {
+	unranked := func(v *onnx.Value) bool { return v != nil && r.f.Shape(v) == nil }
+	return !slices.ContainsFunc(r.n.Inputs(), unranked) && !slices.ContainsFunc(r.n.Outputs(), unranked)
 }
 
 // axisRule returns the rule of an operator, nil if it has none.

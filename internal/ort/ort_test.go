@@ -13,8 +13,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	binding "github.com/yalue/onnxruntime_go"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/session/sessiontest"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
@@ -217,5 +219,64 @@ func TestNumbering(t *testing.T) {
 	}
 	if d := dtypeOf(99); d != onnx.Undefined {
 		t.Errorf("type 99 is %v", d)
+	}
+}
+
+// TestOptionsReachTheRuntime reads what the runtime itself says of the session
+// that it makes: each option must change it.
+func TestOptionsReachTheRuntime(t *testing.T) {
+	lib := zootest.Library(t)
+	old := logSeverity
+	logSeverity = binding.LoggingLevelInfo
+	defer func() { logSeverity = old }()
+	m := onnx.NewModel(17)
+	x := m.Graph.AddInput("x", onnx.TensorType(onnx.Float, onnx.ShapeOf(4)))
+	n := onnx.NewNode("Relu", []*onnx.Value{x}, "y")
+	m.Graph.Append(n)
+	m.Graph.AddOutput(n.Output(0))
+	path := filepath.Join(t.TempDir(), "m.onnx")
+	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	said := func(o session.Options) string {
+		s, err := Opener(lib)(t.Context(), path, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		return strings.Join(s.(session.Warner).Warnings(), "\n")
+	}
+	for _, tt := range []struct {
+		name string
+		o    session.Options
+		want string // in what the runtime says with the option, and not without
+	}{
+		{"threads", session.Options{Threads: 3}, `thread_pool_size: 3`},
+		{"spin", session.Options{Spin: true}, `session.intra_op.allow_spinning: 1`},
+		{"arena", session.Options{NoArena: true}, `enable_cpu_mem_arena:0`},
+		{"denormals", session.Options{Flush: true}, `session.set_denormal_as_zero: 1`},
+		{"setting", session.Options{Config: map[string]string{"session.use_device_allocator_for_initializers": "1"}}, `session.use_device_allocator_for_initializers: 1`},
+	} {
+		without, with := said(session.Options{Threads: 1}), said(tt.o)
+		if strings.Contains(without, tt.want) || !strings.Contains(with, tt.want) {
+			t.Errorf("%s: the runtime does not say %q with the option alone; it says\n%s", tt.name, tt.want, with)
+		}
+	}
+}
+
+// TestTimeRead: reading is told apart from creating where it is asked for.
+func TestTimeRead(t *testing.T) {
+	lib := zootest.Library(t)
+	path := zootest.Path(t, "models/mnist-8.onnx")
+	for _, on := range []bool{false, true} {
+		s, err := Opener(lib)(t.Context(), path, session.Options{TimeRead: on})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.(session.Meter).Stats()
+		s.Close()
+		if err != nil || (st.Read > 0) != on || st.Create <= 0 {
+			t.Errorf("with TimeRead %v: read %v, created in %v, %v", on, st.Read, st.Create, err)
+		}
 	}
 }

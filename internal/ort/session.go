@@ -36,6 +36,7 @@ type sess struct {
 	profiling bool
 
 	base      session.Usage
+	read      time.Duration
 	created   time.Duration
 	firstRun  time.Duration
 	fallbacks int
@@ -254,7 +255,7 @@ func sameInputs(a, b map[string]*onnx.Tensor) bool {
 func (s *sess) Stats() (session.Stats, error) {
 	u := session.ReadUsage()
 	return session.Stats{
-		PID: os.Getpid(), Create: s.created, FirstRun: s.firstRun, PeakMemory: u.Peak, BaseMemory: s.base.Resident,
+		PID: os.Getpid(), Read: s.read, Create: s.created, FirstRun: s.firstRun, PeakMemory: u.Peak, BaseMemory: s.base.Resident,
 		Switches: u.Switches - s.base.Switches, Provider: s.device.provider, Fallbacks: s.fallbacks,
 	}, nil
 }

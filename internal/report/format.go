@@ -5,8 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/lapidary-ml/lapidary/internal/draw"
 )
 
 // Units of metrics.
@@ -139,28 +139,7 @@ func shortDigest(s string) string {
 // maxText bounds one string of the user's in a rendering, in characters.
 const maxText = 400
 
-// clean makes a string of unknown origin fit for display on one line: invalid UTF-8, control characters, line and paragraph
-// separators and characters that reorder text become spaces or U+FFFD, and the length is bounded.
-func clean(s string) string { return cut(plain(s), maxText) }
-
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029':
-			return ' '
-		case unicode.IsControl(r), r == '\ufeff', r == '\ufffe', r == '\uffff',
-			r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069', r == '\u200e', r == '\u200f', r == '\u061c':
-			return utf8.RuneError
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\ufffd"))
-}
-
-// cut shortens s to n characters.
-func cut(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	r := []rune(s)
-	return string(r[:n-1]) + "…"
-}
+// clean, plain and cut make strings of unknown origin fit for display; see package draw.
+func clean(s string) string      { return draw.Clean(s) }
+func plain(s string) string      { return draw.Plain(s) }
+func cut(s string, n int) string { return draw.Cut(s, n) }

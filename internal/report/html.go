@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/draw"
 )
 
 //go:embed report.html.tmpl
@@ -67,7 +69,7 @@ type mapView struct {
 // and by a screen reader.
 func (r *Report) HTML() ([]byte, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"clean": clean, "count": FormatCount[int],
+		"style": func() template.CSS { return draw.Style }, "clean": clean, "count": FormatCount[int],
 		"bytes": func(n int64) string { return formatBytes(float64(n)) }, "join": func(s []string) string { return clean(strings.Join(s, " ")) },
 		"first": firstN, "halves": halves, "digest": isDigest,
 		"number": func(v *float64) string { return value(UnitNone, v) }, "verified": verifiedWord, "class": verdictClass, "title": titleCase,

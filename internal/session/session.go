@@ -27,6 +27,9 @@ type Options struct {
 	SaveModel string            // where the engine writes its optimized graph; "" is nowhere
 	Strict    bool              // fail where a node would fall back to another device
 	Spin      bool              // let idle threads spin between operators
+	NoArena   bool              // allocate every tensor by itself, instead of from an arena that keeps what it once had
+	Flush     bool              // take denormal numbers as zero; holds for a whole process, where its first session asks for it
+	TimeRead  bool              // read the model's file before the session is created, to time that apart; engines that cannot leave Stats.Read 0
 	Deadline  time.Duration     // limit of one Run; 0: none
 	MaxMemory int64             // bytes the engine's process may use; 0: no limit
 	Config    map[string]string // engine-specific session settings
@@ -101,7 +104,7 @@ type Meter interface {
 // Stats is what loading and running cost so far.
 type Stats struct {
 	PID        int           // the process that runs the model
-	Read       time.Duration // reading the file, where known apart
+	Read       time.Duration // reading the file; 0: not known apart (see Options.TimeRead)
 	Create     time.Duration // creating the session
 	FirstRun   time.Duration // the first run
 	PeakMemory int64         // peak resident bytes of the process that runs the model; 0: unknown

@@ -8,6 +8,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/quiet"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
@@ -296,23 +297,13 @@ func (t *timing) noise(l *report.Latency, blocks []measure.Block, ws []measure.W
 	}
 }
 
-// quotaPeriod is the length of a control group's period where nobody changed it.
-const quotaPeriod = 100 * time.Millisecond
-
+// counters is what the machine's own records say of the measurement.
 func (t *timing) counters(load device.Load) measure.Counters {
-	m := t.v.o.Machine
-	c := measure.Counters{Wall: load.Elapsed.Seconds(), CPUs: m.CPU.Logical, CPUPressure: load.Pressure}
-	if load.Steal != nil {
-		s := *load.Steal * c.Wall * float64(c.CPUs)
-		c.StealSeconds = &s
-	}
-	if load.ThrottledPeriods != nil {
-		c.ThrottledPeriods = report.Count(int64(*load.ThrottledPeriods))
-		c.Periods = report.Count(int64(load.Elapsed / quotaPeriod))
-	}
+	var switches *int64
 	if t.metered {
-		c.InvoluntarySwitch = &t.switches
+		switches = &t.switches
 	}
+	c := quiet.Counters(t.v.o.Machine, load, switches)
 	if g := t.v.o.Choice.GPU; g != nil {
 		c.GPUThrottle = g.Slowdown
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -57,8 +58,11 @@ type job struct {
 	msg []byte
 }
 
-// serve answers requests, one after the other, until there are no more.
+// serve answers requests, one after the other, until there are no more. It does
+// so on one thread of the system, since an engine may set how that thread
+// computes when it loads the model.
 func (w *server) serve() int {
+	runtime.LockOSThread()
 	todo := make(chan job)
 	go func() {
 		for {

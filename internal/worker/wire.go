@@ -186,6 +186,9 @@ func (e *encoder) options(o session.Options) {
 	e.str(o.SaveModel)
 	e.bool(o.Strict)
 	e.bool(o.Spin)
+	e.bool(o.NoArena)
+	e.bool(o.Flush)
+	e.bool(o.TimeRead)
 	e.int(o.MaxMemory)
 	e.uint(uint64(len(o.Config)))
 	for k, v := range o.Config {
@@ -199,7 +202,7 @@ func (e *encoder) options(o session.Options) {
 func (d *decoder) options() session.Options {
 	o := session.Options{
 		Device: d.str(), Threads: int(d.int()), Level: session.Level(d.int()), Outputs: d.strs(), Profile: d.str(),
-		SaveModel: d.str(), Strict: d.bool(), Spin: d.bool(), MaxMemory: d.int(),
+		SaveModel: d.str(), Strict: d.bool(), Spin: d.bool(), NoArena: d.bool(), Flush: d.bool(), TimeRead: d.bool(), MaxMemory: d.int(),
 	}
 	n := d.count()
 	if n > 0 {
