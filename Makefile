@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop corpus mainjob fuse-latency calibrate-memory bench bench-peers bench-fuse bench-quantize fuzz golden man clean
+.PHONY: build runtime demo test check interop corpus mainjob fuse-latency prune-table calibrate-memory bench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -35,7 +35,7 @@ interop:
 
 # The whole test corpus instead of a fixed fifth; needs it beside the checkout, see LAPIDARY_ZOO.
 corpus: runtime
-	LAPIDARY_CORPUS=all $(GO) test ./fuse ./internal/... -run 'Corpus|LoadRate|Expected|Expanded|Transforms|Probes|RuntimeShapes|OperatorTests' -v -count=1 -timeout 30m
+	LAPIDARY_CORPUS=all $(GO) test ./fuse ./profile ./internal/... -run 'Corpus|LoadRate|Expected|Expanded|Transforms|Probes|RuntimeShapes|OperatorTests' -v -count=1 -timeout 30m
 
 # What fusing gains on real models and on misspelled operators; five minutes of a quiet machine.
 fuse-latency: runtime
@@ -48,6 +48,10 @@ mainjob: runtime
 # Memory and rate of calibration on 100 and on 1000 pictures of 640 by 640; minutes of a quiet machine.
 calibrate-memory: runtime
 	LAPIDARY_MANY_IMAGES=1000 $(GO) test ./internal/calibrate -run TestManyImages -v -count=1 -timeout 60m
+
+# Units removed from the trained models of the corpus, as a table; half an hour of a quiet machine.
+prune-table: runtime
+	LAPIDARY_PRUNE=$(CURDIR)/$(BIN) $(GO) test ./cmd/lapidary -run TestPruneTable -v -count=1 -timeout 60m
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -79,6 +83,13 @@ bench-fuse: runtime
 bench-quantize: runtime
 	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
 	.bench/peers/bin/python docs/bench-quantize.py $(MODELS)
+
+# Counts models beside onnx-tool and writes docs/benchmarks-profile.md; five minutes of a quiet machine.
+bench-profile: build
+	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
+	@mkdir -p .bench/models
+	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
+	.bench/peers/bin/python docs/bench-profile.py $(MODELS)
 
 FUZZTIME ?= 10s
 fuzz:

@@ -1,26 +1,174 @@
 package profile
 
 import (
+	"bytes"
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
-// add counts the zeros of t.
-func (s *Sparsity) add(name string, t *onnx.Tensor) error {
+// Sparsity is the share of zeros among the stored parameters, and what
+// arithmetic is left without them.
+type Sparsity struct {
+	Elements    int64            `json:"elements" schema:"count"`     // examined
+	Zeros       int64            `json:"zeros" schema:"count"`        // zero, of either sign; of integers that stand for reals, those equal to their zero point
+	Share       float64          `json:"share" schema:"fraction"`     // zeros of elements
+	NonzeroMACs int64            `json:"nonzero_macs" schema:"count"` // multiply-accumulates of one inference without those by a zero weight
+	Tensors     []TensorSparsity `json:"tensors"`                     // with at least 1024 elements and a zero, sparsest first
+}
+
+// TensorSparsity is the zeros of one tensor.
+type TensorSparsity struct {
+	Name     string  `json:"name"`                    // of the constant
+	Elements int64   `json:"elements" schema:"count"` // in it
+	Share    float64 `json:"share" schema:"fraction"` // zeros of elements
+}
+
+// add counts the zeros of t, the content of constant v, and notes in nonzero what
+// is left; v may be nil.
+func (s *Sparsity) add(name string, v *onnx.Value, t *onnx.Tensor, nonzero map[*onnx.Tensor]float64) error {
+	if _, scales := learnedBy(v, t); scales > 0 {
+		return nil
+	}
 	b, err := t.Bytes()
 	if err != nil {
 		return err
 	}
 	n, _ := t.Elements()
-	zeros := zerosOf(t.DType, b, n)
+	zeros, shifted, err := zerosFromPoint(v, t, b)
+	if err != nil {
+		return err
+	}
+	if !shifted {
+		zeros = zerosOf(t.DType, b, n)
+	}
 	s.Elements = plus(s.Elements, n)
 	s.Zeros = plus(s.Zeros, zeros)
+	dense := n
+	if v != nil && v.Sparse != nil {
+		dense, _ = onnx.ElementCount(v.Sparse.Dims)
+	}
+	if dense > 0 {
+		nonzero[t] = float64(n-zeros) / float64(dense)
+	}
 	if n >= 1024 && zeros > 0 {
 		s.Tensors = append(s.Tensors, TensorSparsity{Name: name, Elements: n, Share: float64(zeros) / float64(n)})
 	}
 	return nil
+}
+
+// zeroPoints gives, by operator and slot of quantized weights, the slot of their zero point.
+var zeroPoints = map[string]map[int]int{
+	"DequantizeLinear": {0: 2}, "MatMulInteger": {1: 3}, "ConvInteger": {1: 3}, "QLinearMatMul": {3: 5}, "QLinearConv": {3: 5},
+	"QGemm": {3: 5}, "DynamicQuantizeMatMul": {1: 3}, "MatMulIntegerToFloat": {1: 5},
+}
+
+// zerosFromPoint counts the bytes b of a quantized weight that equal its zero
+// point, where that is a constant other than 0: one for all, or one per element
+// of an axis.
+func zerosFromPoint(v *onnx.Value, t *onnx.Tensor, b []byte) (int64, bool, error) {
+	if v == nil || len(v.Uses()) == 0 || t.DType != onnx.Uint8 && t.DType != onnx.Int8 {
+		return 0, false, nil
+	}
+	u := v.Uses()[0]
+	slot, ok := zeroPoints[u.Node.Op][u.Index]
+	if !ok {
+		return 0, false, nil
+	}
+	point := u.Node.Input(slot).Constant()
+	if point == nil || point.DType != t.DType {
+		return 0, false, nil
+	}
+	p, err := point.Bytes()
+	if err != nil || len(p) == 0 {
+		return 0, false, err
+	}
+	if len(p) == 1 {
+		return int64(bytes.Count(b, p)), true, nil
+	}
+	inner := innerSize(u.Node, t.Shape, len(p))
+	if inner == 0 {
+		return 0, false, nil
+	}
+	zeros := 0
+	for i := 0; (i+1)*inner <= len(b); i++ {
+		zeros += bytes.Count(b[i*inner:(i+1)*inner], p[i%len(p):i%len(p)+1])
+	}
+	return int64(zeros), true, nil
+}
+
+// innerSize returns the number of elements behind the axis along which n's
+// weight of the given shape has points zero points, 0 where there is none.
+func innerSize(n *onnx.Node, shape []int64, points int) int {
+	axis := int64(0) // of a convolution's weight, the output channels
+	switch {
+	case n.Op == "DequantizeLinear":
+		axis = n.Int("axis", 1)
+	case n.Op != "QLinearConv" && n.Op != "ConvInteger":
+		axis = -1 // the columns of a matrix
+	}
+	if axis < 0 {
+		axis += int64(len(shape))
+	}
+	if axis < 0 || axis >= int64(len(shape)) || shape[axis] != int64(points) {
+		return 0
+	}
+	inner, _ := onnx.ElementCount(shape[axis+1:])
+	return int(inner)
+}
+
+// weigh gives each of the rows of nodes its MACs without those by a zero
+// weight, and adds them up.
+func (s *Sparsity) weigh(rows []Node, nodes []*onnx.Node, nonzero map[*onnx.Tensor]float64) {
+	for i := range rows {
+		r := &rows[i]
+		if r.Work.MACs == 0 {
+			continue
+		}
+		macs := r.Work.MACs
+		if share, ok := nonzero[weightOf(nodes[i])]; ok {
+			macs = int64(math.Round(float64(macs) * share))
+		}
+		r.Nonzero = &macs
+		s.NonzeroMACs = plus(s.NonzeroMACs, times(macs, r.Runs))
+	}
+}
+
+// weightOf returns the constant by which n multiplies, through changes of form
+// and dequantization; nil where there is none or more than one.
+func weightOf(n *onnx.Node) *onnx.Tensor {
+	var found *onnx.Tensor
+	slots := weightSlots(n.Op)
+	if m, ok := multiplicands[opText(n)]; ok {
+		slots = m[:]
+	}
+	for _, i := range slots {
+		v := n.Input(i)
+		for range maxNesting {
+			p := (*onnx.Node)(nil)
+			if v != nil {
+				p = v.Producer()
+			}
+			if p == nil || !passes(p.Op) && !isDequantize(p) {
+				break
+			}
+			v = p.Input(0)
+		}
+		t := stored(v)
+		if t == nil && v != nil && v.Sparse != nil {
+			t = v.Sparse.Values
+		}
+		switch {
+		case t == nil || v.Sparse == nil && len(t.Shape) < 2:
+		case found != nil && found != t:
+			return nil
+		default:
+			found = t
+		}
+	}
+	return found
 }
 
 // finish completes the sums.

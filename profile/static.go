@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -33,8 +34,10 @@ type StaticProfile struct {
 	NodeCount   int64         `json:"node_count" schema:"count"` // nodes, those of bodies included, those of local functions once per call
 	Weights     Weights       `json:"weights"`                   // constants
 	Work        Work          `json:"work"`                      // of one inference
+	Formulas    *Formulas     `json:"formulas,omitempty"`        // the same over open dimensions; absent where all are given, or it depends on more
 	Activations Activations   `json:"activations"`               // memory of computed values
 	Coverage    Coverage      `json:"coverage"`                  // how many nodes the numbers include
+	Arithmetic  []Arithmetic  `json:"arithmetic"`                // per element type computed in, most MACs first
 	Operators   []OperatorSum `json:"operators"`                 // per operator, most frequent first
 	Types       []TypeSum     `json:"types"`                     // per element type, the values that nodes compute, most bytes first
 	Nodes       []Node        `json:"nodes"`                     // in execution order, each before the nodes of its bodies
@@ -49,8 +52,9 @@ type File struct {
 
 // Opset is one operator set import.
 type Opset struct {
-	Domain  string `json:"domain"`  // "ai.onnx" is the standard one
-	Version int64  `json:"version"` // as imported
+	Domain  string `json:"domain"`               // "ai.onnx" is the standard one
+	Version int64  `json:"version"`              // as imported
+	Nodes   int64  `json:"nodes" schema:"count"` // of its operators, those in local functions once per call
 }
 
 // Port is an input or output of the model.
@@ -87,12 +91,21 @@ func (w *Work) add(x Work, runs int64) {
 	}
 }
 
+// Arithmetic is what is computed in one element type.
+type Arithmetic struct {
+	Type  string `json:"type"`                 // in the ONNX text form; intN where integers of at most N bits are multiplied, "" where it is not known
+	Nodes int64  `json:"nodes" schema:"count"` // with any arithmetic
+	MACs  int64  `json:"macs" schema:"count"`  // of one inference
+	FLOPs int64  `json:"flops" schema:"count"` // of one inference, integer operations counted alike
+}
+
 // Coverage says how much of a model the numbers include.
 type Coverage struct {
-	Nodes   int64        `json:"nodes" schema:"count"`   // all nodes
-	Counted int64        `json:"counted" schema:"count"` // nodes whose operator and sizes are known
-	Percent float64      `json:"percent"`                // counted of all, 100 for a model without nodes
-	Unknown []UnknownSum `json:"unknown,omitempty"`      // what is missing, most frequent first
+	Nodes        int64        `json:"nodes" schema:"count"`   // all nodes
+	Counted      int64        `json:"counted" schema:"count"` // nodes whose operator and sizes are known
+	Percent      float64      `json:"percent"`                // counted of all, 100 for a model without nodes
+	BytesPercent float64      `json:"bytes_percent"`          // traffic of the nodes counted, of all traffic as far as sizes are known; 100 where there is none
+	Unknown      []UnknownSum `json:"unknown,omitempty"`      // what is missing, most frequent first
 }
 
 // UnknownSum is one operator that could not be counted.
@@ -105,6 +118,7 @@ type UnknownSum struct {
 // OperatorSum is the nodes of one operator.
 type OperatorSum struct {
 	Op         string `json:"op"`                        // with its domain unless that is the standard one
+	Version    int64  `json:"version,omitempty"`         // of its operator set in which it got the form used; absent for an unknown operator and a local function
 	Count      int64  `json:"count" schema:"count"`      // nodes
 	MACs       int64  `json:"macs" schema:"count"`       // of one inference
 	FLOPs      int64  `json:"flops" schema:"count"`      // of one inference
@@ -122,18 +136,22 @@ type TypeSum struct {
 
 // Node is one node and its cost per run.
 type Node struct {
-	Name       string   `json:"name"`                      // as in the file; may be empty
-	Op         string   `json:"op"`                        // with its domain unless that is the standard one
-	Path       string   `json:"path,omitempty"`            // the nodes and bodies around it, "" in the main graph
-	Inputs     []string `json:"inputs"`                    // types in the ONNX text form, "" for omitted ones
-	Outputs    []string `json:"outputs"`                   // types in the ONNX text form, "" for omitted ones
-	Reads      []string `json:"reads"`                     // names of the values read, "" for omitted ones
-	Gives      []string `json:"gives"`                     // names of the values computed, "" for omitted ones
-	Parameters int64    `json:"parameters" schema:"count"` // elements of the weights read
-	Work       Work     `json:"work"`                      // of one run, bodies not included
-	Runs       int64    `json:"runs" schema:"count"`       // how often it runs per inference: 0 in a branch that is not counted
-	LiveBytes  int64    `json:"live_bytes" schema:"count"` // activations alive while it runs, those around and within its bodies included
-	Unknown    string   `json:"unknown,omitempty"`         // why it is not counted in full; "" where it is
+	Name       string   `json:"name"`                                  // as in the file; may be empty
+	Label      string   `json:"label"`                                 // the name, or the operator and the place in the graph where it has none, with the path around it
+	Op         string   `json:"op"`                                    // with its domain unless that is the standard one
+	Path       string   `json:"path,omitempty"`                        // the nodes and bodies around it, "" in the main graph
+	Inputs     []string `json:"inputs"`                                // types in the ONNX text form, "" for omitted ones
+	Outputs    []string `json:"outputs"`                               // types in the ONNX text form, "" for omitted ones
+	Reads      []string `json:"reads"`                                 // names of the values read, "" for omitted ones
+	Gives      []string `json:"gives"`                                 // names of the values computed, "" for omitted ones
+	Parameters int64    `json:"parameters" schema:"count"`             // elements of the weights read
+	Work       Work     `json:"work"`                                  // of one run, bodies not included
+	Arithmetic string   `json:"arithmetic,omitempty"`                  // element type computed in, intN for integers of at most N bits; absent where there is no arithmetic
+	Absorbed   bool     `json:"absorbed,omitempty"`                    // a node that computes on integers takes it in: it costs nothing itself
+	Nonzero    *int64   `json:"nonzero_macs,omitempty" schema:"count"` // MACs without those by a zero weight; absent unless zeros are counted
+	Runs       int64    `json:"runs" schema:"count"`                   // how often it runs per inference: 0 in a branch that is not counted
+	LiveBytes  int64    `json:"live_bytes" schema:"count"`             // activations alive while it runs, those around and within its bodies included
+	Unknown    string   `json:"unknown,omitempty"`                     // why it is not counted in full; "" where it is
 }
 
 // StaticFile is [Static] of the model file at path. Weights are not read, and
@@ -159,7 +177,7 @@ func StaticFile(path string, o StaticOptions) (*StaticProfile, error) {
 // do not fit m, or where sparsity is asked for and a weight cannot be read.
 func Static(m *onnx.Model, o StaticOptions) (*StaticProfile, error) {
 	s := &StaticProfile{IRVersion: m.IRVersion, Producer: strings.TrimSpace(m.ProducerName + " " + m.ProducerVersion), Opsets: []Opset{},
-		Inputs: []Port{}, Outputs: []Port{}, Operators: []OperatorSum{}, Types: []TypeSum{}, Nodes: []Node{}}
+		Inputs: []Port{}, Outputs: []Port{}, Arithmetic: []Arithmetic{}, Operators: []OperatorSum{}, Types: []TypeSum{}, Nodes: []Node{}}
 	for _, x := range m.Opsets {
 		domain := x.Domain
 		if onnx.NormalDomain(domain) == "" {
@@ -168,7 +186,7 @@ func Static(m *onnx.Model, o StaticOptions) (*StaticProfile, error) {
 		s.Opsets = append(s.Opsets, Opset{Domain: domain, Version: x.Version})
 	}
 	if m.Graph == nil {
-		s.Coverage.Percent = 100
+		s.Coverage.Percent, s.Coverage.BytesPercent = 100, 100
 		s.Weights.Types = []TypeSum{}
 		s.Assumptions = append(s.Assumptions, "the model has no graph")
 		return s, nil
@@ -182,15 +200,18 @@ func Static(m *onnx.Model, o StaticOptions) (*StaticProfile, error) {
 	if s.Weights, err = w.count(o.Sparsity); err != nil {
 		return nil, err
 	}
-	walk := &walk{facts: facts, weights: w, left: visitLimit(m), firstRow: map[*onnx.Node]int{}}
+	walk := newWalk(m, facts, w)
 	walk.graph(m.Graph, place{runs: 1})
-	s.Nodes = append(s.Nodes, walk.rows...)
-	s.Assumptions = append(s.Assumptions, walk.notes.list()...)
 	s.Activations = activations(walk, m.Graph)
-	for i := range s.Nodes {
-		s.Nodes[i].LiveBytes = walk.rows[i].LiveBytes
+	s.Nodes = append(s.Nodes, walk.rows...)
+	walk.quantized.note(&walk.notes)
+	s.Assumptions = append(s.Assumptions, walk.notes.list()...)
+	if z := s.Weights.Sparsity; z != nil {
+		z.weigh(s.Nodes, walk.nodes, w.nonzero)
 	}
-	s.sum()
+	s.sum(walk.versions)
+	s.opsets(walk.nodes)
+	s.Formulas = s.formulas(m, walk, o.Dims)
 	s.Types = w.computed()
 	return s, nil
 }
@@ -214,43 +235,91 @@ func (s *StaticProfile) ports(g *onnx.Graph, facts *opset.Facts) {
 	s.Inputs, s.Outputs = list(g.Inputs()), list(g.Outputs())
 }
 
-// sum adds up the nodes.
-func (s *StaticProfile) sum() {
-	type missing struct{ op, reason string }
-	ops, unknown := map[string]*OperatorSum{}, map[missing]int64{}
-	for _, n := range s.Nodes {
+// sum adds up the nodes, whose operators got their form in versions.
+func (s *StaticProfile) sum(versions []int64) {
+	ops, types := map[string]*OperatorSum{}, map[string]*Arithmetic{}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
 		s.Work.add(n.Work, n.Runs)
 		op := ops[n.Op]
 		if op == nil {
-			op = &OperatorSum{Op: n.Op}
+			op = &OperatorSum{Op: n.Op, Version: versions[i]}
 			ops[n.Op] = op
 		}
+		macs, flops := times(n.Work.MACs, n.Runs), times(n.Work.FLOPs, n.Runs)
 		op.Count++
-		op.MACs = plus(op.MACs, times(n.Work.MACs, n.Runs))
-		op.FLOPs = plus(op.FLOPs, times(n.Work.FLOPs, n.Runs))
+		op.MACs, op.FLOPs = plus(op.MACs, macs), plus(op.FLOPs, flops)
 		op.Parameters = plus(op.Parameters, n.Parameters)
 		if n.Unknown != "" {
 			op.Unknown++
-			unknown[missing{n.Op, n.Unknown}]++
 		}
+		if n.Work.FLOPs == 0 {
+			continue
+		}
+		a := types[n.Arithmetic]
+		if a == nil {
+			a = &Arithmetic{Type: n.Arithmetic}
+			types[n.Arithmetic] = a
+		}
+		a.Nodes++
+		a.MACs, a.FLOPs = plus(a.MACs, macs), plus(a.FLOPs, flops)
 	}
 	s.NodeCount = int64(len(s.Nodes))
-	c := Coverage{Nodes: s.NodeCount, Counted: s.NodeCount, Percent: 100}
-	for k, n := range unknown {
-		c.Unknown = append(c.Unknown, UnknownSum{Op: k.op, Reason: k.reason, Count: n})
-		c.Counted -= n
-	}
-	if c.Nodes > 0 {
-		c.Percent = 100 * float64(c.Counted) / float64(c.Nodes)
-	}
-	slices.SortFunc(c.Unknown, func(a, b UnknownSum) int {
-		return first(int(b.Count-a.Count), strings.Compare(a.Op, b.Op), strings.Compare(a.Reason, b.Reason))
-	})
-	s.Coverage = c
+	s.Coverage = coverageOf(s.Nodes)
 	for _, op := range ops {
 		s.Operators = append(s.Operators, *op)
 	}
 	slices.SortFunc(s.Operators, func(a, b OperatorSum) int { return first(int(b.Count-a.Count), strings.Compare(a.Op, b.Op)) })
+	for _, a := range types {
+		s.Arithmetic = append(s.Arithmetic, *a)
+	}
+	slices.SortFunc(s.Arithmetic, func(a, b Arithmetic) int {
+		return first(cmp.Compare(b.MACs, a.MACs), cmp.Compare(b.FLOPs, a.FLOPs), strings.Compare(a.Type, b.Type))
+	})
+}
+
+// coverageOf says how many of the nodes are counted, and of how much traffic.
+func coverageOf(nodes []Node) Coverage {
+	type missing struct{ op, reason string }
+	unknown := map[missing]int64{}
+	c := Coverage{Nodes: int64(len(nodes)), Counted: int64(len(nodes)), Percent: 100, BytesPercent: 100}
+	var known, all int64
+	for i := range nodes {
+		n := &nodes[i]
+		bytes := plus(n.Work.BytesRead, n.Work.BytesWritten)
+		all = plus(all, bytes)
+		if n.Unknown == "" {
+			known = plus(known, bytes)
+			continue
+		}
+		unknown[missing{n.Op, n.Unknown}]++
+		c.Counted--
+	}
+	for k, n := range unknown {
+		c.Unknown = append(c.Unknown, UnknownSum{Op: k.op, Reason: k.reason, Count: n})
+	}
+	slices.SortFunc(c.Unknown, func(a, b UnknownSum) int {
+		return first(int(b.Count-a.Count), strings.Compare(a.Op, b.Op), strings.Compare(a.Reason, b.Reason))
+	})
+	if c.Nodes > 0 {
+		c.Percent = 100 * float64(c.Counted) / float64(c.Nodes)
+	}
+	if all > 0 {
+		c.BytesPercent = 100 * float64(known) / float64(all)
+	}
+	return c
+}
+
+// opsets counts the nodes of each operator set that is imported.
+func (s *StaticProfile) opsets(nodes []*onnx.Node) {
+	for _, n := range nodes {
+		for i := range s.Opsets {
+			if onnx.NormalDomain(s.Opsets[i].Domain) == onnx.NormalDomain(n.Domain) {
+				s.Opsets[i].Nodes++
+				break
+			}
+		}
+	}
 }
 
 // first returns the first result of a comparison that is not 0.

@@ -145,9 +145,17 @@ func TestUnknownOperator(t *testing.T) {
 	n.Domain = "com.example"
 	m.Graph.Append(n)
 	s := static(t, m, StaticOptions{})
-	want := Coverage{Nodes: 8, Counted: 7, Percent: 87.5, Unknown: []UnknownSum{{"com.example.Sharpen", "operator not known", 1}}}
+	want := Coverage{Nodes: 8, Counted: 7, Percent: 87.5, BytesPercent: s.Coverage.BytesPercent, Unknown: []UnknownSum{{"com.example.Sharpen", "operator not known", 1}}}
 	if d := cmp.Diff(want, s.Coverage); d != "" {
 		t.Error(d)
+	}
+	// What the unknown operator reads is known, what it writes is not.
+	var all int64
+	for _, n := range s.Nodes {
+		all += n.Work.BytesRead + n.Work.BytesWritten
+	}
+	if want := 100 * float64(all-4*192) / float64(all); s.Coverage.BytesPercent != want {
+		t.Errorf("%v %% of the traffic, want %v %%", s.Coverage.BytesPercent, want)
 	}
 }
 

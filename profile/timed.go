@@ -89,6 +89,7 @@ type TimedProfile struct {
 	Operators        []GroupTime   `json:"operators,omitempty"`    // times of nodes by operator as the engine ran it, most time first
 	Providers        []GroupTime   `json:"providers,omitempty"`    // times of nodes by execution provider, most time first
 	Accounting       *Accounting   `json:"accounting,omitempty"`   // node times against wall time
+	Matching         *Matching     `json:"matching,omitempty"`     // nodes that ran against nodes of the model
 	Skipped          string        `json:"skipped,omitempty"`      // why there are no times of nodes
 	Noise            *Noise        `json:"noise,omitempty"`        // how independent the runs and how quiet the machine were
 	Warnings         []Warning     `json:"warnings,omitempty"`     // doubts about the numbers

@@ -30,13 +30,14 @@ type fake struct {
 	e     *engine
 	o     session.Options
 	runs  int
+	idle  bool // the model that the profiler's overhead is measured on: 1 µs a node
 	trace strings.Builder
 }
 
-func (e *engine) open(_ context.Context, _ string, o session.Options) (session.Session, error) {
+func (e *engine) open(_ context.Context, path string, o session.Options) (session.Session, error) {
 	e.opened = append(e.opened, o)
 	e.now = e.now.Add(30 * time.Millisecond)
-	return &fake{e: e, o: o}, nil
+	return &fake{e: e, o: o, idle: filepath.Base(path) == idleFile}, nil
 }
 
 func (f *fake) Inputs() []session.Port  { return nil }
@@ -47,6 +48,15 @@ func (f *fake) Run(context.Context, map[string]*onnx.Tensor) (*session.Result, e
 	f.runs++
 	d := time.Millisecond + time.Duration(f.runs*7%10)*10*time.Microsecond
 	switch {
+	case f.idle && f.o.Profile == "":
+		return &session.Result{Elapsed: idleNodes * time.Microsecond}, nil
+	case f.idle:
+		at := int64(10_000 * f.runs)
+		fmt.Fprintf(&f.trace, ",{\"cat\":\"Session\",\"name\":\"model_run\",\"ts\":%d,\"dur\":%d}\n", at, 101*idleNodes)
+		for i := range idleNodes {
+			f.trace.WriteString(nodeEvent(fmt.Sprintf("Sum_%d", i), "Sum", at+int64(101*i), 41))
+		}
+		return &session.Result{Elapsed: 101 * idleNodes * time.Microsecond}, nil
 	case f.o.Profile != "":
 		at := int64(10_000 * f.runs)
 		d = 2 * time.Millisecond
@@ -80,12 +90,14 @@ func (f *fake) EndProfile() ([]byte, error) {
 
 // nodeEvents are those of a fused node, a node of the file, and an If with a body.
 func nodeEvents(_ int, at int64) string {
-	event := func(name, op string, ts, dur int64) string {
-		return fmt.Sprintf(`,{"cat":"Node","pid":1,"tid":7,"ph":"X","name":"%s_kernel_time","ts":%d,"dur":%d,"args":{"op_name":"%s","provider":"CPUExecutionProvider","node_index":"3","output_size":"2048","input_type_shape":[{"float":[1,3,8,8]}],"output_type_shape":[{"float":[1,4,8,8]}]}}`+"\n",
-			name, at+ts, dur, op)
-	}
+	event := func(name, op string, ts, dur int64) string { return nodeEvent(name, op, at+ts, dur) }
 	return event("conv1", "FusedConv", 10, 600) + event("reorder", "ReorderOutput", 620, 100) +
 		event("choose", "If", 730, 150) + event("inner", "Add", 740, 50)
+}
+
+func nodeEvent(name, op string, ts, dur int64) string {
+	return fmt.Sprintf(`,{"cat":"Node","pid":1,"tid":7,"ph":"X","name":"%s_kernel_time","ts":%d,"dur":%d,"args":{"op_name":"%s","provider":"CPUExecutionProvider","node_index":"3","output_size":"2048","input_type_shape":[{"float":[1,3,8,8]}],"output_type_shape":[{"float":[1,4,8,8]}]}}`+"\n",
+		name, ts, dur, op)
 }
 
 // modelFile writes m into a folder of the test.
@@ -120,20 +132,21 @@ func TestTimedGolden(t *testing.T) {
 	e := &engine{events: nodeEvents}
 	p := timed(t, e, TimedOptions{Session: session.Options{Threads: 2}}, sample(1))
 	checkDocument(t, "timed", New(static(t, residual(), StaticOptions{}), p))
-	if len(e.opened) != 4 || e.opened[2].Profile != "" || e.opened[3].Profile == "" {
-		t.Errorf("opened %+v, want three sessions and then one with the profiler", e.opened)
+	if len(e.opened) != 7 || e.opened[2].Profile != "" || e.opened[3].Profile == "" || e.opened[3].SaveModel == "" || e.opened[4].Profile == "" || e.opened[6].Profile != "" {
+		t.Errorf("opened %+v, want three sessions, one with the profiler, and after two for its overhead one without", e.opened)
 	}
 	if p.Latency.P99 == nil || p.Cold.FirstRunMS != 5 || p.Cold.OpenMS != 30 || p.Memory.OwnBytes != 30<<20 {
 		t.Errorf("%+v %+v %+v", p.Latency, p.Cold, p.Memory)
 	}
 	a := p.Accounting
-	// The body's time is not counted twice: 600 + 100 + 150 µs.
-	if !near(a.NodesMS, 0.85) || !near(a.ProfiledMS, 2) || !near(a.UnattributedProfiled, 1.15) || !near(a.Unattributed, a.WallMS-0.85) {
+	// The body's time is not counted twice: 600 + 100 + 150 µs. Four nodes and a body were recorded.
+	if !near(a.ProfiledNodesMS, 0.85) || !near(a.ProfiledMS, 2) || !near(a.UnattributedProfiled, 1.15) || !near(a.Executions, 4) ||
+		!near(a.EventUS, 955.0/5) || !near(a.ReconciledMS, a.NodesMS+a.Unattributed) || a.Below != 3 {
 		t.Errorf("accounting %+v", a)
 	}
 	var got []string
 	for _, n := range p.Nodes {
-		got = append(got, fmt.Sprintf("%s/%s %s %.3f %.0f", n.Name, n.Op, n.Original, n.MS, n.Calls))
+		got = append(got, fmt.Sprintf("%s/%s %s %.3f %.0f", n.Name, n.Op, n.Original, n.ProfiledMS, n.Calls))
 	}
 	want := []string{"conv1/FusedConv conv1 0.600 1", "reorder/ReorderOutput  0.100 1", "choose/If  0.100 1", "inner/Add  0.050 1"}
 	if d := cmp.Diff(want, got); d != "" {
@@ -232,8 +245,7 @@ func FuzzParseTrace(f *testing.F) {
 			}
 		}
 		p := &TimedProfile{}
-		walls := make([]float64, len(trace.Runs))
-		if p.attribute(trace, walls, nil, 1) != nil {
+		if p.attribute(trace, recording{profiled: make([]float64, len(trace.Runs)), steady: 1}) != nil {
 			return
 		}
 		if _, err := New(nil, p).JSON(); err != nil {

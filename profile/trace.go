@@ -28,6 +28,7 @@ type TraceNode struct {
 	Index              int // the engine's number of the node; -1 where it is not said
 	Start, Duration    float64
 	Self               float64 // Duration without that of nodes within
+	Around             int     // place in Nodes of the node in whose body it ran; -1 for nodes of the main graph
 	Inputs, Outputs    []string
 	Parameters         int64 // bytes of constants read
 	Activations        int64 // bytes of other inputs
@@ -132,7 +133,7 @@ func (t *Trace) add(e *event) {
 	case text(e.Category) == "Node" && strings.HasSuffix(name, kernelTime):
 		n := TraceNode{
 			Name: strings.TrimSuffix(name, kernelTime), Op: text(e.Args["op_name"]), Provider: text(e.Args["provider"]), Index: -1,
-			Start: start, Duration: duration, Self: duration, thread: string(e.Thread),
+			Start: start, Duration: duration, Self: duration, Around: -1, thread: string(e.Thread),
 			Inputs: shapes(e.Args["input_type_shape"]), Outputs: shapes(e.Args["output_type_shape"]),
 			Parameters: size(e.Args["parameter_size"]), Activations: size(e.Args["activation_size"]), OutputBytes: size(e.Args["output_size"]),
 		}
@@ -163,7 +164,8 @@ func (t *Trace) order() {
 			stack = stack[:len(stack)-1]
 		}
 		if len(stack) > 0 {
-			outer := &t.Nodes[stack[len(stack)-1]]
+			n.Around = stack[len(stack)-1]
+			outer := &t.Nodes[n.Around]
 			outer.Self = max(0, outer.Self-n.Duration)
 		}
 		open[n.thread] = append(stack, i)

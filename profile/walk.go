@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -27,9 +26,17 @@ type walk struct {
 	weights *weights
 	left    int // rows that may still be made
 
+	quantized *quantized
+
 	rows     []Node
+	nodes    []*onnx.Node       // by row
+	versions []int64            // by row, that in which the operator got its form; 0 where it is not known
 	firstRow map[*onnx.Node]int // the first row of each node
 	notes    notes
+}
+
+func newWalk(m *onnx.Model, facts *opset.Facts, w *weights) *walk {
+	return &walk{facts: facts, weights: w, quantized: findQuantized(m, facts), left: visitLimit(m), firstRow: map[*onnx.Node]int{}}
 }
 
 // place is where a graph stands.
@@ -71,11 +78,12 @@ func (w *walk) node(n *onnx.Node, i int, p place) {
 	if _, seen := w.firstRow[n]; !seen {
 		w.firstRow[n] = at
 	}
-	w.rows = append(w.rows, w.row(n, p))
 	label := n.Name
 	if label == "" {
 		label = n.Op + "_" + strconv.Itoa(i)
 	}
+	w.rows, w.nodes, w.versions = append(w.rows, w.row(n, p)), append(w.nodes, n), append(w.versions, w.version(n))
+	w.rows[at].Label = p.in(label, 1).path
 	if fn := w.weights.called(n); fn != nil {
 		if w.calling(fn, p) {
 			w.rows[at].Unknown = "calls itself"
@@ -123,13 +131,31 @@ func (w *walk) row(n *onnx.Node, p place) Node {
 	for _, v := range n.Outputs() {
 		r.Outputs = append(r.Outputs, typeText(w.facts.Type(v)))
 	}
-	if w.weights.called(n) != nil || n.Is("Constant") || w.weights.generated[n.Output(0)] > 0 {
-		return r // a call costs what its body costs, a constant nothing
+	if w.free(n) {
+		return r
 	}
 	c := w.facts.Cost(n)
-	r.Work.add(Work{MACs: c.MACs, FLOPs: c.FLOPs, BytesRead: c.BytesRead, BytesWritten: c.BytesWrite}, 1)
+	r.Work.add(w.quantized.work(n, c), 1)
+	r.Absorbed = w.quantized.absorbed[n]
+	if r.Work.FLOPs > 0 {
+		r.Arithmetic = w.quantized.arithmetic(n)
+	}
 	r.Unknown = w.reason(n, c)
 	return r
+}
+
+// version returns that in which n's operator got the form used, 0 where it is not known.
+func (w *walk) version(n *onnx.Node) int64 {
+	if op := opset.Lookup(n.Domain, n.Op, n.OpsetVersion(n.Domain)); op != nil && w.weights.called(n) == nil {
+		return op.Since
+	}
+	return 0
+}
+
+// free reports whether n costs nothing itself: a call costs what its body costs,
+// and a constant is only read.
+func (w *walk) free(n *onnx.Node) bool {
+	return w.weights.called(n) != nil || n.Is("Constant") || w.weights.generated[n.Output(0)] > 0
 }
 
 // reason says why the cost of n is not complete, "" where it is.
@@ -284,17 +310,4 @@ func (w *walk) scanLength(n *onnx.Node) (int64, bool) {
 		return 1, false
 	}
 	return min(shape[axis].Value, maxCount), true
-}
-
-// labelOf names the node of row i for messages.
-func (w *walk) labelOf(i int) string {
-	r := w.rows[i]
-	name := r.Name
-	if name == "" {
-		name = fmt.Sprintf("node %d", i)
-	}
-	if r.Path != "" {
-		name = r.Path + "/" + name
-	}
-	return name
 }

@@ -13,24 +13,10 @@ import (
 type Weights struct {
 	Parameters int64     `json:"parameters" schema:"count"`          // elements that count as learned, shared ones once
 	Generated  int64     `json:"generated,omitempty" schema:"count"` // parameters among them that the model generates while it runs
+	Scales     int64     `json:"scales,omitempty" schema:"count"`    // elements of scales and zero points, which are not parameters
 	Bytes      int64     `json:"bytes" schema:"count"`               // packed size of all stored constants
 	Types      []TypeSum `json:"types"`                              // stored constants per element type, most bytes first
 	Sparsity   *Sparsity `json:"sparsity,omitempty"`                 // absent unless asked for
-}
-
-// Sparsity is the share of zeros among the stored parameters.
-type Sparsity struct {
-	Elements int64            `json:"elements" schema:"count"` // examined
-	Zeros    int64            `json:"zeros" schema:"count"`    // exactly zero, of either sign
-	Share    float64          `json:"share" schema:"fraction"` // zeros of elements
-	Tensors  []TensorSparsity `json:"tensors"`                 // with at least 1024 elements and a zero, sparsest first
-}
-
-// TensorSparsity is the zeros of one tensor.
-type TensorSparsity struct {
-	Name     string  `json:"name"`                    // of the constant
-	Elements int64   `json:"elements" schema:"count"` // in it
-	Share    float64 `json:"share" schema:"fraction"` // zeros of elements
 }
 
 // weights knows the constants of a model.
@@ -39,12 +25,13 @@ type weights struct {
 	facts     *opset.Facts
 	generated map[*onnx.Value]int64 // values that stand for weights → elements
 	functions map[functionKey]*onnx.Function
+	nonzero   map[*onnx.Tensor]float64 // share of elements that are not zero, where zeros are counted
 }
 
 type functionKey struct{ domain, name, overload string }
 
 func newWeights(m *onnx.Model, facts *opset.Facts) *weights {
-	w := &weights{model: m, facts: facts, generated: generated(m), functions: map[functionKey]*onnx.Function{}}
+	w := &weights{model: m, facts: facts, generated: generated(m), functions: map[functionKey]*onnx.Function{}, nonzero: map[*onnx.Tensor]float64{}}
 	for _, f := range m.Functions {
 		k := functionKey{onnx.NormalDomain(f.Domain), f.Name, f.Overload}
 		if w.functions[k] == nil && f.Body != nil {
@@ -94,27 +81,56 @@ func (w *weights) read(v *onnx.Value) int64 {
 	case w.generated[v] > 0:
 		return w.generated[v]
 	}
-	return parametersOf(stored(v))
+	n, _ := learnedBy(v, stored(v))
+	return n
 }
 
-// each calls f for every stored constant of the model, once.
-func (w *weights) each(f func(name string, t *onnx.Tensor)) {
+// learnedBy returns how many parameters the constant v of content t holds, and
+// how many scales and zero points. Numbers of 4 bits that lie in pairs in bytes
+// are counted one by one.
+func learnedBy(v *onnx.Value, t *onnx.Tensor) (parameters, scales int64) {
+	n := parametersOf(t)
+	if v == nil || n == 0 {
+		return n, 0
+	}
+	uses := v.Uses()
+	if len(uses) > 0 && !slices.ContainsFunc(uses, func(u onnx.Use) bool { return !isScale(u.Node, u.Index) }) {
+		return 0, n
+	}
+	if t.DType == onnx.Uint8 && len(uses) > 0 {
+		if bits, ok := packedBits(uses[0]); ok {
+			n = times(n, 8) / bits
+		}
+	}
+	return n, 0
+}
+
+// packedBits returns the bits of the numbers that a reader of bytes takes them for.
+func packedBits(u onnx.Use) (int64, bool) {
+	packs := u.Node.Op == "MatMulNBits" && u.Index == 1 || u.Node.Op == "GatherBlockQuantized" && u.Index == 0
+	bits := u.Node.Int("bits", 4)
+	return bits, packs && u.Node.Domain == "com.microsoft" && bits > 0 && bits < 8
+}
+
+// each calls f for every stored constant of the model, once; v is nil where a
+// node holds it in an attribute.
+func (w *weights) each(f func(name string, v *onnx.Value, t *onnx.Tensor)) {
 	for _, g := range w.model.Graphs() {
 		for _, v := range g.Initializers() {
-			f(v.Name(), v.Const)
+			f(v.Name(), v, v.Const)
 		}
 		for _, v := range g.SparseInitializers() {
-			f(v.Name(), v.Sparse.Values)
+			f(v.Name(), v, v.Sparse.Values)
 		}
 		for n := range g.Nodes() {
 			if v := n.Output(0); n.Is("Constant") {
 				if t := v.Constant(); t != nil {
-					f(v.Name(), t)
+					f(v.Name(), v, t)
 				}
 				continue
 			}
 			for _, t := range learned(n) {
-				f(n.Name, t)
+				f(n.Name, nil, t)
 			}
 		}
 	}
@@ -143,14 +159,14 @@ func (w *weights) count(sparsity bool) (Weights, error) {
 	out := Weights{}
 	types, zeros := typeSums{}, &Sparsity{Tensors: []TensorSparsity{}}
 	var failed error
-	w.each(func(name string, t *onnx.Tensor) {
-		n := parametersOf(t)
-		out.Parameters = plus(out.Parameters, n)
+	w.each(func(name string, v *onnx.Value, t *onnx.Tensor) {
+		n, scales := learnedBy(v, t)
+		out.Parameters, out.Scales = plus(out.Parameters, n), plus(out.Scales, scales)
 		out.Bytes = plus(out.Bytes, min(t.Size(), maxCount))
 		elements, _ := t.Elements()
 		types.add(t.DType, elements, t.Size())
 		if sparsity && n > 0 && t.Data != nil && failed == nil {
-			failed = zeros.add(name, t)
+			failed = zeros.add(name, v, t, w.nonzero)
 		}
 	})
 	if failed != nil {
@@ -241,7 +257,7 @@ func (t typeSums) list() []TypeSum {
 func externalBytes(m *onnx.Model) int64 {
 	var sum int64
 	w := weights{model: m}
-	w.each(func(_ string, t *onnx.Tensor) {
+	w.each(func(_ string, _ *onnx.Value, t *onnx.Tensor) {
 		if t.External != nil {
 			sum = plus(sum, min(t.Size(), maxCount))
 		}

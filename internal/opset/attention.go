@@ -74,5 +74,5 @@ func costAttention(c *costing) {
 	}
 	scores := c.count(onnx.Shape{q.batch, q.count, q.length, c.asDim(total)})
 	c.cost.MACs = c.times(scores, c.plus(c.count(onnx.Shape{q.width}), c.count(onnx.Shape{v.width})))
-	c.cost.FLOPs = c.times(5, scores)
+	c.cost.FLOPs = c.times(constant(5), scores)
 }

@@ -315,10 +315,14 @@ func (c *call) broadcast(shapes ...onnx.Shape) onnx.Shape {
 		d := onnx.Fixed(1)
 		for _, s := range shapes {
 			if j := i - (rank - len(s)); j >= 0 {
-				var ok bool
-				if d, ok = broadcastDim(d, s[j]); !ok {
+				both, ok := broadcastDim(d, s[j])
+				if !ok {
 					return nil
 				}
+				if isUnknown(both) {
+					both = c.uncut(d, s[j])
+				}
+				d = both
 			}
 		}
 		if isUnknown(d) && c.allSized(shapes, rank-i) {
@@ -327,6 +331,29 @@ func (c *call) broadcast(shapes ...onnx.Shape) onnx.Shape {
 		out[i] = d
 	}
 	return out
+}
+
+// uncut returns the size that n and min(k, n) broadcast to, k being a number of at
+// least 1: n, since the other can only be n itself, or 1. Unknown for others.
+func (c *call) uncut(a, b onnx.Dim) onnx.Dim {
+	for _, p := range [2][2]onnx.Dim{{a, b}, {b, a}} {
+		whole, cut := c.ex(p[0]), c.ex(p[1])
+		if whole == nil || cut == nil || cut.k != 0 || len(cut.terms) != 1 {
+			continue
+		}
+		t := cut.terms[0]
+		if t.c != 1 || len(t.atoms) != 1 || t.atoms[0].kind != minAtom {
+			continue
+		}
+		x, y := t.atoms[0].a, t.atoms[0].b
+		if k, ok := y.known(); ok && k >= 1 && x.same(whole) {
+			return p[0]
+		}
+		if k, ok := x.known(); ok && k >= 1 && y.same(whole) {
+			return p[0]
+		}
+	}
+	return onnx.Symbol("")
 }
 
 // allSized reports whether every shape's dimension k, counted from the last as

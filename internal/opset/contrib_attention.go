@@ -57,13 +57,13 @@ func costFusedAttention(w int) func(*costing) {
 	return func(c *costing) {
 		tokens := c.times(c.sizeAt(0, 0), c.sizeAt(0, 1))
 		out := c.outCount(0)
-		scores := c.times(2, out, c.sizeAt(0, 1))
+		scores := c.times(constant(2), out, c.sizeAt(0, 1))
 		if c.has(4) && c.op.Name == "Attention" || c.has(8) {
 			c.unknown = true
-			scores = 0
+			scores = constant(0)
 		}
 		c.cost.MACs = c.plus(c.times(tokens, c.inCount(w)), scores)
-		if c.cost.MACs == 0 {
+		if c.cost.MACs.is(0) {
 			c.unknown = true
 		}
 	}

@@ -166,11 +166,10 @@ func costConv(w, bias int) func(*costing) {
 }
 
 // filterSize returns the number of elements of input w per element of its first axis.
-func (c *costing) filterSize(w int) int64 {
+func (c *costing) filterSize(w int) *expr {
 	s := c.shape(w)
 	if len(s) == 0 {
-		c.unknown = true
-		return 0
+		return c.missing()
 	}
 	return c.count(s[1:])
 }
@@ -260,7 +259,7 @@ func costPool(c *costing) {
 	if !ok {
 		c.unknown = true
 	}
-	c.cost.FLOPs = c.times(c.outCount(0), n)
+	c.cost.FLOPs = c.times(c.outCount(0), constant(n))
 }
 
 func inferGlobalPool(c *call) {

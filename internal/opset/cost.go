@@ -15,39 +15,67 @@ type Cost struct {
 	Unknown    bool  // the operator or a size is not known
 }
 
-// costing is one node as the cost functions see it.
+// costing is one node as the cost functions see it. Counts are expressions:
+// numbers unless formulas are asked for.
 type costing struct {
 	*call
-	cost    Cost
-	unknown bool
+	cost     formula
+	symbolic bool
+	unknown  bool
 }
+
+// formula is a [Cost] of expressions; nil ones are 0.
+type formula struct{ MACs, FLOPs, BytesRead, BytesWrite *expr }
 
 // Cost returns the work of n, without that of its subgraph bodies. Constants
 // that several nodes read count as parameters of each.
 func (f *Facts) Cost(n *onnx.Node) Cost {
+	c := f.costing(n, false)
+	out := Cost{MACs: number(c.cost.MACs), FLOPs: number(c.cost.FLOPs), BytesRead: number(c.cost.BytesRead), BytesWrite: number(c.cost.BytesWrite), Unknown: c.unknown}
+	for _, v := range n.Inputs() {
+		if t := v.Constant(); t != nil {
+			elements, _ := t.Elements()
+			var ok bool
+			if out.Params, ok = addInt(out.Params, elements); !ok {
+				out.Params, out.Unknown = 0, true
+			}
+		}
+	}
+	return out
+}
+
+// number returns e where it is a number, else 0.
+func number(e *expr) int64 {
+	n, _ := e.known()
+	return n
+}
+
+func (f *Facts) costing(n *onnx.Node, symbolic bool) *costing {
 	s := &scope{opsets: f.opsetsOf(n)}
-	c := &costing{call: &call{f: f, s: s, n: n, out: make([]fact, len(n.Outputs()))}}
+	c := &costing{call: &call{f: f, s: s, n: n, out: make([]fact, len(n.Outputs()))}, symbolic: symbolic}
 	if c.op = Lookup(n.Domain, n.Op, s.version(n.Domain)); c.op == nil {
 		c.unknown = true
 	} else if c.op.cost != nil {
 		c.op.cost(c)
 	}
 	c.traffic()
-	c.cost.FLOPs = c.plus(c.cost.FLOPs, c.times(2, c.cost.MACs))
-	c.cost.Unknown = c.unknown
-	return c.cost
+	c.cost.FLOPs = c.plus(orZero(c.cost.FLOPs), c.times(constant(2), orZero(c.cost.MACs)))
+	return c
 }
 
-// traffic counts bytes and parameters.
+func orZero(e *expr) *expr {
+	if e == nil {
+		return constant(0)
+	}
+	return e
+}
+
+// traffic counts bytes.
 func (c *costing) traffic() {
+	c.cost.BytesRead, c.cost.BytesWrite = constant(0), constant(0)
 	for _, v := range c.n.Inputs() {
-		if v == nil {
-			continue
-		}
-		c.cost.BytesRead = c.plus(c.cost.BytesRead, c.bytes(v))
-		if t := v.Constant(); t != nil {
-			n, _ := t.Elements()
-			c.cost.Params = c.plus(c.cost.Params, n)
+		if v != nil {
+			c.cost.BytesRead = c.plus(c.cost.BytesRead, c.bytes(v))
 		}
 	}
 	for _, v := range c.n.Outputs() {
@@ -57,93 +85,103 @@ func (c *costing) traffic() {
 	}
 }
 
+// missing notes that a count is not known, and returns 0 for it.
+func (c *costing) missing() *expr {
+	c.unknown = true
+	return constant(0)
+}
+
 // bytes returns the packed size of v. Strings, and what is no tensor, count 0.
-func (c *costing) bytes(v *onnx.Value) int64 {
+func (c *costing) bytes(v *onnx.Value) *expr {
 	t := c.f.Type(v)
 	if t == nil {
-		c.unknown = true
-		return 0
+		return c.missing()
 	}
 	if t.Kind != onnx.KindTensor || t.Elem == onnx.String {
-		return 0
+		return constant(0)
 	}
-	n, ok := t.Elem.ByteSize(c.count(t.Shape))
-	if !ok {
-		c.unknown = true
+	elements := c.count(t.Shape)
+	if n, ok := elements.known(); ok {
+		size, ok := t.Elem.ByteSize(n)
+		if !ok {
+			return c.missing()
+		}
+		return constant(size)
 	}
-	return n
+	bits := int64(t.Elem.Bits())
+	if bits == 0 {
+		return c.missing()
+	}
+	if bits%8 == 0 {
+		return c.times(elements, constant(bits/8))
+	}
+	if e := floorDiv(add(mul(elements, constant(bits)), constant(7)), constant(8)); e != nil {
+		return e
+	}
+	return c.missing()
 }
 
 // count returns the number of elements of s.
-func (c *costing) count(s onnx.Shape) int64 {
+func (c *costing) count(s onnx.Shape) *expr {
 	dims, ok := s.Static()
-	if !ok {
-		c.unknown = true
-		return 0
+	if ok {
+		n, ok := onnx.ElementCount(dims)
+		if !ok {
+			return c.missing()
+		}
+		return constant(n)
 	}
-	n, ok := onnx.ElementCount(dims)
-	if !ok {
-		c.unknown = true
+	if !c.symbolic || s == nil {
+		return c.missing()
 	}
-	return n
+	return c.times(c.exprs(s)...)
 }
 
 // outCount returns the number of elements of output i, 0 where it is omitted.
-func (c *costing) outCount(i int) int64 {
+func (c *costing) outCount(i int) *expr {
 	v := c.n.Output(i)
 	if v == nil {
-		return 0
+		return constant(0)
 	}
 	return c.count(c.f.Shape(v))
 }
 
 // inCount returns the number of elements of input i, 0 where it is omitted.
-func (c *costing) inCount(i int) int64 {
+func (c *costing) inCount(i int) *expr {
 	if !c.has(i) {
-		return 0
+		return constant(0)
 	}
 	return c.count(c.shape(i))
 }
 
-// sizeAt returns dimension d of input i as a number.
-func (c *costing) sizeAt(i, d int) int64 {
-	x := c.dim(i, d)
-	if !x.Known() {
-		c.unknown = true
-		return 0
-	}
-	return x.Value
-}
+// sizeAt returns dimension d of input i.
+func (c *costing) sizeAt(i, d int) *expr { return c.count(onnx.Shape{c.dim(i, d)}) }
 
 // times multiplies counts; an overflow makes the cost unknown.
-func (c *costing) times(xs ...int64) int64 {
-	p := int64(1)
+func (c *costing) times(xs ...*expr) *expr {
+	p := constant(1)
 	for _, x := range xs {
-		var ok bool
-		if p, ok = mulInt(p, x); !ok {
-			c.unknown = true
-			return 0
+		if p = mul(p, x); p == nil {
+			return c.missing()
 		}
 	}
 	return p
 }
 
 // plus adds counts; an overflow makes the cost unknown.
-func (c *costing) plus(a, b int64) int64 {
-	s, ok := addInt(a, b)
-	if !ok {
-		c.unknown = true
-		return 0
+func (c *costing) plus(a, b *expr) *expr {
+	if s := add(a, b); s != nil {
+		return s
 	}
-	return s
+	return c.missing()
 }
 
 // perOutput returns a cost function of k FLOPs per element of the first output.
 func perOutput(k int64) func(*costing) {
-	return func(c *costing) { c.cost.FLOPs = c.times(k, c.outCount(0)) }
+	return func(c *costing) { c.cost.FLOPs = c.times(constant(k), c.outCount(0)) }
 }
 
 // perInput returns a cost function of k FLOPs per element of the first input.
 func perInput(k int64) func(*costing) {
-	return func(c *costing) { c.cost.FLOPs = c.times(k, c.inCount(0)) }
+	return func(c *costing) { c.cost.FLOPs = c.times(constant(k), c.inCount(0)) }
 }

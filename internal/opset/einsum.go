@@ -118,7 +118,7 @@ func costEinsum(c *costing) {
 		c.unknown = true
 		return
 	}
-	n := int64(1)
+	n := constant(1)
 	for _, d := range dims {
 		n = c.times(n, c.count(d))
 	}
@@ -126,7 +126,7 @@ func costEinsum(c *costing) {
 		c.cost.FLOPs = n
 		return
 	}
-	c.cost.MACs = c.times(n, int64(len(e.in)-1))
+	c.cost.MACs = c.times(n, constant(int64(len(e.in)-1)))
 }
 
 func inferDet(c *call) {

@@ -97,7 +97,7 @@ func elementwiseRows() []row {
 
 // perInputs costs one FLOP per output element for each input after the first.
 func perInputs(c *costing) {
-	c.cost.FLOPs = c.times(max(1, int64(len(c.n.Inputs()))-1), c.outCount(0))
+	c.cost.FLOPs = c.times(constant(max(1, int64(len(c.n.Inputs()))-1)), c.outCount(0))
 }
 
 // sameAsFirst gives the output the type of the first input, without its content.

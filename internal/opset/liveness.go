@@ -10,6 +10,12 @@ type Liveness struct {
 	// Visit is told what is alive while each node runs, within its bodies
 	// included; may be nil.
 	Visit func(n *onnx.Node, bytes int64)
+	// Through says of a value which other it is in disguise, nil if none: it takes
+	// no memory, and the other lives as long as either. May be nil.
+	Through func(*onnx.Value) *onnx.Value
+	// InPlace lets an elementwise result take the place of an input of its size
+	// that is not needed afterwards.
+	InPlace bool
 	// Unknown counts the values of unknown size met so far, which count as 0 bytes.
 	Unknown int64
 
@@ -62,20 +68,22 @@ func (l *Liveness) Spans(g *onnx.Graph, inputs, outputs bool) [][]Span {
 	for _, v := range g.Outputs() {
 		result[v] = true
 	}
+	last := func(v *onnx.Value) int {
+		at := escapes[v]
+		for _, u := range v.Uses() {
+			at = max(at, position(u.Node, g, pos))
+		}
+		if result[v] {
+			at = end
+		}
+		return at
+	}
+	also := l.disguised(g, last)
 	life := func(v *onnx.Value, made int) (Span, bool) {
-		if l.fixed(v) || result[v] && !outputs && !v.IsInput() {
+		if l.fixed(v) || result[v] && !outputs && !v.IsInput() || l.source(v, g) != v {
 			return Span{}, false
 		}
-		s := Span{Value: v, Last: made}
-		for _, u := range v.Uses() {
-			s.Last = max(s.Last, position(u.Node, g, pos))
-		}
-		s.Last = max(s.Last, escapes[v])
-		if result[v] {
-			s.Last = end
-		}
-		s.Bytes = l.bytes(v)
-		return s, true
+		return Span{Value: v, Last: max(made, last(v), also[v]), Bytes: l.bytes(v)}, true
 	}
 	out := make([][]Span, end+1)
 	if inputs {
@@ -97,6 +105,42 @@ func (l *Liveness) Spans(g *onnx.Graph, inputs, outputs bool) [][]Span {
 		}
 	}
 	return out
+}
+
+// source returns the value of g whose memory v is: v itself, or the one that it
+// is in disguise.
+func (l *Liveness) source(v *onnx.Value, g *onnx.Graph) *onnx.Value {
+	for range maxNesting {
+		if l.Through == nil {
+			break
+		}
+		w := l.Through(v)
+		if w == nil || w.Graph() != g && (w.Producer() == nil || w.Producer().Graph() != g) {
+			break
+		}
+		v = w
+	}
+	return v
+}
+
+// disguised returns, for values of g that others are in disguise, the position
+// of the last reader of these.
+func (l *Liveness) disguised(g *onnx.Graph, last func(*onnx.Value) int) map[*onnx.Value]int {
+	also := map[*onnx.Value]int{}
+	if l.Through == nil {
+		return also
+	}
+	for n := range g.Nodes() {
+		for _, v := range n.Outputs() {
+			if v == nil {
+				continue
+			}
+			if w := l.source(v, g); w != v {
+				also[w] = max(also[w], last(v))
+			}
+		}
+	}
+	return also
 }
 
 // position returns where in g the reader n stands: its own position, or that of
@@ -174,6 +218,14 @@ func (l *Liveness) Peak(g *onnx.Graph, inputs, outputs bool) Peak {
 			dies[max(0, min(s.Last, len(dies)-1))] += s.Bytes
 		}
 	}
+	ends := map[*onnx.Value]Span{} // of values alive, where results may take their place
+	if l.InPlace {
+		for _, list := range born {
+			for _, s := range list {
+				ends[s.Value] = s
+			}
+		}
+	}
 	var best Peak
 	begin(born[0])
 	i := 0
@@ -181,6 +233,9 @@ func (l *Liveness) Peak(g *onnx.Graph, inputs, outputs bool) Peak {
 		begin(born[i+1])
 		inner := l.inside(n)
 		total := addBytes(live, inner.Bytes)
+		if l.InPlace {
+			total -= l.overwritten(n, i, born[i+1], ends, g)
+		}
 		if l.Visit != nil {
 			l.Visit(n, total)
 		}
@@ -197,6 +252,25 @@ func (l *Liveness) Peak(g *onnx.Graph, inputs, outputs bool) Peak {
 		best.Bytes = live
 	}
 	return best
+}
+
+// overwritten returns the bytes of an input of n, the i-th node of g, whose place
+// its result takes: one computed in g, of the result's size, that ends there.
+func (l *Liveness) overwritten(n *onnx.Node, i int, made []Span, ends map[*onnx.Value]Span, g *onnx.Graph) int64 {
+	op := Lookup(n.Domain, n.Op, n.OpsetVersion(n.Domain))
+	if op == nil || !op.Elementwise() || len(made) != 1 {
+		return 0
+	}
+	for _, v := range n.Inputs() {
+		if v == nil {
+			continue
+		}
+		s, ok := ends[l.source(v, g)]
+		if ok && s.Last == i && s.Bytes == made[0].Bytes && s.Value.Producer() != nil && s.Value != made[0].Value {
+			return s.Bytes
+		}
+	}
+	return 0
 }
 
 // inside returns the peak within the bodies that n runs.

@@ -186,5 +186,5 @@ func inferZipMap(c *call) {
 }
 
 func costLinear(c *costing) {
-	c.cost.MACs = c.times(c.count(onnx.Shape{c.samples()}), int64(c.listLen("coefficients")))
+	c.cost.MACs = c.times(c.count(onnx.Shape{c.samples()}), constant(int64(c.listLen("coefficients"))))
 }

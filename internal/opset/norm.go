@@ -60,7 +60,7 @@ func inferLayerNorm(c *call) {
 
 func inferRMSNorm(c *call) { c.set(0, c.elem(1), c.shape(0)) }
 
-func costLRN(c *costing) { c.cost.FLOPs = c.times(max(1, c.int("size"))+3, c.outCount(0)) }
+func costLRN(c *costing) { c.cost.FLOPs = c.times(constant(max(1, c.int("size"))+3), c.outCount(0)) }
 
 // inferDropout: the mask is Bool from opset 10 on, of the data's type before.
 func inferDropout(c *call) {

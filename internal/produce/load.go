@@ -3,7 +3,6 @@ package produce
 import (
 	"context"
 	"fmt"
-	"maps"
 	"path/filepath"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
@@ -82,14 +81,8 @@ func (j *job) access(path string, keep **loaded) access {
 // openSaving opens the model at path and has the engine write its graph to
 // saved, with weights in the file of the name data, relative to saved's folder.
 func (v *Verify) openSaving(ctx context.Context, path, saved, data string) (session.Session, error) {
-	o := v.Session
-	o.Level, o.SaveModel = session.LevelAll, saved
-	o.Config = maps.Clone(o.Config)
-	if o.Config == nil {
-		o.Config = map[string]string{}
-	}
-	o.Config["session.optimized_model_external_initializers_file_name"] = data
-	o.Config["session.optimized_model_external_initializers_min_size_in_bytes"] = "1024"
+	o := v.Session.Saving(saved, data)
+	o.Level = session.LevelAll
 	return v.Open(ctx, path, o)
 }
 

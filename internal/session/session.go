@@ -7,6 +7,7 @@ package session
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -32,6 +33,19 @@ type Options struct {
 	Deadline  time.Duration     // limit of one Run; 0: none
 	MaxMemory int64             // bytes the engine's process may use; 0: no limit
 	Config    map[string]string // engine-specific session settings
+}
+
+// Saving returns o with the graph that the engine makes of the model written to
+// path, and its weights to the file of the name weights, relative to path's folder.
+func (o Options) Saving(path, weights string) Options {
+	o.SaveModel = path
+	o.Config = maps.Clone(o.Config)
+	if o.Config == nil {
+		o.Config = map[string]string{}
+	}
+	o.Config["session.optimized_model_external_initializers_file_name"] = weights
+	o.Config["session.optimized_model_external_initializers_min_size_in_bytes"] = "1024"
+	return o
 }
 
 // Level is how far the engine may rewrite the model at load.
