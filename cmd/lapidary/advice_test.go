@@ -122,7 +122,7 @@ func (r *jobRun) compare(x profile.Advised, output string, with []string) {
 		return
 	}
 	size := float64(rep.Candidate.Bytes) / float64(rep.Baseline.Bytes)
-	ratio, low, high := *rep.Latency.Ratio, 1., 0. // without an interval, nothing is held against the prediction
+	ratio, low, high := *rep.Latency.Ratio, 1., *rep.Latency.Ratio // without an interval, nothing is held against the prediction
 	if ci := rep.Latency.CI95; ci != nil {
 		low, high = ci[0], ci[1]
 	}
