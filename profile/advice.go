@@ -162,6 +162,9 @@ func (a *adviser) fuse(ctx context.Context) error {
 			suffix = "fixed"
 		}
 		command := fmt.Sprintf("lapidary fuse %s -o %s", Quoted(a.o.Model), Quoted(a.output(suffix)))
+		if a.o.Data != "" {
+			command += " --data " + a.o.Data
+		}
 		command += dimFlags(x.dims)
 		switch {
 		case err != nil:
@@ -210,7 +213,7 @@ func (a *adviser) prune() {
 	if item.Predicted.High < worthwhile {
 		item.Verdict = verdictFaster
 		item.Reason = fmt.Sprintf("%s of the time is in weights that arithmetic or memory binds; what it costs in accuracy, only fine-tuning and validate tell", percent(weights/a.wall))
-		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity)
+		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v%s", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity, a.givenData())
 	}
 	a.add(item)
 }
