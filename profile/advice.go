@@ -201,19 +201,20 @@ func (a *adviser) prune() {
 	if !slices.Contains(a.o.Patterns, "channels") {
 		return
 	}
-	const sparsity = 0.5
+	const sparsity = 0.3
 	var saved, weights float64
 	for _, n := range a.nodes {
-		if n.weights && n.class != "" && n.roof.Bound != boundOverhead {
-			saved += 0.5 * sparsity * n.roof.MS // a channel less saves its output, and its part of the next node
+		if n.weights && n.convolves() && n.roof.Bound != boundOverhead {
+			// Fewer channels save their own products and those that read them, where neither is the model's input or output.
+			saved += sparsity * n.roof.MS
 			weights += n.roof.MS
 		}
 	}
-	item := Advised{What: "prune-channels", Verdict: verdictNo, Predicted: a.gain(saved, "roofline"), Reason: "few nodes have channels that cost time"}
+	item := Advised{What: "prune-channels", Verdict: verdictNo, Predicted: a.gain(saved, "roofline"), Reason: "few convolutions cost time that channels less would save"}
 	if item.Predicted.High < worthwhile {
 		item.Verdict = verdictFaster
-		item.Reason = fmt.Sprintf("%s of the time is in weights that arithmetic or memory binds; what it costs in accuracy, only fine-tuning and validate tell", percent(weights/a.wall))
-		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v%s", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity, a.givenData())
+		item.Reason = fmt.Sprintf("%s of the time is in convolutions that arithmetic or memory binds; what it costs in accuracy, only validate tells", percent(weights/a.wall))
+		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v %s", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity, a.dataFlag())
 	}
 	a.add(item)
 }

@@ -181,6 +181,29 @@ func TestThreadsAdvice(t *testing.T) {
 	}
 }
 
+// TestChannelsAdvice: taking channels away helps where convolutions take the time.
+func TestChannelsAdvice(t *testing.T) {
+	s := static(t, residual(), StaticOptions{})
+	conv := floatNode("conv1", "FusedConv", 2, "float[1,64,56,56] float[64,64,3,3]", "float[1,64,56,56]", 64*64*9*4)
+	timed := timedNodes(conv)
+	p := New(s, timed)
+	p.Machine = &MachineFacts{Threads: 2}
+	p.Roofline = NewRoofline(s, timed, roundPeaks())
+	a, err := NewAdvice(t.Context(), p, AdviceOptions{Model: "m.onnx", Patterns: []string{"channels"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range a.Items {
+		want := "lapidary prune m.onnx -o m.pruned.onnx --pattern channels --sparsity 0.3 --data " + DataPlaceholder
+		if x.What == "prune-channels" && (x.Verdict != verdictFaster || x.Command != want || math.Abs(x.Predicted.Ratio-(1-0.3*0.9)) > 1e-6) {
+			t.Errorf("%+v %+v", x, x.Predicted)
+		}
+	}
+	if x := advised(t, 1024, 128, "", 3, AdviceOptions{Patterns: []string{"channels"}})["prune-channels"]; x.Verdict != verdictNo || x.Command != "" {
+		t.Errorf("a product has no channels: %+v", x)
+	}
+}
+
 // TestQuoted pastes into a shell.
 func TestQuoted(t *testing.T) {
 	names := []string{"model.onnx", "my model.onnx", "it's $HOME `x`.onnx", "-rf", "a\"b", "dir/ü.onnx", "", "N=1", "*?.onnx", "~x"}

@@ -62,6 +62,11 @@ func classOf(op string, in []tensorSeen) string {
 	return ""
 }
 
+// convolves reports whether a node is a convolution.
+func (c *costed) convolves() bool {
+	return c.class == "conv" || c.class == "pointwise" || c.class == "depthwise"
+}
+
 // int8Movers are operators that pass codes on, so that no number is taken back
 // to float32 on its way through them.
 var int8Movers = []string{"Relu", "Clip", "LeakyRelu", "Sigmoid", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Add", "Mul", "Reshape", "Transpose",

@@ -96,6 +96,8 @@ func followed(x profile.Advised, data, calibrate []string) (args []string, outpu
 		args = append([]string{"quantize", "m.onnx", "-o", "m." + x.What + ".onnx", "--to=" + x.What}, all...)
 	case "prune-unstructured":
 		args = append([]string{"prune", "m.onnx", "-o", "m.pruned.onnx", "--sparsity=0.5"}, all...)
+	case "prune-channels":
+		args = append([]string{"prune", "m.onnx", "-o", "m.narrow.onnx", "--pattern=channels", "--sparsity=0.3"}, all...)
 	case "fix-dims", "batch":
 		if x.Command == "" {
 			return nil, ""
