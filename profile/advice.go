@@ -123,10 +123,24 @@ func byWorth(a, b Advised) int {
 }
 
 func (a *adviser) add(x Advised) {
+	if p := x.Predicted; p != nil && p.By != "dry-run" && a.r.Peaks.Disturbed() {
+		x.doubt()
+	}
 	if x.Verdict == verdictNo {
 		x.Command = ""
 	}
 	a.out = append(a.out, x)
+}
+
+// doubt takes back that something is not faster, where the machine was too busy
+// for that to be told: small operators look slower then than they are.
+func (x *Advised) doubt() {
+	switch x.Verdict {
+	case verdictSmaller:
+		x.Reason = "whether it is faster cannot be told from a busy machine"
+	case verdictNo:
+		x.Verdict, x.Reason = verdictUnknown, "cannot be told from a busy machine; as far as it can, "+x.Reason
+	}
 }
 
 // gain turns milliseconds saved into a prediction: a third more may come true,

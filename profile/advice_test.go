@@ -204,6 +204,25 @@ func TestChannelsAdvice(t *testing.T) {
 	}
 }
 
+// TestBusyMachine: peaks measured on a busy machine do not make anything slow.
+func TestBusyMachine(t *testing.T) {
+	for _, verdict := range []string{verdictFaster, verdictSmaller, verdictNo} {
+		a := &adviser{r: &Roofline{Peaks: &Peaks{Busy: pointer(0.9)}}}
+		a.add(Advised{What: "x", Verdict: verdict, Predicted: &Predicted{Ratio: 1, By: "operators"}, Reason: "not faster: small", Command: "c"})
+		a.add(Advised{What: "x", Verdict: verdict, Predicted: &Predicted{Ratio: 1, By: "dry-run"}, Reason: "timed", Command: "c"})
+		busy, tried := a.out[0], a.out[1]
+		if want := map[string]string{verdictNo: verdictUnknown}[verdict]; want != "" && busy.Verdict != want || strings.HasPrefix(busy.Reason, "not faster") != (verdict == verdictFaster) {
+			t.Errorf("%s: %+v", verdict, busy)
+		}
+		if tried.Verdict != verdict || tried.Reason != "timed" {
+			t.Errorf("what was tried needs no peaks: %+v", tried)
+		}
+	}
+	if (&Peaks{}).Disturbed() || (&Peaks{Busy: pointer(0.05)}).Disturbed() {
+		t.Error("a quiet machine")
+	}
+}
+
 // TestQuoted pastes into a shell.
 func TestQuoted(t *testing.T) {
 	names := []string{"model.onnx", "my model.onnx", "it's $HOME `x`.onnx", "-rf", "a\"b", "dir/ü.onnx", "", "N=1", "*?.onnx", "~x"}
