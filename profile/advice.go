@@ -132,10 +132,16 @@ func (a *adviser) add(x Advised) {
 	a.out = append(a.out, x)
 }
 
-// doubt takes back that something is not faster, where the machine was too busy
-// for that to be told: small operators look slower then than they are.
+// doubt takes back what cannot be told from a machine that was too busy when it
+// was measured: that something is not faster, since small operators look slower
+// then than they are, and that it is faster by little.
 func (x *Advised) doubt() {
+	const clear = 0.9
 	switch x.Verdict {
+	case verdictFaster:
+		if x.Predicted.High > clear {
+			x.Verdict, x.Reason = verdictUnknown, "too little to be told from a busy machine; "+x.Reason
+		}
 	case verdictSmaller:
 		x.Reason = "whether it is faster cannot be told from a busy machine"
 	case verdictNo:

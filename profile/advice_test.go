@@ -218,6 +218,10 @@ func TestBusyMachine(t *testing.T) {
 			t.Errorf("what was tried needs no peaks: %+v", tried)
 		}
 	}
+	little := Advised{Verdict: verdictFaster, Predicted: &Predicted{Ratio: 0.87, High: 0.96}}
+	if little.doubt(); little.Verdict != verdictUnknown {
+		t.Errorf("faster by little: %+v", little)
+	}
 	if (&Peaks{}).Disturbed() || (&Peaks{Busy: pointer(0.05)}).Disturbed() {
 		t.Error("a quiet machine")
 	}
