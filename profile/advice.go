@@ -123,10 +123,30 @@ func byWorth(a, b Advised) int {
 }
 
 func (a *adviser) add(x Advised) {
+	if p := x.Predicted; p != nil && p.By != "dry-run" && a.r.Peaks.Disturbed() {
+		x.doubt()
+	}
 	if x.Verdict == verdictNo {
 		x.Command = ""
 	}
 	a.out = append(a.out, x)
+}
+
+// doubt takes back what cannot be told from a machine that was too busy when it
+// was measured: that something is not faster, since small operators look slower
+// then than they are, and that it is faster by little.
+func (x *Advised) doubt() {
+	const clear = 0.9
+	switch x.Verdict {
+	case verdictFaster:
+		if x.Predicted.High > clear {
+			x.Verdict, x.Reason = verdictUnknown, "too little to be told from a busy machine; "+x.Reason
+		}
+	case verdictSmaller:
+		x.Reason = "whether it is faster cannot be told from a busy machine"
+	case verdictNo:
+		x.Verdict, x.Reason = verdictUnknown, "cannot be told from a busy machine; as far as it can, "+x.Reason
+	}
 }
 
 // gain turns milliseconds saved into a prediction: a third more may come true,
@@ -162,6 +182,9 @@ func (a *adviser) fuse(ctx context.Context) error {
 			suffix = "fixed"
 		}
 		command := fmt.Sprintf("lapidary fuse %s -o %s", Quoted(a.o.Model), Quoted(a.output(suffix)))
+		if a.o.Data != "" {
+			command += " --data " + a.o.Data
+		}
 		command += dimFlags(x.dims)
 		switch {
 		case err != nil:
@@ -198,19 +221,20 @@ func (a *adviser) prune() {
 	if !slices.Contains(a.o.Patterns, "channels") {
 		return
 	}
-	const sparsity = 0.5
+	const sparsity = 0.3
 	var saved, weights float64
 	for _, n := range a.nodes {
-		if n.weights && n.class != "" && n.roof.Bound != boundOverhead {
-			saved += 0.5 * sparsity * n.roof.MS // a channel less saves its output, and its part of the next node
+		if n.weights && n.convolves() && n.roof.Bound != boundOverhead {
+			// Fewer channels save their own products and those that read them, where neither is the model's input or output.
+			saved += sparsity * n.roof.MS
 			weights += n.roof.MS
 		}
 	}
-	item := Advised{What: "prune-channels", Verdict: verdictNo, Predicted: a.gain(saved, "roofline"), Reason: "few nodes have channels that cost time"}
+	item := Advised{What: "prune-channels", Verdict: verdictNo, Predicted: a.gain(saved, "roofline"), Reason: "few convolutions cost time that channels less would save"}
 	if item.Predicted.High < worthwhile {
 		item.Verdict = verdictFaster
-		item.Reason = fmt.Sprintf("%s of the time is in weights that arithmetic or memory binds; what it costs in accuracy, only fine-tuning and validate tell", percent(weights/a.wall))
-		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity)
+		item.Reason = fmt.Sprintf("%s of the time is in convolutions that arithmetic or memory binds; what it costs in accuracy, only validate tells", percent(weights/a.wall))
+		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v %s", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity, a.dataFlag())
 	}
 	a.add(item)
 }

@@ -181,6 +181,52 @@ func TestThreadsAdvice(t *testing.T) {
 	}
 }
 
+// TestChannelsAdvice: taking channels away helps where convolutions take the time.
+func TestChannelsAdvice(t *testing.T) {
+	s := static(t, residual(), StaticOptions{})
+	conv := floatNode("conv1", "FusedConv", 2, "float[1,64,56,56] float[64,64,3,3]", "float[1,64,56,56]", 64*64*9*4)
+	timed := timedNodes(conv)
+	p := New(s, timed)
+	p.Machine = &MachineFacts{Threads: 2}
+	p.Roofline = NewRoofline(s, timed, roundPeaks())
+	a, err := NewAdvice(t.Context(), p, AdviceOptions{Model: "m.onnx", Patterns: []string{"channels"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range a.Items {
+		want := "lapidary prune m.onnx -o m.pruned.onnx --pattern channels --sparsity 0.3 --data " + DataPlaceholder
+		if x.What == "prune-channels" && (x.Verdict != verdictFaster || x.Command != want || math.Abs(x.Predicted.Ratio-(1-0.3*0.9)) > 1e-6) {
+			t.Errorf("%+v %+v", x, x.Predicted)
+		}
+	}
+	if x := advised(t, 1024, 128, "", 3, AdviceOptions{Patterns: []string{"channels"}})["prune-channels"]; x.Verdict != verdictNo || x.Command != "" {
+		t.Errorf("a product has no channels: %+v", x)
+	}
+}
+
+// TestBusyMachine: peaks measured on a busy machine do not make anything slow.
+func TestBusyMachine(t *testing.T) {
+	for _, verdict := range []string{verdictFaster, verdictSmaller, verdictNo} {
+		a := &adviser{r: &Roofline{Peaks: &Peaks{Busy: pointer(0.9)}}}
+		a.add(Advised{What: "x", Verdict: verdict, Predicted: &Predicted{Ratio: 1, By: "operators"}, Reason: "not faster: small", Command: "c"})
+		a.add(Advised{What: "x", Verdict: verdict, Predicted: &Predicted{Ratio: 1, By: "dry-run"}, Reason: "timed", Command: "c"})
+		busy, tried := a.out[0], a.out[1]
+		if want := map[string]string{verdictNo: verdictUnknown}[verdict]; want != "" && busy.Verdict != want || strings.HasPrefix(busy.Reason, "not faster") != (verdict == verdictFaster) {
+			t.Errorf("%s: %+v", verdict, busy)
+		}
+		if tried.Verdict != verdict || tried.Reason != "timed" {
+			t.Errorf("what was tried needs no peaks: %+v", tried)
+		}
+	}
+	little := Advised{Verdict: verdictFaster, Predicted: &Predicted{Ratio: 0.87, High: 0.96}}
+	if little.doubt(); little.Verdict != verdictUnknown {
+		t.Errorf("faster by little: %+v", little)
+	}
+	if (&Peaks{}).Disturbed() || (&Peaks{Busy: pointer(0.05)}).Disturbed() {
+		t.Error("a quiet machine")
+	}
+}
+
 // TestQuoted pastes into a shell.
 func TestQuoted(t *testing.T) {
 	names := []string{"model.onnx", "my model.onnx", "it's $HOME `x`.onnx", "-rf", "a\"b", "dir/ü.onnx", "", "N=1", "*?.onnx", "~x"}

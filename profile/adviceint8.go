@@ -62,6 +62,11 @@ func classOf(op string, in []tensorSeen) string {
 	return ""
 }
 
+// convolves reports whether a node is a convolution.
+func (c *costed) convolves() bool {
+	return c.class == "conv" || c.class == "pointwise" || c.class == "depthwise"
+}
+
 // int8Movers are operators that pass codes on, so that no number is taken back
 // to float32 on its way through them.
 var int8Movers = []string{"Relu", "Clip", "LeakyRelu", "Sigmoid", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Add", "Mul", "Reshape", "Transpose",
@@ -176,13 +181,16 @@ func (a *adviser) whyNot(taken int) string {
 	return fmt.Sprintf("nodes with weights take %s of the time, and 8 bits save little of it; %s", percent(weighted/a.wall), bound)
 }
 
-// judge sets the verdict by the prediction: faster, else smaller where the file
-// shrinks by a tenth or more.
+// smallEnough is the predicted size, over that before, below which something is
+// called smaller: a check may put nodes back.
+const smallEnough = 0.85
+
+// judge sets the verdict by the prediction: faster, else smaller.
 func (x *Advised) judge(faster, smaller, why, whyNot string) {
 	switch {
 	case x.Predicted != nil && x.Predicted.High < worthwhile:
 		x.Verdict, x.Command, x.Reason = verdictFaster, faster, why
-	case x.SizeRatio != nil && *x.SizeRatio < 0.9:
+	case x.SizeRatio != nil && *x.SizeRatio < smallEnough:
 		x.Verdict, x.Command, x.Reason = verdictSmaller, smaller, "not faster: "+whyNot
 	default:
 		x.Verdict, x.Reason = verdictNo, whyNot
@@ -214,7 +222,7 @@ func (a *adviser) dynamicInt8() {
 		item.Reason = "it takes matrix products with weights only, and there are none in float32"
 	case !known:
 		item.Reason = "no product with weights was timed"
-		if *item.SizeRatio < 0.9 {
+		if *item.SizeRatio < smallEnough {
 			item.Verdict, item.Command = verdictSmaller, command+" --for size"
 		}
 	default:
@@ -234,7 +242,7 @@ func (a *adviser) int4() {
 		item.Reason = "it takes matrix products and embeddings, and there are none in float32"
 	case !known:
 		item.Reason = "no product with weights was timed"
-		if *item.SizeRatio < 0.9 {
+		if *item.SizeRatio < smallEnough {
 			item.Verdict, item.Command = verdictSmaller, command
 		}
 	default:

@@ -99,7 +99,7 @@ func (t *table) cost(c *Cost) {
 	rows := [][]string{{"price per hour"}, {"mean of a run"}, {"inferences per second"}, {"energy of an inference"}, {"per million"}}
 	for _, x := range c.Columns {
 		columns = append(columns, column{strings.ToUpper(x.Kind), true})
-		rows[0] = append(rows[0], significant(x.PerHour))
+		rows[0] = append(rows[0], money(x.PerHour))
 		rows[1] = append(rows[1], told(x.MeanMS, duration))
 		rows[2] = append(rows[2], told(x.PerSecond, significant))
 		rows[3] = append(rows[3], told(x.EnergyMJ, millijoules))
@@ -117,11 +117,8 @@ func (t *table) cost(c *Cost) {
 
 // money returns an amount with three digits that count.
 func money(v float64) string {
-	switch {
-	case v >= 0.01:
-		return significant(v)
-	case v > 0:
-		return fmt.Sprintf("%.3g", v)
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
 	}
-	return "0"
+	return fmt.Sprintf("%.3g", v)
 }

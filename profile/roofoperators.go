@@ -162,9 +162,9 @@ func (o PeakOptions) operators(ctx context.Context, p *Peaks) error {
 			switch {
 			case t == nil:
 			case g.class == "step":
-				overhead = append(overhead, t.mean)
+				overhead = append(overhead, t.low)
 			default:
-				p.Operators = append(p.Operators, OpRate{Class: g.class, Variant: variant, Op: g.op, MACs: g.macs, Count: g.elements, US: 1e6 * t.mean})
+				p.Operators = append(p.Operators, OpRate{Class: g.class, Variant: variant, Op: g.op, MACs: g.macs, Count: g.elements, US: 1e6 * t.low})
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func BusyNow(ctx context.Context) *float64 {
 }
 
 // peaksVersion changes when what is measured does.
-const peaksVersion = 1
+const peaksVersion = 2
 
 // PeakRate is a peak rate in 10^9 operations per second.
 type PeakRate struct {

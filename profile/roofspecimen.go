@@ -40,7 +40,7 @@ type gauge struct {
 // gaugeTime is the time of a gauge in seconds per run.
 type gaugeTime struct {
 	best float64 // shortest
-	mean float64 // of the middle half of the runs
+	low  float64 // mean of the shortest quarter of the runs: what disturbs makes runs longer, never shorter
 }
 
 const specimenOpset = 17
@@ -191,10 +191,11 @@ func (s *specimen) read(trace *Trace) map[string]*gaugeTime {
 		if len(list) == 0 {
 			continue
 		}
-		t := &gaugeTime{best: math.Max(slices.Min(list), 1e-7)}
-		chosen := middleHalf(list)
-		for _, i := range chosen {
-			t.mean += list[i] / float64(len(chosen))
+		slices.Sort(list)
+		t := &gaugeTime{best: math.Max(list[0], 1e-7)}
+		quarter := list[:(len(list)+3)/4]
+		for _, x := range quarter {
+			t.low += x / float64(len(quarter))
 		}
 		out[g.name] = t
 	}

@@ -35,8 +35,10 @@ func TestAdviceFollowed(t *testing.T) {
 	zoo := zootest.Dir(t)
 	fmt.Println("| model | advice | verdict | predicted time | achieved time | predicted size | achieved size | right |\n|---|---|---|---|---|---|---|---|")
 	for _, j := range adviceJobs {
-		r := &jobRun{t: t, bin: bin, dir: t.TempDir(), j: j, zoo: zoo}
-		r.follow()
+		t.Run(j.model, func(t *testing.T) {
+			r := &jobRun{t: t, bin: bin, dir: t.TempDir(), j: j, zoo: zoo}
+			r.follow()
+		})
 	}
 }
 
@@ -79,7 +81,7 @@ func followed(x profile.Advised, data, calibrate []string) (args []string, outpu
 	all := append(append([]string{}, data...), calibrate...)
 	switch x.What {
 	case "fuse":
-		args = []string{"fuse", "m.onnx", "-o", "m.fused.onnx"}
+		args = append([]string{"fuse", "m.onnx", "-o", "m.fused.onnx"}, all...)
 	case "static-int8":
 		args = append([]string{"quantize", "m.onnx", "-o", "m.int8.onnx", "--to=int8", "--recover=none"}, all...) // what is recovered is accuracy, not time
 		if x.Verdict != "faster" {
@@ -93,7 +95,9 @@ func followed(x profile.Advised, data, calibrate []string) (args []string, outpu
 	case "int4", "fp16":
 		args = append([]string{"quantize", "m.onnx", "-o", "m." + x.What + ".onnx", "--to=" + x.What}, all...)
 	case "prune-unstructured":
-		args = []string{"prune", "m.onnx", "-o", "m.pruned.onnx", "--sparsity=0.5"}
+		args = append([]string{"prune", "m.onnx", "-o", "m.pruned.onnx", "--sparsity=0.5"}, all...)
+	case "prune-channels":
+		args = append([]string{"prune", "m.onnx", "-o", "m.narrow.onnx", "--pattern=channels", "--sparsity=0.3"}, all...)
 	case "fix-dims", "batch":
 		if x.Command == "" {
 			return nil, ""
@@ -122,7 +126,7 @@ func (r *jobRun) compare(x profile.Advised, output string, with []string) {
 		return
 	}
 	size := float64(rep.Candidate.Bytes) / float64(rep.Baseline.Bytes)
-	ratio, low, high := *rep.Latency.Ratio, 1., 0. // without an interval, nothing is held against the prediction
+	ratio, low, high := *rep.Latency.Ratio, 1., *rep.Latency.Ratio // without an interval, nothing is held against the prediction
 	if ci := rep.Latency.CI95; ci != nil {
 		low, high = ci[0], ci[1]
 	}

@@ -56,7 +56,7 @@ func (f *proofFlags) validate(static bool) error {
 }
 
 // prunePatterns are those of prune, of which advice knows what they are good for.
-var prunePatterns = []string{"unstructured", "2:4"}
+var prunePatterns = []string{"unstructured", "channels"}
 
 // proof adds to a timed profile what follows from it.
 type proof struct {
