@@ -38,7 +38,7 @@ func advised(t *testing.T, n, rows int64, dim string, ms float64, o AdviceOption
 	s := static(t, deep(n, rows, dim), StaticOptions{})
 	x := parseTypes([]int64{rows, n}, []int64{n, n})
 	node := floatNode("product", "MatMul", ms, x, parseTypes([]int64{rows, n}), 4*n*n)
-	node.Original = "product"
+	node.Original, node.Rows = "product", []int{0}
 	timed := timedNodes(node)
 	p := New(s, timed)
 	p.Machine = &MachineFacts{Threads: 2, Reason: "2 cores", Flag: "--threads 2"}
@@ -278,7 +278,7 @@ func TestCommandLines(t *testing.T) {
 func TestProofGolden(t *testing.T) {
 	s := static(t, deep(1024, 128, "N"), StaticOptions{Dims: map[string]int64{"N": 128}})
 	node := floatNode("product", "MatMul", 3, "float[128,1024] float[1024,1024]", "float[128,1024]", 4<<20)
-	node.Original = "product"
+	node.Original, node.Rows = "product", []int{0}
 	timed := timedNodes(node, floatNode("tiny", "Relu", 0.002, "float[8]", "float[8]", 0), floatNode("odd", "Unique", 0.1, "", "", 0))
 	timed.InputShapes = []string{"x:float[128,1024]"}
 	full := New(s, timed)

@@ -19,12 +19,11 @@ type costed struct {
 }
 
 func (a *adviser) costs() []costed {
-	static := staticIndex(a.s)
 	out := make([]costed, len(a.t.Nodes))
 	for i := range a.t.Nodes {
 		n := &a.t.Nodes[i]
-		c := costed{roof: &a.r.Nodes[i], time: n, file: static[n.Original], weights: n.ParamBytes > 0, main: true}
-		if c.file != nil {
+		c := costed{roof: &a.r.Nodes[i], time: n, weights: n.ParamBytes > 0, main: true}
+		if c.file, _ = n.leading(a.s); c.file != nil {
 			c.weights, c.main = c.file.Parameters > 0 || c.weights, c.file.Path == ""
 		}
 		in := inputsSeen(n, c.file)

@@ -73,14 +73,13 @@ func NewRoofline(s *StaticProfile, t *TimedProfile, p *Peaks) *Roofline {
 	if r.MeasuredMS <= 0 {
 		r.MeasuredMS = t.Latency.MeanMS
 	}
-	static := staticIndex(s)
 	scale := 1.0 // what the profiler adds to the nodes is not theirs
 	if t.Accounting.NodesMS > r.MeasuredMS && r.MeasuredMS > 0 {
 		scale = r.MeasuredMS / t.Accounting.NodesMS
 	}
 	var known float64
 	for i := range t.Nodes {
-		n := nodeRoof(&t.Nodes[i], static, p, scale)
+		n := nodeRoof(&t.Nodes[i], s, p, scale)
 		r.Nodes = append(r.Nodes, n)
 		r.RoofMS += max(n.ComputeMS, n.MemoryMS)
 		if n.Bound != boundUnknown {
@@ -124,12 +123,12 @@ func (r *Roofline) bounds() []Bound {
 }
 
 // nodeRoof holds one node against the peaks.
-func nodeRoof(n *NodeTime, static map[string]*Node, p *Peaks, scale float64) NodeRoof {
+func nodeRoof(n *NodeTime, s *StaticProfile, p *Peaks, scale float64) NodeRoof {
 	r := NodeRoof{Name: orText(n.Original, n.Name), Op: n.Op, Bound: boundUnknown, MS: n.MS * scale, Type: variantFloat}
 	if computesInt8(n.Op) {
 		r.Type = variantInt8
 	}
-	w, ok := workOf(n, static)
+	w, ok := workOf(n, s)
 	if !ok {
 		return r
 	}
@@ -168,41 +167,36 @@ func computesInt8(op string) bool {
 	return false
 }
 
-// staticIndex finds nodes of the file by the name and the path that the times
-// give: where a node has no name, its operator and its place among its neighbours.
-func staticIndex(s *StaticProfile) map[string]*Node {
-	out, place := map[string]*Node{}, map[string]int{}
-	if s == nil {
-		return out
-	}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		label := n.Name
-		if label == "" {
-			label = n.Op[strings.LastIndexByte(n.Op, '.')+1:] + "_" + strconv.Itoa(place[n.Path])
+// leading is the node of the file that a timed node stands for in the first
+// place, and all are the nodes that it stands for; nil where it stands for none.
+func (n *NodeTime) leading(s *StaticProfile) (lead *Node, all []*Node) {
+	for _, row := range n.Rows {
+		if s == nil || row < 0 || row >= len(s.Nodes) {
+			continue
 		}
-		place[n.Path]++
-		if n.Path != "" {
-			label = n.Path + "/" + label
+		f := &s.Nodes[row]
+		if all = append(all, f); lead == nil || n.Original == f.Label {
+			lead = f
 		}
-		out[label] = n
 	}
-	return out
+	return lead, all
 }
 
 // workOf is the work of a timed node per inference. The file's node knows more
 // than the types that the engine saw, and those know the sizes that ran.
-func workOf(n *NodeTime, static map[string]*Node) (Work, bool) {
-	f := static[n.Original]
-	if n.Original == "" {
-		f = nil
-	}
+func workOf(n *NodeTime, s *StaticProfile) (Work, bool) {
+	f, all := n.leading(s)
 	w, seen := workOfTypes(n, f)
-	if f == nil || f.Unknown != "" {
+	var x Work
+	for _, part := range all {
+		if part.Unknown != "" {
+			return w, seen
+		}
+		x.add(part.Work, max(1, part.Runs))
+	}
+	if f == nil {
 		return w, seen
 	}
-	var x Work
-	x.add(f.Work, max(1, f.Runs))
 	switch {
 	case !seen || len(f.Outputs) == 0:
 		return x, true

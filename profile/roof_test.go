@@ -129,34 +129,30 @@ func TestRooflineSkips(t *testing.T) {
 	}
 }
 
-// TestWorkByFile: the file's node knows more than the types, unless other sizes ran.
+// TestWorkByFile: the file's nodes know more than the types, unless other sizes ran.
 func TestWorkByFile(t *testing.T) {
 	s := static(t, residual(), StaticOptions{})
-	index := staticIndex(s)
+	row := func(name string) int {
+		return slices.IndexFunc(s.Nodes, func(n Node) bool { return n.Name == name })
+	}
 	n := floatNode("conv1", "FusedConv", 1, "float[1,3,8,8] float[4,3,3,3] float[4]", "float[1,4,8,8]", 448)
-	n.Original, n.Calls = "conv1", 1
-	if w, ok := workOf(&n, index); !ok || w.MACs != 64*4*27 {
+	n.Original, n.Rows, n.Calls = "conv1", []int{row("conv1"), row("relu")}, 1
+	if w, ok := workOf(&n, s); !ok || w.MACs != 64*4*27 || w.FLOPs <= 2*w.MACs || w.BytesWritten != 4*256 {
 		t.Errorf("by the file: %+v", w)
 	}
 	n.Inputs[0], n.Outputs[0] = "float[8,3,8,8]", "float[8,4,8,8]"
-	if w, ok := workOf(&n, index); !ok || w.MACs != 8*64*4*27 {
+	if w, ok := workOf(&n, s); !ok || w.MACs != 8*64*4*27 {
 		t.Errorf("of eight pictures: %+v", w)
 	}
 	// The engine keeps the weights of fc to itself, and three pictures ran.
 	fc := floatNode("fc", "Gemm", 1, "float[3,4]", "float[3,2]", 0)
-	fc.Original = "fc"
-	if w, ok := workOf(&fc, index); !ok || w.MACs != 3*4*2 || w.BytesRead != 4*(12+8+2) {
+	fc.Original, fc.Rows = "fc", []int{row("fc")}
+	if w, ok := workOf(&fc, s); !ok || w.MACs != 3*4*2 || w.BytesRead != 4*(12+8+2) {
 		t.Errorf("without its weights: %+v", w)
 	}
-	if _, ok := index["fc"]; !ok || len(index) != len(s.Nodes) {
-		t.Errorf("index of %d of %d nodes", len(index), len(s.Nodes))
-	}
-	unnamed := residual()
-	for x := range unnamed.Graph.Nodes() {
-		x.Name = ""
-	}
-	if index := staticIndex(static(t, unnamed, StaticOptions{})); index["Conv_2"] == nil || index["Conv_2"].Work.MACs != 64*4*4 {
-		t.Errorf("nodes without names: %v", index)
+	fc.Rows = []int{len(s.Nodes)}
+	if lead, all := fc.leading(s); lead != nil || all != nil {
+		t.Error("a row that there is not")
 	}
 }
 
