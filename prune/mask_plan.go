@@ -206,11 +206,10 @@ func (p *maskPlan) positions(k int) int {
 	return min(max(rows*k/runs, least), most)
 }
 
-// holdEvery says which runs are held out: one of five, or the last one of few.
-// Of a single run the last rows are.
-func (p *maskPlan) holdEvery() int {
+// holdEvery says which of so many runs are held out: one of five, or the last one
+// of few. Of a single run the last rows are.
+func holdEvery(runs int) int {
 	const one, few = 5, 10
-	runs := int(p.o.Calibration.Len()) / max(p.o.Batch, 1)
 	switch {
 	case runs >= few:
 		return one
@@ -219,3 +218,6 @@ func (p *maskPlan) holdEvery() int {
 	}
 	return 0
 }
+
+// holdEvery is the same for the runs of the calibration.
+func (p *maskPlan) holdEvery() int { return holdEvery(int(p.o.Calibration.Len()) / max(p.o.Batch, 1)) }

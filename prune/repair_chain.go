@@ -207,7 +207,7 @@ func (c *refitting) pass(ctx context.Context, names []string, r *unitRepairs) er
 }
 
 func (c *refitting) holdEvery() int {
-	return (&maskPlan{o: &Options{DataOptions: DataOptions{Calibration: c.p.o.Data.Data, Batch: c.p.o.Data.Batch}}}).holdEvery()
+	return holdEvery(int(c.p.o.Data.Data.Len()) / max(c.p.o.Data.Batch, 1))
 }
 
 // join returns a model that runs both, with what their layers read side by side.

@@ -117,7 +117,7 @@ func TestGoals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m, data := bundled(t, "digits-cnn", "digits-calib.npz", 64)
 			o := &ShrinkOptions{StructureOptions: c.o}
-			o.Pattern, o.Data = Channels, data
+			o.Pattern, o.Data, o.Repair = Channels, data, "none"
 			j, err := newShrinkJob(o)
 			if err != nil {
 				t.Fatal(err)
@@ -313,7 +313,7 @@ func TestOracleZoo(t *testing.T) {
 			defer m.Close()
 			var ports []dataset.Port
 			for _, v := range m.Graph.Inputs() {
-				if v.Constant() == nil {
+				if v.Const == nil {
 					ports = append(ports, dataset.Port{Name: v.Name(), Type: v.Type})
 				}
 			}
@@ -326,6 +326,13 @@ func TestOracleZoo(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer set.Close()
+			for _, v := range slices.Clone(m.Graph.Inputs()) {
+				if v.Const != nil && v.Constant() == nil {
+					if err := m.Graph.Freeze(v); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
 			for b, err := range calibrate.Over(t.Context(), set, 1).Batches {
 				if err != nil {
 					t.Fatal(err)
@@ -333,13 +340,6 @@ func TestOracleZoo(t *testing.T) {
 				in, err := b.Inputs()
 				if err != nil {
 					t.Fatal(err)
-				}
-				for _, v := range m.Graph.Inputs() {
-					if v.Const != nil && v.Constant() == nil {
-						if err := m.Graph.Freeze(v); err != nil {
-							t.Fatal(err)
-						}
-					}
 				}
 				oracleOn(t, open, m, in)
 			}

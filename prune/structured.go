@@ -142,19 +142,19 @@ func (p *structured) look(ctx context.Context, m *onnx.Model) (err error) {
 	}
 	o := *p.o.Data
 	if o.Keep == nil {
-		o.Keep = heldOut(int(o.Data.Len()) / max(o.Batch, 1))
+		o.Keep = p.heldOut(int(o.Data.Len()) / max(o.Batch, 1))
 	}
 	p.held, err = trial.New(ctx, m, o)
 	return err
 }
 
-// heldOut keeps every fourth of so many runs, all of fewer than eight.
-func heldOut(runs int) func(k, at int64) bool {
-	const one, few = 4, 8
-	if runs < few {
+// heldOut keeps the runs to which no repair is fitted; all where there is none.
+func (p *structured) heldOut(runs int) func(k, at int64) bool {
+	every := int64(holdEvery(runs))
+	if len(p.o.repairs) == 0 || every == 0 {
 		return nil
 	}
-	return func(k, _ int64) bool { return k%one == one-1 }
+	return func(k, _ int64) bool { return k%every == every-1 }
 }
 
 // shrunk returns a copy of m without a share of its units. Nodes that cannot

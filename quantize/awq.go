@@ -135,7 +135,7 @@ func gainOf(x, w []float64, a float64) []float32 {
 
 // awq enters nearest codes of the weights times a gain, with the ranges of blocks
 // clipped, and those without a gain.
-func (t *trial) awq(gain []float32) error {
+func (t *fitTrial) awq(gain []float32) error {
 	for _, g := range [][]float32{nil, gain} {
 		b := &blockwise{f: t.l.f, op: t.l.op, clipped: true}
 		b.op.gain = g
@@ -152,7 +152,7 @@ func (t *trial) awq(gain []float32) error {
 
 // clipped returns the steps of b, each of the range of its block or of a smaller
 // one, with the least error of the block's share of the output.
-func (t *trial) clipped(b *blockwise) (*steps, error) {
+func (t *fitTrial) clipped(b *blockwise) (*steps, error) {
 	s := newSteps(b.f, b.total())
 	err := b.op.each(b.f.size, func(p *blockPart) error {
 		for i := p.first; i < p.last; i++ {
@@ -164,7 +164,7 @@ func (t *trial) clipped(b *blockwise) (*steps, error) {
 }
 
 // clipBlock finds the steps of block i for the channels of p.
-func (t *trial) clipBlock(b *blockwise, s *steps, p *blockPart, i int) {
+func (t *fitTrial) clipBlock(b *blockwise, s *steps, p *blockPart, i int) {
 	from := i * b.f.size
 	size := min(b.f.size, b.op.k-from)
 	n := p.n1 - p.n0
@@ -199,7 +199,7 @@ func (t *trial) clipBlock(b *blockwise, s *steps, p *blockPart, i int) {
 
 // local returns the products of the columns of one block, of what is read after
 // the division by the gain.
-func (t *trial) local(b *blockwise, from, size int) []float64 {
+func (t *fitTrial) local(b *blockwise, from, size int) []float64 {
 	out, k := make([]float64, size*size), t.d.fit.k
 	for i := range size {
 		for j := range size {

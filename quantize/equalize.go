@@ -193,7 +193,7 @@ func (c *chain) peaks(stats map[string]*calibrate.Stats) []float64 {
 // sameFunction fails with an notTried where the float model m is not the original
 // to so many dB on held-out data.
 func (r *recovery) sameFunction(ctx context.Context, m *onnx.Model, least float64) error {
-	s, err := r.held.score(ctx, m)
+	s, err := r.held.Score(ctx, m)
 	if err != nil {
 		return err
 	}

@@ -89,8 +89,8 @@ func (b *blockwise) decoded(some []int) ([]float64, error) {
 	return out, err
 }
 
-// trial is the search for the codes of one layer.
-type trial struct {
+// fitTrial is the search for the codes of one layer.
+type fitTrial struct {
 	d      *evidence
 	l      *layer
 	w      []float64 // [k, n]
@@ -102,15 +102,15 @@ type trial struct {
 	least  float64
 }
 
-func newTrialOf(d *evidence, l *layer, w []float64) *trial {
-	t := &trial{d: d, l: l, w: w, some: spread(l.op.n, judged), errors: map[string]float64{}}
+func newTrialOf(d *evidence, l *layer, w []float64) *fitTrial {
+	t := &fitTrial{d: d, l: l, w: w, some: spread(l.op.n, judged), errors: map[string]float64{}}
 	t.want = pick(w, l.op.n, t.some)
 	t.power = d.held.power(t.want, len(t.some))
 	return t
 }
 
 // enter judges codes by held-out rows.
-func (t *trial) enter(method string, b *blockwise) error {
+func (t *fitTrial) enter(method string, b *blockwise) error {
 	got, err := b.decoded(t.some)
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func fittedOf(method string, b *blockwise) *fitted {
 }
 
 // verdict returns the best codes, and says why they are.
-func (t *trial) verdict() *fitted {
+func (t *fitTrial) verdict() *fitted {
 	names := slices.SortedFunc(maps.Keys(t.errors), func(a, b string) int { return cmp.Compare(t.errors[a], t.errors[b]) })
 	text := ""
 	for i, name := range names {

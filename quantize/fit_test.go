@@ -50,7 +50,7 @@ func momentsOf(x []float64, k int) gramMoments {
 	return newMoments(m, k)
 }
 
-func newTrial(t *testing.T, l *layer, fit, held gramMoments) *trial {
+func newTrial(t *testing.T, l *layer, fit, held gramMoments) *fitTrial {
 	t.Helper()
 	w, err := l.op.dense()
 	if err != nil {

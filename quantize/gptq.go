@@ -21,7 +21,7 @@ const (
 // gptq enters codes that make up for the error of each row of weights in the rows
 // that follow, with steps that are searched for: of blocks as they are when their
 // turn comes, and of those before with the rows that matter most first.
-func (t *trial) gptq() error {
+func (t *fitTrial) gptq() error {
 	for _, v := range []gptqVariant{{shrink: true}, {shrink: true, ordered: true}} {
 		f := t.d.factor(v.ordered)
 		if f.u == nil {

@@ -12,7 +12,7 @@ const (
 )
 
 // hqq enters codes whose zero points are chosen for an error with few large elements.
-func (t *trial) hqq(real bool) error {
+func (t *fitTrial) hqq(real bool) error {
 	b, err := hqq(t.l, real)
 	if err != nil {
 		return err

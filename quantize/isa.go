@@ -3,8 +3,6 @@ package quantize
 import (
 	"context"
 	"slices"
-
-	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
 // ISAOptions are about processors that add products in 16 bits.
@@ -56,8 +54,8 @@ func (r *recovery) predict(ctx context.Context) error {
 			return err
 		}
 	}
-	r.s.predicted = []Prediction{{ISA: exactISA, Quality: r.held.quality(exact)},
-		{ISA: pairISA, Quality: r.held.quality(paired), Layers: layers, Narrow: narrowOf(r.now)}}
+	r.s.predicted = []Prediction{{ISA: exactISA, Quality: qualityOf(r.held, exact)},
+		{ISA: pairISA, Quality: qualityOf(r.held, paired), Layers: layers, Narrow: narrowOf(r.now)}}
 	return nil
 }
 
@@ -109,27 +107,10 @@ func (r *recovery) tryPairs(ctx context.Context, c *choices, only func(string) b
 	if err != nil {
 		return score{}, nil, err
 	}
-	t, layers, err := saturating(m, r.held.dims(m), only)
+	t, layers, err := saturating(m, r.held.Dims(m), only)
 	if err != nil {
 		return score{}, nil, err
 	}
-	x, err := r.held.score(ctx, t)
+	x, err := r.held.Score(ctx, t)
 	return x, layers, err
-}
-
-// dims returns the sizes that the held-out inputs give to symbols of m's inputs.
-func (h *heldOut) dims(m *onnx.Model) map[string]int64 {
-	out := map[string]int64{}
-	for _, v := range m.Graph.Inputs() {
-		t := h.inputs[0][v.Name()]
-		if t == nil || len(t.Shape) != len(v.Shape()) {
-			continue
-		}
-		for i, d := range v.Shape() {
-			if !d.Known() && d.Param != "" {
-				out[d.Param] = t.Shape[i]
-			}
-		}
-	}
-	return out
 }

@@ -381,13 +381,13 @@ func meanSquare(t *onnx.Tensor) float64 {
 
 // run compares on the held-out inputs.
 func (v *verifier) run(ctx context.Context, level session.Level) error {
-	s, err := v.r.held.openAt(ctx, v.m, level)
+	s, err := v.r.held.OpenAt(ctx, v.m, level)
 	if err != nil {
 		return fmt.Errorf("checking nodes: %w", err)
 	}
 	defer s.Close()
 	total := make([]nodeSums, len(v.list))
-	for i, in := range v.r.held.inputs {
+	for i, in := range v.r.held.Inputs {
 		if i == 4 {
 			break // each is as good as another to find a fault
 		}

@@ -117,7 +117,7 @@ func recovered(t *testing.T, src, data string) (*recovery, *onnx.Model) {
 	if r.held, err = newHeldOut(ctx, o, r.base, partOf(o), 16); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.held.close)
+	t.Cleanup(r.held.Close)
 	q, _, err := r.quantized(ctx, r.now)
 	if err != nil {
 		t.Fatal(err)

@@ -6,13 +6,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/measured"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // OpTime is what one operator takes on this machine, in seconds.
@@ -89,7 +89,7 @@ func (t *opTimes) measure(ctx context.Context, float, coded *onnx.Model) (OpTime
 	best := [2]float64{math.Inf(1), math.Inf(1)}
 	for range 5 {
 		for i := range s {
-			d, err := burst(ctx, s[i], in[i], best[i])
+			d, err := trial.Burst(ctx, s[i], in[i], best[i])
 			if err != nil {
 				return OpTime{}, err
 			}
@@ -97,29 +97,6 @@ func (t *opTimes) measure(ctx context.Context, float, coded *onnx.Model) (OpTime
 		}
 	}
 	return OpTime{best[0], best[1]}, nil
-}
-
-// burst is how long one run takes in the best of some runs, about 10 ms of them.
-func burst(ctx context.Context, s session.Session, in map[string]*onnx.Tensor, before float64) (float64, error) {
-	runs := 3
-	if !math.IsInf(before, 1) && before > 0 {
-		runs = int(min(max(0.01/before, 2), 500))
-	}
-	t, ok := s.(session.Timer)
-	if !ok {
-		r, err := s.Run(ctx, in)
-		if err != nil {
-			return 0, err
-		}
-		return r.Elapsed.Seconds(), nil
-	}
-	list, err := t.Time(ctx, in, runs)
-	if err != nil || len(list) == 0 {
-		return math.Inf(1), err
-	}
-	// A low quantile, since clocks have a resolution and the very first runs are cold.
-	slices.Sort(list)
-	return list[len(list)/10].Seconds(), nil
 }
 
 func (t *opTimes) open(ctx context.Context, m *onnx.Model) (session.Session, error) {

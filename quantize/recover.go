@@ -14,6 +14,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // RecoverOptions say how static int8 wins back accuracy. Nothing is kept that
@@ -154,7 +155,7 @@ func apply(m *onnx.Model, edits []edit) error {
 type recovery struct {
 	s      *static
 	base   *onnx.Model // the float model as prepared
-	held   *heldOut
+	held   *trial.Held
 	now    *choices
 	score  score
 	past   []moment // before the first step and after each
@@ -243,16 +244,16 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 	if r.held, err = newHeldOut(ctx, s.o, r.base, partOf(s.o), s.o.heldOut()); err != nil {
 		return err
 	}
-	defer r.held.close()
-	r.report.Samples, r.report.Measure = r.held.samples, "outputs"
-	if r.held.distribution {
+	defer r.held.Close()
+	r.report.Samples, r.report.Measure = r.held.Samples, "outputs"
+	if r.held.Distribution() {
 		r.report.Measure = "log-probabilities"
 	}
 	first, out, err := r.quantized(ctx, r.now)
 	if err != nil || len(out.log.Fired) == 0 {
 		return err
 	}
-	if r.score, err = r.held.score(ctx, first); err != nil {
+	if r.score, err = r.held.Score(ctx, first); err != nil {
 		return err
 	}
 	r.past = []moment{{r.now, r.score}}
@@ -261,7 +262,7 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 			continue
 		}
 		s.o.progress("recovering accuracy: " + step.name)
-		k := &stepper{r: r, start: r.now, before: r.score, best: score{DB: -most}}
+		k := &stepper{r: r, start: r.now, before: r.score, best: score{DB: -trial.Most}}
 		var no *notTried
 		if err := step.run(ctx, r, k); errors.As(err, &no) {
 			k.refuse(no.why)
@@ -272,7 +273,7 @@ func (s *static) recover(ctx context.Context, m *onnx.Model, names []string) (er
 		r.past = append(r.past, moment{r.now, r.score})
 	}
 	r.confirm()
-	r.report.Trials = r.held.runs
+	r.report.Trials = r.held.Tried
 	if s.o.Sensitivity {
 		if err := r.sensitivity(ctx); err != nil {
 			return fmt.Errorf("ranking layers: %w", err)
@@ -357,7 +358,7 @@ func (r *recovery) try(ctx context.Context, c *choices) (score, error) {
 	if err != nil {
 		return score{}, err
 	}
-	return r.held.score(ctx, m)
+	return r.held.Score(ctx, m)
 }
 
 // quantized returns the int8 model that choices give.
@@ -429,7 +430,7 @@ func (r *recovery) confirm() {
 // fitPass is a pass over the runs that are not held out.
 func fitPass(ctx context.Context, o *Options) calibrate.Pass {
 	p := partOf(o)
-	return passOf(ctx, o.Calibration, o.Batch, func(k, at int64) bool { return !p.held(k, at) })
+	return trial.Pass(ctx, o.Calibration, o.Batch, func(k, at int64) bool { return !p.held(k, at) })
 }
 
 // remeasured returns c with the statistics of some tensors measured anew on its

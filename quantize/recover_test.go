@@ -13,6 +13,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 var near = cmpopts.EquateApprox(1e-5, 1e-6)
@@ -250,18 +251,18 @@ func TestHeldOut(t *testing.T) {
 // measure are none.
 func TestWorse(t *testing.T) {
 	runs := func(f float64, n int) []float64 { return slices.Repeat([]float64{f}, n) }
-	now := score{DB: 20, SQNR: 30, KL: 25, runs: runs(0.01, 8)}
+	now := score{DB: 20, SQNR: 30, KL: 25, Runs: runs(0.01, 8)}
 	for _, c := range []struct {
 		name string
 		a    score
 		want string
 	}{
-		{"better", score{DB: 21, SQNR: 30, KL: 25, runs: runs(0.008, 8)}, ""},
-		{"hardly better", score{DB: 20.05, SQNR: 30, KL: 25, runs: runs(0.008, 8)}, "margin"},
-		{"in one run", score{DB: 21, SQNR: 30, KL: 25, runs: append(runs(0.0101, 7), 0.001)}, "chance"},
-		{"other measure", score{DB: 21, SQNR: 29, KL: 25, runs: runs(0.008, 8)}, "signal to noise"},
-		{"divergence", score{DB: 21, SQNR: 30, KL: 24, runs: runs(0.008, 8)}, "divergence"},
-		{"does not run", score{DB: -most}, "does not run"},
+		{"better", score{DB: 21, SQNR: 30, KL: 25, Runs: runs(0.008, 8)}, ""},
+		{"hardly better", score{DB: 20.05, SQNR: 30, KL: 25, Runs: runs(0.008, 8)}, "margin"},
+		{"in one run", score{DB: 21, SQNR: 30, KL: 25, Runs: append(runs(0.0101, 7), 0.001)}, "chance"},
+		{"other measure", score{DB: 21, SQNR: 29, KL: 25, Runs: runs(0.008, 8)}, "signal to noise"},
+		{"divergence", score{DB: 21, SQNR: 30, KL: 24, Runs: runs(0.008, 8)}, "divergence"},
+		{"does not run", score{DB: -trial.Most}, "does not run"},
 	} {
 		if why := worse(c.a, now, sure); (why == "") != (c.want == "") || !strings.Contains(why, c.want) {
 			t.Errorf("%s: %q", c.name, why)
@@ -275,7 +276,7 @@ func TestConfirm(t *testing.T) {
 	at := func(db, spread float64) moment {
 		s := score{DB: db, SQNR: db}
 		for i := range 8 {
-			s.runs = append(s.runs, math.Pow(10, -(db+spread*float64(i%2*2-1))/10))
+			s.Runs = append(s.Runs, math.Pow(10, -(db+spread*float64(i%2*2-1))/10))
 		}
 		return moment{&choices{}, s}
 	}
@@ -304,29 +305,6 @@ func TestConfirm(t *testing.T) {
 		if r.now != c.past[kept].choices {
 			t.Errorf("%s: the choices are not those of the last step that is kept", c.name)
 		}
-	}
-}
-
-// TestDistance: by hand, of a distribution and of plain outputs.
-func TestDistance(t *testing.T) {
-	h := &heldOut{names: []string{"p"}, distribution: true, labels: [][]int64{{1}}}
-	tensors := func(x ...float32) map[string]*onnx.Tensor {
-		return map[string]*onnx.Tensor{"p": onnx.FromFloats("p", []int64{1, int64(len(x))}, x)}
-	}
-	n := noise{signal: make([]float64, 1), error: make([]float64, 1)}
-	h.want = []map[string]*onnx.Tensor{tensors(0.5, 0.5)}
-	if !n.add(h, 0, tensors(0.25, 0.75)) {
-		t.Fatal("they cannot be compared")
-	}
-	got := n.score(h)
-	// Equal weights: the change of the logit, ln 3, is half of it on either side.
-	want := score{DB: -10 * math.Log10(math.Pow(math.Log(3)/2, 2)), SQNR: -10 * math.Log10(0.125/0.5),
-		KL: -10 * math.Log10(0.5*math.Log(2)+0.5*math.Log(2./3)), Nats: 0.5*math.Log(2) + 0.5*math.Log(2./3), Right: 1, Rows: 1, Gains: 1}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(score{}), near); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if n.add(h, 0, tensors(1)) {
-		t.Error("outputs of other sizes were compared")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // widestRounded is the most weights of an output channel whose rounding is looked
@@ -71,7 +72,7 @@ func roundWeights(ctx context.Context, r *recovery, k *stepper) error {
 	}}
 	note := ""
 	if s.before > 0 && len(s.better) > 0 {
-		note = fmt.Sprintf("errors of the layers by themselves %.1f dB less", decibels(s.after/float64(len(s.better))))
+		note = fmt.Sprintf("errors of the layers by themselves %.1f dB less", trial.Decibels(s.after/float64(len(s.better))))
 	}
 	return k.proposeParts(ctx, p, note)
 }

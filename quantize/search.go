@@ -14,6 +14,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	stat "github.com/lapidary-ml/lapidary/internal/score"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // SearchOptions are a budget for what static int8 may lose on held-out data.
@@ -98,7 +99,7 @@ func (r *recovery) searcher(out *Search) *searcher {
 
 // meets reports whether a score keeps the budget.
 func (s *searcher) meets(x score) bool {
-	q := s.r.held.quality(x)
+	q := qualityOf(s.r.held, x)
 	switch {
 	case s.o.MinSQNR != 0 && x.SQNR < s.o.MinSQNR:
 		return false
@@ -134,8 +135,8 @@ func (r *recovery) sensitivity(ctx context.Context) error {
 // back those that are not needed after all.
 func (r *recovery) search(ctx context.Context) error {
 	o := &r.s.o.SearchOptions
-	s := r.searcher(&Search{Budget: o.String(), Samples: r.held.samples})
-	if o.MaxDrop != 0 && r.held.labels == nil {
+	s := r.searcher(&Search{Budget: o.String(), Samples: r.held.Samples})
+	if o.MaxDrop != 0 && r.held.Labels == nil {
 		return errors.New("a limit of the accuracy lost needs labels in the calibration data; give a limit of SQNR or divergence instead")
 	}
 	if err := s.load(); err != nil {
@@ -307,7 +308,7 @@ type checkpoint struct {
 
 // load reads the trials of a search that was interrupted, if it was the same one.
 func (s *searcher) load() error {
-	held, err := json.Marshal([]any{s.o.MaxDrop, s.o.MaxKL, s.o.MinSQNR, s.r.held.samples, s.r.report, s.r.s.factor, s.r.s.o.PerTensor, s.r.s.o.ReduceRange, s.r.s.o.Include, s.r.s.o.Exclude, s.r.s.o.CodeOptions})
+	held, err := json.Marshal([]any{s.o.MaxDrop, s.o.MaxKL, s.o.MinSQNR, s.r.held.Samples, s.r.report, s.r.s.factor, s.r.s.o.PerTensor, s.r.s.o.ReduceRange, s.r.s.o.Include, s.r.s.o.Exclude, s.r.s.o.CodeOptions})
 	if err != nil {
 		return err
 	}
@@ -348,7 +349,7 @@ func (s *searcher) save() error {
 func (s *searcher) points(ctx context.Context, chosen []string) error {
 	for _, key := range slices.Sorted(maps.Keys(s.known)) {
 		x := s.known[key]
-		p := Point{Float: splitSet(key), Quality: s.r.held.quality(x), Met: s.meets(x), Chosen: key == setOf(chosen)}
+		p := Point{Float: splitSet(key), Quality: qualityOf(s.r.held, x), Met: s.meets(x), Chosen: key == setOf(chosen)}
 		if p.Met || p.Chosen || key == "" {
 			var err error
 			if p.Ratio, err = s.time(ctx, p.Float); err != nil {
@@ -371,10 +372,10 @@ func front(points []Point) {
 	}
 }
 
-// quality says what a score means.
-func (h *heldOut) quality(x score) Quality {
+// qualityOf says what a score means.
+func qualityOf(h *trial.Held, x score) Quality {
 	q := Quality{SQNR: x.SQNR, KL: x.Nats}
-	if h.labels == nil || x.Rows == 0 {
+	if h.Labels == nil || x.Rows == 0 {
 		return q
 	}
 	accuracy := 100 * float64(x.Right) / float64(x.Rows)

@@ -96,7 +96,7 @@ func (s *searcher) time(ctx context.Context, float []string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	t, err := s.r.held.ratio(ctx, s.r.base, m)
+	t, err := s.r.held.Ratio(ctx, s.r.base, m)
 	if err == nil {
 		s.times[key] = t
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // margin is by how many dB a step must be better: less is noise.
@@ -59,9 +60,9 @@ const (
 // with much to lose decide, may not fall by more than half as much.
 func worse(a, now score, errors float64) string {
 	gain := a.DB - now.DB
-	mean, deviation := gains(a.runs, now.runs)
+	mean, deviation := gains(a.Runs, now.Runs)
 	switch {
-	case a.DB <= -most:
+	case a.DB <= -trial.Most:
 		return "the model does not run"
 	case gain < margin:
 		return fmt.Sprintf("%+.2f dB on held-out data, where %.1f dB is the margin", gain, margin)
@@ -98,7 +99,7 @@ func (k *stepper) done(name string) Step {
 	if !k.kept {
 		s.Layers = nil
 	}
-	if k.best.DB <= -most { // nothing was tried
+	if k.best.DB <= -trial.Most { // nothing was tried
 		s.After = k.before.DB
 	}
 	if s.Note == "" && !k.kept {
@@ -159,7 +160,7 @@ func (k *stepper) proposeParts(ctx context.Context, p pieces, note string) error
 
 // refuse notes why something was not even tried.
 func (k *stepper) refuse(why string) {
-	if !k.kept && k.best.DB <= -most {
+	if !k.kept && k.best.DB <= -trial.Most {
 		k.note = why
 	}
 }

@@ -125,7 +125,13 @@ func (r *relating) rest() {
 	if r.rel.Known {
 		why = "works along it"
 	}
-	for _, list := range [][]*onnx.Value{r.n.Inputs(), r.n.Outputs()} {
+	lists := [][]*onnx.Value{r.n.Inputs(), r.n.Outputs()}
+	for _, g := range r.n.Subgraphs() {
+		if !r.rel.Known { // what goes in and out of a body is tied to nothing else
+			lists = append(lists, g.Inputs(), g.Outputs())
+		}
+	}
+	for _, list := range lists {
 		for _, v := range list {
 			if v == nil {
 				continue

@@ -232,9 +232,10 @@ func relateExpand(r *relating) {
 			r.unknown = true
 			return
 		}
-		if in[i].Same(out[o]) {
+		switch {
+		case in[i].Same(out[o]):
 			r.link(0, i, 0, o)
-		} else {
+		case in[i].Known() && in[i].Value == 1:
 			r.free(r.in(0, i))
 		}
 	}

@@ -19,7 +19,7 @@ type Score struct {
 	Nats                       float64 // mean divergence of the rows of the first output, logits made a distribution
 	Right, Rows, Gains, Losses int     // rows of the first output whose largest element is at the label, where there are labels
 
-	Runs []float64 // the relative noise behind DB of each run
+	Runs []float64 `json:"-"` // the relative noise behind DB of each run
 }
 
 // Most is the score of equal outputs, which have no finite ratio.

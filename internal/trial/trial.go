@@ -199,13 +199,13 @@ func distributions(rows [][]float64) bool {
 
 // Open writes m and opens it as it is, without the engine's own rewriting.
 func (h *Held) Open(ctx context.Context, m *onnx.Model) (session.Session, error) {
-	return h.openAt(ctx, m, session.LevelOff)
+	return h.OpenAt(ctx, m, session.LevelOff)
 }
 
-// openAt opens m with some of the engine's own rewriting.
-func (h *Held) openAt(ctx context.Context, m *onnx.Model, level session.Level) (session.Session, error) {
+// OpenAt opens m with some of the engine's own rewriting.
+func (h *Held) OpenAt(ctx context.Context, m *onnx.Model, level session.Level) (session.Session, error) {
 	path := filepath.Join(h.dir, "candidate.onnx")
-	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+	if err := onnxfile.Scratch(path, m); err != nil {
 		return nil, err
 	}
 	so := h.o.Session
@@ -254,7 +254,7 @@ func (h *Held) Ratio(ctx context.Context, a, b *onnx.Model) (float64, error) {
 	var s [2]session.Session
 	for i, m := range []*onnx.Model{a, b} {
 		path := filepath.Join(h.dir, fmt.Sprintf("timed%d.onnx", i))
-		if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{}); err != nil {
+		if err := onnxfile.Scratch(path, m); err != nil {
 			return 0, err
 		}
 		so := h.o.Session
@@ -276,6 +276,26 @@ func (h *Held) Ratio(ctx context.Context, a, b *onnx.Model) (float64, error) {
 		}
 	}
 	return best[1] / best[0], nil
+}
+
+// Distribution reports whether the first output is one.
+func (h *Held) Distribution() bool { return h.distribution }
+
+// Dims returns the sizes that the inputs give to symbols of m's inputs.
+func (h *Held) Dims(m *onnx.Model) map[string]int64 {
+	out := map[string]int64{}
+	for _, v := range m.Graph.Inputs() {
+		t := h.Inputs[0][v.Name()]
+		if t == nil || len(t.Shape) != len(v.Shape()) {
+			continue
+		}
+		for i, d := range v.Shape() {
+			if !d.Known() && d.Param != "" {
+				out[d.Param] = t.Shape[i]
+			}
+		}
+	}
+	return out
 }
 
 // Close removes what New wrote.
