@@ -98,8 +98,24 @@ func newDims(m *onnx.Model, sizes map[string]int64, blocked map[string]string) (
 	return d, nil
 }
 
-// initialize makes the constants of m initializers, whose content can be replaced in place.
+// overridable lists the weights of m that a caller could override.
+func overridable(m *onnx.Model) (out []*onnx.Value) {
+	for _, v := range m.Graph.Inputs() {
+		if v.Const != nil && v.Constant() == nil {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// initialize makes the constants of m initializers, whose content can be replaced
+// in place, and weights that could be overridden constant.
 func initialize(m *onnx.Model) error {
+	for _, v := range overridable(m) {
+		if err := m.Graph.Freeze(v); err != nil {
+			return err
+		}
+	}
 	for _, g := range m.Graphs() {
 		if g.InFunction() {
 			continue

@@ -1,5 +1,10 @@
-// Package prune sets weights of an ONNX model to zero where that is expected to
-// matter least.
+// Package prune removes from an ONNX model what is expected to matter least.
+//
+// [Shrink] removes units: channels, neurons, attention heads, the width of a
+// transformer, residual blocks. What goes together is found by following every
+// position along every axis through the model, by what each operator's row says
+// (opset.Relations); the tensors get smaller. What is left makes up for it by
+// ridge regression on data.
 //
 // [File] takes a model file to a model file. Shapes stay: single weights go, N of
 // each M that are summed, or blocks, by [MaskOptions.Pattern]. They are ranked by

@@ -9,6 +9,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/linalg"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
 // The repairs after removal by structure, in the order in which they are tried.
@@ -35,6 +36,8 @@ type unitRepairs struct {
 	log    []UnitRepair
 	scores *[2]float64 // outputs before and after new statistics, in dB; nil: not tried
 	keepBN bool
+
+	confirmed bool // data and shifts were held against the outputs
 
 	chained   map[string]refitted // by weight; nil: not tried
 	keepChain bool
@@ -92,6 +95,51 @@ func (p *structured) repair(ctx context.Context, m *onnx.Model, pl *plan) (*unit
 		todo = todo[n:]
 	}
 	return out, nil
+}
+
+// confirm takes the repairs of single layers back where with all of them the
+// outputs are farther from the original's, on samples that nothing was fitted to:
+// what is best for each layer need not be for those behind it.
+func (p *structured) confirm(ctx context.Context, m *onnx.Model, pl *plan, r *unitRepairs) error {
+	if r.confirmed || len(r.data) == 0 && len(r.shifts) == 0 {
+		return nil
+	}
+	r.confirmed = true
+	var scores [2]trial.Score
+	for i, with := range []*unitRepairs{{}, r} {
+		c := m.Clone()
+		d, err := newDims(c, p.o.Dims, p.blocked)
+		if err != nil {
+			return err
+		}
+		with.weights(c)
+		if err := d.shrink(pl.removed); err != nil {
+			return err
+		}
+		if err := with.biases(d, pl.removed); err != nil {
+			return err
+		}
+		if scores[i], err = p.held.Score(ctx, c); err != nil {
+			return err
+		}
+	}
+	if nearer(scores[1], scores[0]) {
+		return nil
+	}
+	r.data, r.shifts = map[string]*onnx.Tensor{}, map[string][]float64{}
+	for i := range r.log {
+		if r.log[i].Kept {
+			r.log[i].Kept = false
+			r.log[i].Note = fmt.Sprintf("with the repairs of all layers the outputs are farther from the original's: %.1f dB instead of %.1f dB", scores[1].DB, scores[0].DB)
+		}
+	}
+	return nil
+}
+
+// nearer reports whether outputs are nearer to the original's by every measure:
+// few held-out samples can favour one of them by chance.
+func nearer(a, than trial.Score) bool {
+	return a.DB > than.DB && a.SQNR > than.SQNR && a.Nats <= than.Nats
 }
 
 // removedKey tells one choice of units from another.
@@ -310,7 +358,7 @@ func (p *structured) statistics(ctx context.Context, m *onnx.Model, r *unitRepai
 	}
 	if r.scores == nil {
 		r.scores = &[2]float64{before.DB, after.DB}
-		r.keepBN = after.DB > before.DB
+		r.keepBN = nearer(after, before)
 		r.log = append(r.log, UnitRepair{"every BatchNormalization", Repaired{Name: RepairStatistics, Before: noiseOf(before.DB),
 			After: noiseOf(after.DB), Kept: r.keepBN}})
 	}

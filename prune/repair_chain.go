@@ -77,7 +77,7 @@ func (p *structured) refit(ctx context.Context, whole, m *onnx.Model, pl *plan, 
 	if err != nil {
 		return err
 	}
-	r.keepChain = after.DB > before.DB
+	r.keepChain = nearer(after, before)
 	r.log = append(r.log, UnitRepair{"all layers, one after the other", Repaired{Name: RepairChain, Before: noiseOf(before.DB),
 		After: noiseOf(after.DB), Kept: r.keepChain}})
 	return nil

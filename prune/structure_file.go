@@ -27,8 +27,8 @@ type ShrinkOptions struct {
 // Shrunk says what was done.
 type Shrunk struct {
 	*produce.Result
-	*Structure
-	Goal *Goal `json:"goal,omitempty"` // absent where the share of units was given
+	Structure *Structure `json:"structure"`
+	Goal      *Goal      `json:"goal,omitempty"` // absent where the share of units was given
 }
 
 // MissedGoal is the error where no share of units met the goal; the nearest was written.

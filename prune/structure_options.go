@@ -71,8 +71,7 @@ func (o *StructureOptions) goals() (n int) {
 
 // looks reports whether the model is compared with the original on the data.
 func (o *StructureOptions) looks() bool {
-	return o.Importance == ByAblation || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0 || slices.Contains(o.repairs, RepairStatistics) ||
-		slices.Contains(o.repairs, RepairChain)
+	return o.Importance == ByAblation || o.LatencyRatio > 0 || o.MaxDrop > 0 || o.MinSQNR > 0 || len(o.repairs) > 0
 }
 
 // measured reports whether the model runs on data before it is pruned.

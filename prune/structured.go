@@ -59,6 +59,9 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	if err := p.settle(ctx, m); err != nil {
 		return err
 	}
+	if n := len(overridable(m)); n > 0 {
+		e.Log.Notice("%d weights that a caller could override were made constants", n)
+	}
 	if err := initialize(m); err != nil {
 		return err
 	}
@@ -73,6 +76,9 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	p.result = pl.describe(cost, p.o)
 	if err := p.announce(pl, e); err != nil {
 		return err
+	}
+	if len(pl.groups) == 0 {
+		e.Log.Notice("no unit of pattern %s can be removed", p.o.Pattern)
 	}
 	if len(pl.removed) == 0 {
 		return nil
@@ -122,6 +128,11 @@ func (p *structured) take(ctx context.Context, m *onnx.Model, pl *plan, repair, 
 		return err
 	}
 	whole := m.Clone()
+	if final {
+		if err := p.confirm(ctx, m, pl, r); err != nil {
+			return err
+		}
+	}
 	r.weights(m)
 	if err := pl.d.shrink(pl.removed); err != nil {
 		return err

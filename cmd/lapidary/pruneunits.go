@@ -172,7 +172,8 @@ func (a *app) shrink(c *cobra.Command, model string, f *pruneFlags) error {
 }
 
 // printShrunk prints what went, what was done about it, and what could not go.
-func printShrunk(w io.Writer, r *prune.Shrunk, all bool) {
+func printShrunk(w io.Writer, p *prune.Shrunk, all bool) {
+	r := p.Structure
 	gone, of := 0, 0
 	for _, g := range r.Groups {
 		gone += g.Removed
@@ -180,7 +181,7 @@ func printShrunk(w io.Writer, r *prune.Shrunk, all bool) {
 	}
 	fmt.Fprintf(w, "  %s: %d of %d units went; MACs %s, parameters %s\n", r.Pattern, gone, of,
 		ratioText(r.Before.MACs, r.After.MACs), ratioText(r.Before.Parameters, r.After.Parameters))
-	if g := r.Goal; g != nil {
+	if g := p.Goal; g != nil {
 		fmt.Fprintf(w, "  goal: %s; reached %.4g in %s\n", g.Want, g.Reached, plural(len(g.Trials), "trial", "trials"))
 	}
 	printUnitRepairs(w, r.Repairs)
@@ -206,7 +207,7 @@ func ratioText(before, after int64) string {
 }
 
 // printGroups prints a line for each group of units and each layer.
-func printGroups(w io.Writer, r *prune.Shrunk) {
+func printGroups(w io.Writer, r *prune.Structure) {
 	for _, g := range r.Groups {
 		fmt.Fprintf(w, "    %-40s %4d of %4d %s went, with %.1f %% of the importance", g.Name, g.Removed, g.Units, g.Kind, 100*g.Importance)
 		if g.Statistics != "" {
