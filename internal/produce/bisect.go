@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
@@ -20,6 +21,11 @@ var (
 // was found. The third result is an error that ends the search.
 func (j *job) probe(ctx context.Context, o rewrite.Options, g *judge, found error) (fault error, _ error) {
 	if g.tries > 0 && j.probes[g.name] >= g.tries*j.guard.Attempts {
+		return nil, errTired
+	}
+	if g.tries > 0 && j.probes[g.name] == 0 {
+		j.searching = time.Now()
+	} else if g.tries > 0 && time.Since(j.searching) > j.guard.Patience {
 		return nil, errTired
 	}
 	j.probes[g.name]++
@@ -59,6 +65,9 @@ func (j *job) byFiring(ctx context.Context, g *judge, bad *attempt, found error)
 	if len(fired) == 0 {
 		return nil, fmt.Errorf("%s: nothing was rewritten, and yet: %w", j.src, found)
 	}
+	if j.original != nil && j.original.took > heavy {
+		return j.wholeRule(ctx, g, bad, found)
+	}
 	k, reason, err := search(len(fired), found, func(k int) (error, error) {
 		o := j.options()
 		o.Limit = k
@@ -73,6 +82,25 @@ func (j *job) byFiring(ctx context.Context, g *judge, bad *attempt, found error)
 	}
 	j.skip[f.Key] = true
 	return &RolledBack{Judge: g.name, Rule: f.Rule, Firing: &f, Reason: reason.Error()}, nil
+}
+
+// wholeRule leaves out the first rule with which the result is wrong: with a model
+// that takes long to load, looking for single firings would take minutes.
+func (j *job) wholeRule(ctx context.Context, g *judge, bad *attempt, found error) (*RolledBack, error) {
+	names := rulesOf(bad.log)
+	k, reason, err := search(len(names), found, func(k int) (error, error) {
+		o := j.options()
+		o.Disable = append(o.Disable, names[k:]...)
+		return j.probe(ctx, o, g, found)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(j.off, names[k-1]) {
+		return nil, fmt.Errorf("%s: %s cannot be left out: %w", j.src, names[k-1], reason)
+	}
+	j.off = append(j.off, names[k-1])
+	return &RolledBack{Judge: g.name, Rule: names[k-1], Reason: reason.Error()}, nil
 }
 
 // firingsPerRule is how many firings of one rule are left out one by one before

@@ -22,6 +22,9 @@ type Guard struct {
 	// Attempts is the most results that are timed while looking for what to leave
 	// out; twice as many are loaded for their operators. 0: 24.
 	Attempts int
+	// Patience is how long results are tried to find what to leave out; the best of
+	// what is known by then is used. 0: 30 s.
+	Patience time.Duration
 	// Whole refuses a result whose ratio is more than Slower above 1, with a
 	// [Slower], instead of looking for what makes it so, and does not compare the
 	// engine's operators.
@@ -40,6 +43,9 @@ func (g Guard) filled() Guard {
 	}
 	if g.Slower == 0 {
 		g.Slower = 0.05
+	}
+	if g.Patience == 0 {
+		g.Patience = 30 * time.Second
 	}
 	if g.Attempts == 0 {
 		g.Attempts = 24

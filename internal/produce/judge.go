@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -134,7 +135,7 @@ func (j *job) sameSpeed(ctx context.Context, a *attempt) error {
 		}
 		budget, precision = j.guard.Confirm, quickPrecision
 	}
-	d, err := j.race(j.base, a).full(ctx, budget, precision)
+	d, err := j.again(ctx, a, budget, precision)
 	if a.timed(d, err); err != nil || d.Interval.Low <= 1+j.guard.Slower {
 		return nil
 	}
@@ -160,6 +161,18 @@ func (a *attempt) timed(d *measure.Difference, err error) {
 	a.latency = newLatency(d)
 }
 
+// heavy is how long a model takes to load for its times to be taken in the workers
+// that are open, and not in pairs of fresh ones, which take many times that.
+const heavy = 750 * time.Millisecond
+
+// again times a against the original more closely.
+func (j *job) again(ctx context.Context, a *attempt, budget time.Duration, precision float64) (*measure.Difference, error) {
+	if j.guard.Full == 0 && j.original.took > heavy && a.loaded != nil {
+		return j.race(j.base, a).quick(ctx, [2]session.Session{j.original.session, a.loaded.session}, budget)
+	}
+	return j.race(j.base, a).full(ctx, budget, precision)
+}
+
 // mostOfLoss returns the loss of a where a is slower by more than half of what
 // was found, on a logarithmic scale: halves of a loss can be told apart where
 // neither is beyond doubt.
@@ -168,7 +181,10 @@ func (j *job) mostOfLoss(ctx context.Context, a *attempt, found error) error {
 	if !errors.As(found, &whole) {
 		return found
 	}
-	d, err := j.race(j.base, a).full(ctx, j.guard.Confirm, quickPrecision)
+	if err := j.ensure(ctx, a); err != nil {
+		return err
+	}
+	d, err := j.again(ctx, a, j.guard.Confirm, quickPrecision)
 	if err != nil {
 		return err
 	}

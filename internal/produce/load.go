@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -16,6 +17,7 @@ type loaded struct {
 	session session.Session
 	census  *Census
 	silent  string // why there is no census
+	took    time.Duration
 }
 
 func (l *loaded) close() {
@@ -27,8 +29,13 @@ func (l *loaded) close() {
 
 // load opens a model with the engine's own optimizations on and takes the census
 // of the graph that the engine makes.
-func (j *job) load(ctx context.Context, path string) (*loaded, error) {
-	v := j.o.Verify
+func (j *job) load(ctx context.Context, path string) (l *loaded, err error) {
+	v, began := j.o.Verify, time.Now()
+	defer func() {
+		if l != nil {
+			l.took = time.Since(began)
+		}
+	}()
 	if j.silent != "" {
 		s, err := v.open(ctx, path, session.LevelAll)
 		if err != nil {
@@ -41,7 +48,7 @@ func (j *job) load(ctx context.Context, path string) (*loaded, error) {
 		return nil, err
 	}
 	defer dir.Remove()
-	l := &loaded{}
+	l = &loaded{}
 	saved := filepath.Join(dir.Path, "optimized.onnx")
 	if l.session, err = v.openSaving(ctx, path, saved, graphData); err != nil {
 		s, plain := v.open(ctx, path, session.LevelAll) // it may be that it only cannot write its graph

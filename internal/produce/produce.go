@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -146,7 +147,9 @@ type job struct {
 	harmless []string        // rules to leave out with which nothing is lost, as far as is known
 	probes   map[string]int  // results tried, by judge
 	waived   map[*judge]bool // judges who may no longer reject anything
-	notes    []string
+
+	searching time.Time // when the search for what to leave out began
+	notes     []string
 }
 
 func (j *job) progress(stage string) {
