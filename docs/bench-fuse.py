@@ -87,7 +87,7 @@ def call(command, limit, log):
     w.join()
     p.returncode = os.waitstatus_to_exitcode(status)
     became = "ok" if p.returncode == 0 else "too slow" if seconds >= limit else "failed"
-    return became, seconds, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss * 1024)
+    return became, seconds, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss * 1024  # which counts what this program had when it started the other
 
 
 def inputs(session, numpy, most):
