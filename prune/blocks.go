@@ -110,7 +110,7 @@ func (p *layered) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) error 
 		return nil
 	}
 	p.done = true
-	f, err := opset.Infer(m, opset.Options{Dims: p.o.Dims})
+	f, err := opset.Infer(m, opset.Options{Dims: p.o.Dims, ReadOnly: true})
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (p *layered) rank(ctx context.Context, m *onnx.Model, f *opset.Facts) error
 // try scores a copy without some blocks.
 func (p *layered) try(ctx context.Context, m *onnx.Model, keys []string) (trial.Score, error) {
 	c := m.Clone()
-	f, err := opset.Infer(c, opset.Options{Dims: p.o.Dims})
+	f, err := opset.Infer(c, opset.Options{Dims: p.o.Dims, ReadOnly: true})
 	if err != nil {
 		return trial.Score{}, err
 	}

@@ -62,7 +62,7 @@ type product struct {
 
 // newDims analyses m. Nodes in blocked pin all their axes.
 func newDims(m *onnx.Model, sizes map[string]int64, blocked map[string]string) (*dims, error) {
-	f, err := opset.Infer(m, opset.Options{Dims: sizes})
+	f, err := opset.Infer(m, opset.Options{Dims: sizes, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,7 @@ func (s *shrinker) constant(v *onnx.Value) {
 // computed from a number that nobody renewed, shows here.
 func (s *shrinker) compare() error {
 	s.d.model.Graph.Sweep()
-	f, err := opset.Infer(s.d.model, opset.Options{Dims: s.d.sizes, IgnoreValueInfo: true})
+	f, err := opset.Infer(s.d.model, opset.Options{Dims: s.d.sizes, IgnoreValueInfo: true, ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -185,7 +185,7 @@ func printShrunk(w io.Writer, p *prune.Shrunk, all bool) {
 		fmt.Fprintf(w, "  goal: %s; reached %.4g in %s\n", g.Want, g.Reached, plural(len(g.Trials), "trial", "trials"))
 	}
 	printUnitRepairs(w, r.Repairs)
-	if r.Pattern != string(prune.Layers) {
+	if r.Pattern != string(prune.Layers) && r.Before.MACs > 0 {
 		fmt.Fprintf(w, "  %.1f %% of the MACs are in layers that can lose units\n", 100*r.Reach.MACs)
 	}
 	for i, p := range r.Reach.Pinned {
@@ -201,7 +201,7 @@ func printShrunk(w io.Writer, p *prune.Shrunk, all bool) {
 // ratioText tells how a count changed.
 func ratioText(before, after int64) string {
 	if before == 0 {
-		return "0"
+		return "not known"
 	}
 	return fmt.Sprintf("%d → %d (%.2f)", before, after, float64(after)/float64(before))
 }

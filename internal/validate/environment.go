@@ -2,7 +2,6 @@ package validate
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/device"
@@ -41,28 +40,10 @@ func container(m device.Machine) *report.Container {
 		c.CPUQuota = report.Num(m.Limits.Quota)
 	}
 	if n := len(m.Limits.CPUs); n > 0 && n < m.CPU.Logical {
-		c.CPUSet = cpuList(m.Limits.CPUs)
+		c.CPUSet = device.List(m.Limits.CPUs)
 	}
 	if c.CPUQuota == nil && c.CPUSet == "" && c.MemoryBytes == 0 {
 		return nil
 	}
 	return &c
-}
-
-// cpuList writes ascending processor numbers in the kernel's list form, such as 0-3,8.
-func cpuList(cpus []int) string {
-	var parts []string
-	for i := 0; i < len(cpus); {
-		j := i
-		for j+1 < len(cpus) && cpus[j+1] == cpus[j]+1 {
-			j++
-		}
-		part := strconv.Itoa(cpus[i])
-		if j > i {
-			part += "-" + strconv.Itoa(cpus[j])
-		}
-		parts = append(parts, part)
-		i = j + 1
-	}
-	return strings.Join(parts, ",")
 }
