@@ -3,34 +3,46 @@ package opset
 // relateConv: X [N, C, …], W [M, C/group, …], B [M] give Y [N, M, …]; FusedConv
 // adds Z, of Y's shape.
 func relateConv(r *relating) {
-	if r.str("activation") != "" && r.n.Input(3) != nil || r.n.Input(3) != nil {
-		r.aligned(r.n.Input(3), r.n.Output(0))
-	}
-	r.link(0, 0, 0, 0)
+	r.aligned(r.n.Input(3), r.n.Output(0))
 	r.link(1, 0, 0, 1)
-	r.link(2, 0, 0, 1)
-	x, okX := r.in(0, 1)
-	y, okY := r.res(0, 1)
-	w, okW := r.in(1, 1)
-	group := int(r.int("group"))
-	channels, known := r.length(x)
-	maps, knownY := r.length(y)
+	c, ok := r.convolution()
 	switch {
-	case !okX || !okY || !okW:
-		r.unknown = true
-	case group == 1:
-		r.tie(x, true, w, true)
-	case !known || !knownY || group <= 0 || channels%group != 0 || maps%group != 0:
-		r.unknown = true
-	case group == channels:
-		r.free(w, true)
-		r.tieBy(x, true, y, true, repeated(maps, maps/channels))
+	case !ok:
+	case c.group == 1:
+		r.tie(c.x, true, c.w, true)
+	case c.group == c.channels:
+		r.free(c.w, true)
+		r.tieBy(c.x, true, c.y, true, repeated(c.maps, c.maps/c.channels))
 	default:
-		r.derived(w, true)
-		r.free(x, true)
-		r.even(x, true, group)
-		r.even(y, true, group)
+		r.derived(c.w, true)
+		r.free(c.x, true)
+		r.even(c.x, true, c.group)
+		r.even(c.y, true, c.group)
 	}
+}
+
+// channeled is the axes of channels of a convolution: of what it reads and gives,
+// and the second of its weights.
+type channeled struct {
+	x, y, w               Axis
+	channels, maps, group int
+}
+
+// convolution ties batch and bias, and returns the axes of channels; where they are
+// not known, or groups do not go into them, the operator's rule does not apply.
+func (r *relating) convolution() (c channeled, ok bool) {
+	r.link(0, 0, 0, 0)
+	r.link(2, 0, 0, 1)
+	var known [5]bool
+	c.x, known[0] = r.in(0, 1)
+	c.y, known[1] = r.res(0, 1)
+	c.w, known[2] = r.in(1, 1)
+	c.channels, known[3] = r.length(c.x)
+	c.maps, known[4] = r.length(c.y)
+	c.group = int(r.int("group"))
+	ok = known[0] && known[1] && known[2] && (c.group == 1 || known[3] && known[4] && c.group > 0 && c.channels%c.group == 0 && c.maps%c.group == 0)
+	r.unknown = r.unknown || !ok
+	return c, ok
 }
 
 // repeated returns 0, 0, …, 1, 1, …: n numbers, each as often as times says.
@@ -53,23 +65,15 @@ func cycled(n, period int) []int {
 
 // relateConvTranspose: X [N, C, …], W [C, M/group, …], B [M] give Y [N, M, …].
 func relateConvTranspose(r *relating) {
-	r.link(0, 0, 0, 0)
 	r.join(0, 1, 1, 0)
-	r.link(2, 0, 0, 1)
-	x, okX := r.in(0, 1)
-	y, okY := r.res(0, 1)
-	w, okW := r.in(1, 1)
-	group := int(r.int("group"))
-	channels, known := r.length(x)
-	maps, knownY := r.length(y)
+	c, ok := r.convolution()
 	switch {
-	case !okX || !okY || !okW:
-		r.unknown = true
-	case group == 1:
-		r.tie(w, true, y, true)
-	case known && knownY && group == channels && maps%channels == 0:
-		r.pin(w, true, nil, "%s holds several maps per channel along it", r.n.Op)
-		r.tieBy(x, true, y, true, repeated(maps, maps/channels))
+	case !ok:
+	case c.group == 1:
+		r.tie(c.w, true, c.y, true)
+	case c.group == c.channels:
+		r.pin(c.w, true, nil, "%s holds several maps per channel along it", r.n.Op)
+		r.tieBy(c.x, true, c.y, true, repeated(c.maps, c.maps/c.channels))
 	default:
 		r.unknown = true
 	}

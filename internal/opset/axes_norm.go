@@ -2,7 +2,7 @@ package opset
 
 // relateBatchNorm: one scale, bias, mean and variance per channel.
 func relateBatchNorm(r *relating) {
-	if len(r.n.Outputs()) > 1 || r.int("spatial") == 0 && r.op.Since <= 8 && r.op.Since < 9 && r.op.Attr("spatial") != nil {
+	if len(r.n.Outputs()) > 1 || r.op.Attr("spatial") != nil && r.int("spatial") == 0 {
 		r.unknown = true // running statistics, or statistics per element
 		return
 	}
