@@ -16,13 +16,17 @@ import (
 // defaultConfig is read where it exists and --config names nothing else.
 const defaultConfig = "lapidary.yaml"
 
-// gatesKey is the section of the configuration that is no flag.
-const gatesKey = "gates"
+// The keys of the configuration that are no flags.
+const (
+	gatesKey = "gates"
+	rulesKey = "rules"
+	auditKey = "audit" // a short name of --audit-log
+)
 
 // configure fills the flags that the command line leaves out from environment
 // and configuration file: flag > LAPIDARY_FLAG_NAME > section of the command in
 // the file > top level of the file > default.
-func (a *app) configure(c *cobra.Command, _ []string) error {
+func (a *app) configure(c *cobra.Command, args []string) error {
 	v, err := a.readConfig(c)
 	if err != nil {
 		return usageError{err}
@@ -33,8 +37,8 @@ func (a *app) configure(c *cobra.Command, _ []string) error {
 			bad = a.settle(v, c.Name(), f)
 		}
 	})
-	if bad == nil && v != nil && v.IsSet(gatesKey) {
-		a.gates, a.gatesFrom = v.GetStringMap(gatesKey), v.ConfigFileUsed()
+	if bad == nil && v != nil {
+		bad = a.readSections(v)
 	}
 	if bad == nil && a.format != "text" && a.format != "json" {
 		bad = fmt.Errorf("--format %q is unknown; want text or json", a.format)
@@ -45,6 +49,25 @@ func (a *app) configure(c *cobra.Command, _ []string) error {
 	a.jsonFailure = a.json()
 	if bad != nil {
 		return usageError{bad}
+	}
+	return a.beginRecord(c, args)
+}
+
+// readSections reads what the configuration has beside flags.
+func (a *app) readSections(v *viper.Viper) error {
+	a.gatesFrom = v.ConfigFileUsed()
+	if v.IsSet(gatesKey) {
+		a.gates = v.GetStringMap(gatesKey)
+	}
+	if v.IsSet(rulesKey) {
+		list, ok := v.Get(rulesKey).([]any)
+		if !ok {
+			return fmt.Errorf("configuration %s: %s: want a list of rules", v.ConfigFileUsed(), rulesKey)
+		}
+		a.rules = list
+	}
+	if file, ok := v.Get(auditKey).(string); ok && a.auditLog == "" {
+		a.auditLog = file
 	}
 	return nil
 }
@@ -84,7 +107,7 @@ func (a *app) checkKeys(v *viper.Viper, root *cobra.Command, path string) error 
 	for key, value := range v.AllSettings() {
 		section, isMap := value.(map[string]any)
 		switch {
-		case key == gatesKey, flags[key]:
+		case key == gatesKey, key == rulesKey, flags[key], key == auditKey && !isMap:
 		case sections[key] != nil && isMap:
 			for sub := range section {
 				if !sections[key][sub] {

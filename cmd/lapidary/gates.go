@@ -19,13 +19,23 @@ func (f *gateFlags) register(c *cobra.Command) {
 	}
 }
 
-// policy returns the gates that configuration and flags demand, flags over
+// policy returns the gates and rules that configuration and flags demand, flags over
 // configuration; empty where neither has any.
 func (a *app) policy(f *gateFlags) (gate.Policy, error) {
 	var p gate.Policy
 	var err error
 	if a.gates != nil {
 		if p, err = gate.FromConfig(a.gatesFrom, a.gates); err != nil {
+			return p, usageError{err}
+		}
+	}
+	if a.rules != nil {
+		rules, err := gate.RulesFromConfig(a.gatesFrom, a.rules)
+		if err != nil {
+			return p, usageError{err}
+		}
+		p.Source, p.Rules = rules.Source, rules.Rules
+		if err := p.Check(); err != nil {
 			return p, usageError{err}
 		}
 	}

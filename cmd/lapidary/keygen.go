@@ -47,6 +47,7 @@ the environment variable ` + passphraseVariable + `.`,
 			if err := key.WriteFiles(args[0], o); err != nil {
 				return err
 			}
+			a.wrote(args[0] + ".pub") // no digest of a private key is kept
 			made := keyMade{schemaURI("keygen-v1"), args[0] + ".key", args[0] + ".pub", key.PublicKey().Fingerprint(), !plain}
 			if a.json() {
 				return writeJSON(a.env.stdout, made)

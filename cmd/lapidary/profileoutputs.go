@@ -82,6 +82,7 @@ func (o *profileOutputs) write(a *app, p *profile.Profile) error {
 		if err := atomicfile.WriteFile(f.path, b, 0o644); err != nil {
 			return fmt.Errorf("--%s: %w", f.flag, err)
 		}
+		a.wrote(f.path)
 		a.note("wrote %s", f.path)
 	}
 	return nil

@@ -206,6 +206,7 @@ func (a *app) quantize(c *cobra.Command, model string, f *quantizeFlags) error {
 		return err
 	}
 	files, err := writeSearch(dst, r.Search)
+	a.wrote(files...)
 	if err == nil {
 		err = f.sf.writeLayers(r)
 	}

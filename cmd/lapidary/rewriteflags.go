@@ -112,7 +112,7 @@ func dumper(dir string) func(rewrite.Firing, *onnx.Model) error {
 func step(c *cobra.Command, leaveOut ...string) report.Step {
 	s := report.Step{Command: c.Name(), Tool: "lapidary " + version()}
 	skip := append([]string{"output", "in-place", "progress", "quiet", "verbose", "format", "config", "ort-lib", "explain", "log", "dump",
-		"external-data", "threads", "data", "calibrate-data", "measure", "save-optimized"}, leaveOut...)
+		"external-data", "threads", "data", "calibrate-data", "measure", "save-optimized", "audit-log"}, leaveOut...)
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if !slices.Contains(skip, f.Name) && f.Value.String() != f.DefValue {
 			s.Options = append(s.Options, "--"+f.Name+"="+strings.Trim(f.Value.String(), "[]"))
@@ -163,6 +163,7 @@ func (a *app) printRewritten(command string, r *produce.Result, f *rewriteFlags,
 	if err := writeLog(f.log, command, r); err != nil {
 		return err
 	}
+	a.wrote(r.Output.Path, f.log)
 	for _, n := range r.Log.Notices {
 		a.note("%s", n)
 	}

@@ -18,7 +18,10 @@ type app struct {
 	quiet       bool
 	verbose     bool
 	gates       map[string]any // the gates section of the configuration file
-	gatesFrom   string         // the file that it was read from
+	rules       []any          // its rules section
+	gatesFrom   string         // the file that both were read from
+	auditLog    string         // file of the audit log, "" for none
+	record      *record        // of the command that runs, nil where it is not logged
 	jsonFailure bool           // the command prints JSON, also where it fails
 	engines     map[engineFlags]*engine
 }
@@ -34,7 +37,7 @@ func run(ctx context.Context, args []string, e *env) (status int) {
 	}()
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := a.endRecord(ctx, root.ExecuteContext(ctx))
 	if err != nil {
 		complain(a, err)
 	}
@@ -82,6 +85,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a gate failed,
 	p.StringVar(&a.config, "config", "", "configuration `FILE`; default: lapidary.yaml in the current folder, if there")
 	p.StringVar(&a.format, "format", "text", "how to print the result: text or json")
 	p.StringVar(&a.progress, "progress", "auto", "progress on stderr: auto (only on a terminal) or never")
+	p.StringVar(&a.auditLog, "audit-log", "", "`FILE` to append a line to about every command that writes or judges; see lapidary audit")
 	p.BoolVarP(&a.quiet, "quiet", "q", false, "print no messages but errors")
 	p.BoolVarP(&a.verbose, "verbose", "v", false, "print more: notices, and the reasons of what was left alone")
 	for _, c := range a.commands() {
@@ -103,6 +107,8 @@ func (a *app) commands() []*cobra.Command {
 		a.quantizeCommand(),
 		a.validateCommand(),
 		a.verifyCommand(),
+		a.policyCommand(),
+		a.auditCommand(),
 		a.keygenCommand(),
 		a.diffCommand(),
 		a.bisectCommand(),

@@ -33,6 +33,7 @@ type validateFlags struct {
 	processes    int
 	explain      int
 	samples      bool
+	locked       policyFlags
 }
 
 func (f *validateFlags) register(c *cobra.Command) {
@@ -51,6 +52,7 @@ func (f *validateFlags) register(c *cobra.Command) {
 	p.IntVar(&f.processes, "processes", 0, "most pairs of fresh processes to measure in; 0: as the noise asks for")
 	p.IntVar(&f.explain, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.BoolVar(&f.samples, "include-samples", false, "let attribution maps of single samples into the report")
+	f.locked.register(c, "locked policy `FILE` (see lapidary policy lock): its gates on its data with its seed, and no others", "that of --sign")
 	registerInconclusive(c, &f.inconclusive)
 }
 
@@ -64,7 +66,8 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Compare two models on real data, and sign what was found",
 		Long: `validate runs baseline and candidate over the same samples. It compares accuracy
 sample by sample, latency in randomly interleaved pairs in fresh processes, and
-explanations by the same occlusions, and judges the result by gates.`,
+explanations by the same occlusions, and judges the result by gates: of flags, of
+the configuration, or of a locked policy.`,
 		Example: "  lapidary validate model.onnx model.int8.onnx --data holdout.npz --max-drop 0.5pt --report report --sign release.key",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -94,12 +97,23 @@ explanations by the same occlusions, and judges the result by gates.`,
 func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
 	ctx := c.Context()
 	var signer attest.Signer
+	var keys []attest.PublicKey
 	if vf.sign != "" { // before hours of measuring
 		key, err := attest.LoadPrivateKey(vf.sign, func() ([]byte, error) { return a.passphrase(vf.passphrase, false) })
 		if err != nil {
 			return err
 		}
-		signer = key
+		signer, keys = key, []attest.PublicKey{key.PublicKey()}
+	}
+	locked, err := vf.locked.read(keys)
+	if err != nil {
+		return err
+	}
+	if locked != nil {
+		if err := vf.locked.bind(ctx, locked, policy, baseline, df, c.Flags().Changed("seed")); err != nil {
+			return err
+		}
+		policy = locked.Policy()
 	}
 	o, err := a.validation(ctx, baseline, candidate, vf, ef, df)
 	if err != nil {
@@ -120,16 +134,29 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	if err != nil {
 		return err
 	}
-	if len(policy.Gates) == 0 {
-		policy = gate.Default(r)
-	}
-	if err := gate.Apply(r, policy); err != nil {
+	if err := judge(r, policy, locked); err != nil {
 		return err
 	}
+	a.judged(string(r.Verdict))
 	if err := a.deliver(ctx, r, vf, signer, candidate); err != nil {
 		return err
 	}
 	return verdict(r.Verdict, vf.inconclusive)
+}
+
+// judge evaluates the gates; under a locked policy only where the report is what
+// that is for.
+func judge(r *report.Report, policy gate.Policy, locked *gate.Signed) error {
+	if locked != nil {
+		if err := locked.Covers(r); err != nil {
+			return err
+		}
+		r.Policy = &report.Policy{Locked: locked.Reference()}
+	}
+	if policy.Empty() {
+		policy = gate.Default(r)
+	}
+	return gate.Apply(r, policy)
 }
 
 // validation turns the flags into what to measure.
@@ -176,7 +203,7 @@ func commandLine(c *cobra.Command, args ...string) string {
 	for _, a := range args {
 		out = append(out, filepath.Base(a))
 	}
-	return strings.Join(append(out, step(c, "sign", "passphrase-file", "report").Options...), " ")
+	return strings.Join(append(out, step(c, "sign", "passphrase-file", "report", "policy-key").Options...), " ")
 }
 
 // deliver writes, signs and prints the report.
@@ -189,11 +216,17 @@ func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, s
 		if err != nil {
 			return err
 		}
+		if err := vf.locked.copyPolicy(vf.report); err != nil {
+			return err
+		}
 		if signer != nil {
 			if err := signReport(ctx, vf.report, data, r, signer, candidate); err != nil {
 				return err
 			}
 		}
+	}
+	if vf.report != "" {
+		a.wrote(reportFiles(vf.report)...)
 	}
 	if a.json() {
 		data, err := r.JSON()
@@ -211,6 +244,21 @@ func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, s
 	}
 	return nil
 }
+
+// reportFiles returns what validate writes into the report's folder.
+func reportFiles(dir string) []string {
+	var out []string
+	for _, f := range report.Formats() {
+		out = append(out, filepath.Join(dir, f.File))
+	}
+	for _, name := range evidenceFiles {
+		out = append(out, filepath.Join(dir, name))
+	}
+	return out
+}
+
+// evidenceFiles are the files of a report's folder that are not forms of it.
+var evidenceFiles = []string{"evidence.dsse.json", "evidence.sigstore.json", "model.sig", policyFile}
 
 // signReport signs the bytes of report.json for the candidate's files, which
 // must still be what was measured.
@@ -259,7 +307,7 @@ func margin(policy gate.Policy) float64 {
 // removeEvidence takes evidence of an earlier run out of dir, so that an
 // unsigned report never lies beside another report's signature.
 func removeEvidence(dir string) error {
-	for _, name := range []string{"evidence.dsse.json", "evidence.sigstore.json", "model.sig"} {
+	for _, name := range evidenceFiles {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
 			return fmt.Errorf("removing old evidence: %w", err)
 		}

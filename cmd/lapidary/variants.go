@@ -153,6 +153,9 @@ func withoutFlag(options []string, name string) []string {
 }
 
 func (a *app) printVariants(list []variantResult, rf *rewriteFlags) error {
+	for _, v := range list {
+		a.wrote(v.Output.Path)
+	}
 	if a.json() {
 		return writeJSON(a.env.stdout, struct {
 			Schema   string          `json:"schema"`

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/gate"
 	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/validate"
 	"github.com/spf13/cobra"
 )
 
@@ -17,18 +23,28 @@ const maxEvidence = 64 << 20
 
 // verified is the JSON document of verify.
 type verified struct {
-	Schema   string           `json:"schema"`
-	Accepted bool             `json:"accepted"`
-	Verdict  report.Verdict   `json:"verdict"`
-	Key      string           `json:"key"` // fingerprint of the key that signed
-	Subjects []attest.Subject `json:"subjects"`
-	Checked  string           `json:"checked,omitempty"` // the model file whose bytes were compared
-	Gates    []report.Gate    `json:"gates"`
+	Schema   string               `json:"schema"`
+	Accepted bool                 `json:"accepted"`
+	Kind     string               `json:"kind"`              // report, or model for a model signature
+	Verdict  report.Verdict       `json:"verdict,omitempty"` // of a report
+	Key      string               `json:"key"`               // fingerprint of the key that signed
+	Subjects []attest.Subject     `json:"subjects"`
+	Checked  string               `json:"checked,omitempty"` // the model file whose bytes were compared
+	Policy   *report.LockedPolicy `json:"policy,omitempty"`  // the locked policy that the report was judged under
+	Demanded bool                 `json:"demanded"`          // whether that policy was demanded, with --policy
+	Gates    []report.Gate        `json:"gates,omitempty"`   // of a report
+}
+
+// verifyFlags are the flags of verify that are its own.
+type verifyFlags struct {
+	keys         []string
+	model        string
+	inconclusive string
+	locked       policyFlags
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	var keys []string
-	var model, inconclusive string
+	var f verifyFlags
 	gates := newGateFlags()
 	c := &cobra.Command{
 		Use:   "verify EVIDENCE --key PUB",
@@ -36,39 +52,55 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `verify checks the signature of EVIDENCE (evidence.sigstore.json or
 evidence.dsse.json) with the public key, compares the digests with the bytes of
 --model and its external data, and evaluates the gates again on the signed
-numbers. Gates given here, by flag or in the configuration, are demanded in
-place of those that were signed. Nothing touches the network.`,
-		Example: "  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx",
-		Args:    cobra.ExactArgs(1),
+numbers. A report.json beside the evidence must be the signed one. Nothing touches
+the network.
+
+With --policy only evidence that was judged by exactly that locked policy is
+accepted: its gates, on its data, with its seed, measured after it was signed.
+Without, gates given here, by flag or in the configuration, are demanded in place of
+those that were signed.
+
+EVIDENCE may also be a model signature (model.sig, of OpenSSF Model Signing): then
+--model must be what it lists.`,
+		Example: "  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx\n" +
+			"  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx --policy locked.json --policy-key owner.pub\n" +
+			"  lapidary verify report/model.sig --key release.pub --model model.int8.onnx",
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := checkInconclusive(inconclusive); err != nil {
+			if err := checkInconclusive(f.inconclusive); err != nil {
 				return err
 			}
 			own, err := a.policy(gates)
 			if err != nil {
 				return err
 			}
-			return a.verify(c.Context(), args[0], keys, model, own, inconclusive)
+			return a.verify(c.Context(), args[0], f, own)
 		},
 	}
-	c.Flags().StringSliceVar(&keys, "key", nil, "public key `FILE` that may have signed; repeat for several")
-	c.Flags().StringVar(&model, "model", "", "model file that the evidence must be about")
-	registerInconclusive(c, &inconclusive)
+	c.Flags().StringSliceVar(&f.keys, "key", nil, "public key `FILE` that may have signed; repeat for several")
+	c.Flags().StringVar(&f.model, "model", "", "model file that the evidence must be about")
+	f.locked.register(c, "locked policy `FILE` by which the evidence must have been judged", "those of --key")
+	registerInconclusive(c, &f.inconclusive)
 	gates.register(c)
 	return c
 }
 
-func (a *app) verify(ctx context.Context, path string, keyFiles []string, model string, own gate.Policy, inconclusive string) error {
-	if len(keyFiles) == 0 {
+func (a *app) verify(ctx context.Context, path string, f verifyFlags, own gate.Policy) error {
+	if len(f.keys) == 0 {
 		return usagef("no key to trust; name the public key with --key")
 	}
-	var keys []attest.PublicKey
-	for _, f := range keyFiles {
-		k, err := attest.LoadPublicKey(f)
-		if err != nil {
-			return err
+	keys, err := publicKeys(f.keys)
+	if err != nil {
+		return err
+	}
+	locked, err := f.locked.read(keys)
+	if err != nil {
+		return err
+	}
+	if locked != nil {
+		if err := locked.Asks(own); err != nil {
+			return usageError{err}
 		}
-		keys = append(keys, k)
 	}
 	data, err := readLimited(path, maxEvidence)
 	if err != nil {
@@ -78,54 +110,171 @@ func (a *app) verify(ctx context.Context, path string, keyFiles []string, model 
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	outcome, err := gate.EvaluateVerified(v, own)
+	if v.PredicateType() == attest.ModelPredicateType {
+		return a.verifyModelSignature(ctx, path, v, f, own)
+	}
+	var outcome *gate.Outcome
+	if locked != nil {
+		outcome, err = gate.EvaluateUnder(v, locked)
+	} else {
+		outcome, err = gate.EvaluateVerified(v, own)
+	}
+	if err == nil {
+		err = checkBeside(path, v)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if model != "" {
-		if err := checkModel(ctx, v, outcome.Report, model); err != nil {
+	if f.model != "" {
+		if err := checkModel(ctx, v, f.model); err != nil {
 			return err
 		}
 	}
-	if err := a.printVerified(path, v, outcome, keyFiles[0], model); err != nil {
+	a.judged(string(outcome.Verdict))
+	if err := a.printVerified(path, v, outcome, f, locked != nil); err != nil {
 		return err
 	}
-	return verdict(outcome.Verdict, inconclusive)
+	return verdict(outcome.Verdict, f.inconclusive)
 }
 
-// checkModel compares the model file and its external data with the evidence.
-func checkModel(ctx context.Context, v *attest.Verified, r *report.Report, model string) error {
-	var external []string
-	for _, f := range r.Candidate.External {
-		external = append(external, f.Path)
+// verifyModelSignature checks an OMS signature against the model that it is for.
+func (a *app) verifyModelSignature(ctx context.Context, path string, v *attest.Verified, f verifyFlags, own gate.Policy) error {
+	switch {
+	case f.model == "":
+		return usagef("%s is a model signature; name the model that it must be for with --model", path)
+	case f.locked.file != "" || !own.Empty():
+		return usagef("%s is a model signature, which holds no numbers to judge; give the evidence of a report", path)
+	}
+	if err := checkModel(ctx, v, f.model); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if a.json() {
+		return writeJSON(a.env.stdout, verified{Schema: schemaURI("verify-v1"), Accepted: true, Kind: "model", Key: v.Key().Fingerprint(), Subjects: v.Subjects(), Checked: f.model})
+	}
+	w := a.env.stdout
+	fmt.Fprintf(w, "%s: model signature good, by key %s\n", path, v.Key().Fingerprint())
+	for _, s := range v.Files() {
+		fmt.Fprintf(w, "  lists %s sha256:%s\n", s.Name, s.SHA256)
+	}
+	fmt.Fprintf(w, "  %s has these bytes\n", f.model)
+	fmt.Fprintf(w, "check it without lapidary:\n  %s\n", modelSigningCommand(f.keys[0], path, f.model, v))
+	return nil
+}
+
+// modelSigningCommand is the command of the official verifier. A signature that
+// lists several files is for the folder that they are in.
+func modelSigningCommand(key, signature, model string, v *attest.Verified) string {
+	options := ""
+	if len(v.Files()) > 1 {
+		model, options = filepath.Dir(model), " --ignore-unsigned-files"
+	}
+	return fmt.Sprintf("model_signing verify key %s --signature %s --public-key %s%s", quoted(model), quoted(signature), quoted(key), options)
+}
+
+// checkModel compares the model file, and the external data that it reads itself,
+// with the evidence. Links are refused: what they lead to can be changed after
+// the check without a change in this folder.
+func checkModel(ctx context.Context, v *attest.Verified, model string) error {
+	if err := refuseLink(model); err != nil {
+		return err
+	}
+	if err := v.CheckFile(ctx, model); err != nil {
+		return err
+	}
+	external, err := validate.ExternalFiles(model)
+	if err != nil {
+		return err
+	}
+	for _, name := range external {
+		if err := refuseLink(filepath.Join(filepath.Dir(model), filepath.FromSlash(name))); err != nil {
+			return err
+		}
 	}
 	return v.CheckFiles(ctx, model, external)
 }
 
-func (a *app) printVerified(path string, v *attest.Verified, o *gate.Outcome, key, model string) error {
+func refuseLink(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSymlink == 0 {
+		return nil // whoever opens it says what is wrong
+	}
+	target, err := os.Readlink(path)
+	if err != nil {
+		target = "another file"
+	}
+	return &attest.RejectedError{Reason: attest.ReasonDigest, Detail: fmt.Sprintf("%s is a symbolic link to %s; name the file itself", path, target)}
+}
+
+// checkBeside holds a report.json that lies beside the evidence against the one
+// that was signed: who reads the one must not be shown the other.
+func checkBeside(evidence string, v *attest.Verified) error {
+	path := filepath.Join(filepath.Dir(evidence), "report.json")
+	data, err := readLimited(path, maxEvidence)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(bytes.TrimSpace(data), bytes.TrimSpace(v.Predicate())) {
+		return &attest.RejectedError{Reason: attest.ReasonDigest, Detail: fmt.Sprintf("%s beside it is not the report that was signed", path)}
+	}
+	return nil
+}
+
+func (a *app) printVerified(path string, v *attest.Verified, o *gate.Outcome, f verifyFlags, demanded bool) error {
+	var locked *report.LockedPolicy
+	if o.Report.Policy != nil {
+		locked = o.Report.Policy.Locked
+	}
 	if a.json() {
-		return writeJSON(a.env.stdout, verified{schemaURI("verify-v1"), true, o.Verdict, v.Key().Fingerprint(), v.Subjects(), model, o.Gates})
+		return writeJSON(a.env.stdout, verified{schemaURI("verify-v1"), true, "report", o.Verdict, v.Key().Fingerprint(), v.Subjects(), f.model, locked, demanded, o.Gates})
 	}
 	w := a.env.stdout
 	fmt.Fprintf(w, "%s: signature good, by key %s\n", path, v.Key().Fingerprint())
 	for _, s := range v.Subjects() {
 		fmt.Fprintf(w, "  about %s sha256:%s\n", s.Name, s.SHA256)
 	}
+	model := f.model
 	if model != "" {
 		fmt.Fprintf(w, "  %s has these bytes\n", model)
 	} else {
 		fmt.Fprintf(w, "  no file was compared; name it with --model\n")
+		model = o.Report.Candidate.Name
+	}
+	switch {
+	case demanded:
+		fmt.Fprintf(w, "  judged by the policy %s sha256:%s, registered %s, before the measurement\n", locked.Name, locked.SHA256, locked.Registered.Format(time.RFC3339))
+	case locked != nil:
+		fmt.Fprintf(w, "  it says that it was judged by the policy %s sha256:%s; demand that with --policy\n", locked.Name, locked.SHA256)
 	}
 	for _, g := range o.Gates {
 		fmt.Fprintf(w, "  %-12s %s: %s\n", g.Verdict, g.Name, g.Reason)
 	}
 	fmt.Fprintf(w, "verdict: %s\n", o.Verdict)
-	if model == "" {
-		model = o.Report.Candidate.Name
-	}
 	fmt.Fprintf(w, "check it without lapidary:\n  cosign verify-blob-attestation --key %s --bundle %s --type %s --insecure-ignore-tlog %s\n",
-		key, path, report.PredicateType, model)
+		quoted(f.keys[0]), quoted(path), report.PredicateType, quoted(model))
+	if signature := filepath.Join(filepath.Dir(path), "model.sig"); exists(signature) {
+		if data, err := readLimited(signature, maxEvidence); err == nil {
+			if s, err := attest.Verify(data, []attest.PublicKey{v.Key()}); err == nil {
+				fmt.Fprintf(w, "  %s\n", modelSigningCommand(f.keys[0], signature, model, s))
+			}
+		}
+	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// quoted returns s as one word for a POSIX shell.
+func quoted(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+=:@%,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // verdict turns a verdict into the error that gives the exit code.

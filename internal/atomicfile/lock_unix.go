@@ -28,6 +28,21 @@ func tryLock(f *os.File) error {
 	}
 }
 
+// Lock waits for the file's advisory lock and takes it, until the file is closed or
+// its process ends.
+func Lock(f *os.File) error { return wait(f, unix.LOCK_EX) }
+
+// LockShared is [Lock] beside other readers, without a writer.
+func LockShared(f *os.File) error { return wait(f, unix.LOCK_SH) }
+
+func wait(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 // replace renames f over target and closes it, in this order: the lock is held
 // until the temporary name is gone. The content is synced, so closing has nothing
 // left to fail at.

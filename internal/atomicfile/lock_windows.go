@@ -28,6 +28,17 @@ func tryLock(f *os.File) error {
 	return err
 }
 
+// Lock waits for the file's lock and takes it, until the file is closed or its
+// process ends.
+func Lock(f *os.File) error { return wait(f, windows.LOCKFILE_EXCLUSIVE_LOCK) }
+
+// LockShared is [Lock] beside other readers, without a writer.
+func LockShared(f *os.File) error { return wait(f, 0) }
+
+func wait(f *os.File, flags uint32) error {
+	return windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &windows.Overlapped{OffsetHigh: lockOffset})
+}
+
 // replace closes f and renames it over target, in this order: an open file
 // cannot be renamed here.
 func replace(f *os.File, target string) error {

@@ -8,14 +8,14 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/report"
 )
 
-// Evaluate holds the policy against the report and returns one gate for each requirement, in order. It reads the measured numbers
+// Evaluate holds the policy against the report and returns one gate for each requirement, in order, rules last. It reads the measured numbers
 // only, never the verdicts that the report already holds.
 func Evaluate(r *report.Report, p Policy) []report.Gate {
 	gates := make([]report.Gate, 0, len(p.Gates))
 	for _, g := range p.Gates {
 		gates = append(gates, evaluate(r, g))
 	}
-	return gates
+	return append(gates, evaluateRules(r, p.Rules)...)
 }
 
 // Verdict combines gates: fail if any failed, else inconclusive if any is, else pass. Without any gate nothing was asked and so
@@ -48,7 +48,11 @@ func Apply(r *report.Report, p Policy) error {
 	}
 	r.Gates = Evaluate(r, p)
 	r.Verdict = Verdict(r.Gates)
-	r.Policy = &report.Policy{Source: p.Source, SHA256: digest}
+	policy := report.Policy{Source: p.Source, SHA256: digest}
+	if r.Policy != nil {
+		policy.Locked = r.Policy.Locked
+	}
+	r.Policy = &policy
 	return nil
 }
 
@@ -81,7 +85,7 @@ func decide(r *report.Report, m Metric, g report.Gate, read reading) (report.Ver
 	if why := notReal(r); m.Real && why != "" {
 		return report.Fail, why
 	}
-	if g.Unit == report.UnitDifference && g.Threshold >= 1 {
+	if g.Unit == report.UnitDifference && (!m.Higher && g.Threshold >= 1 || m.Higher && g.Threshold <= -1) {
 		return report.Fail, fmt.Sprintf("the limit %s allows any loss; write %vpt for %v percentage points", report.FormatLimit(g.Unit, g.Threshold), g.Threshold, g.Threshold)
 	}
 	switch {

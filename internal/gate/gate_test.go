@@ -106,6 +106,9 @@ func TestEveryMetric(t *testing.T) {
 		}
 		if m.Unit == report.UnitDifference {
 			g.Threshold = 0.99
+			if m.Higher {
+				g.Threshold = -0.99
+			}
 		}
 		if got := evaluate(measured(), g); got.Verdict != report.Pass {
 			t.Errorf("%s: %+v, want pass", m.Name, got)
@@ -253,7 +256,7 @@ func TestFromConfig(t *testing.T) {
 		"tail":              map[string]any{"metric": "latency.p99.candidate_ms", "operator": "<", "threshold": "20ms"},
 		"max-latency-ratio": 1, "max-drop": "0.5pt", "min-sqnr": 30.5,
 	})
-	want := Policy{"lapidary.yaml", []Gate{
+	want := Policy{Source: "lapidary.yaml", Gates: []Gate{
 		{"max-drop", "accuracy.drop", "<=", 0.005}, {"min-sqnr", "accuracy.sqnr_db", ">=", 30.5}, {"max-latency-ratio", "latency.ratio", "<=", 1},
 		{"tail", "latency.p99.candidate_ms", "<", 20},
 	}}
@@ -289,8 +292,8 @@ func TestFromFlagsAndMerge(t *testing.T) {
 	if _, err := FromFlags(map[string]string{"min-luck": ""}); err == nil {
 		t.Error("an unknown flag was accepted")
 	}
-	file := Policy{"f.yaml", []Gate{{"max-drop", "accuracy.drop", "<=", 0.01}, {"max-kl", "accuracy.kl", "<=", 1}}}
-	want := Policy{"f.yaml and flags", []Gate{{"max-drop", "accuracy.drop", "<=", 0.02}, {"max-kl", "accuracy.kl", "<=", 1}}}
+	file := Policy{Source: "f.yaml", Gates: []Gate{{"max-drop", "accuracy.drop", "<=", 0.01}, {"max-kl", "accuracy.kl", "<=", 1}}}
+	want := Policy{Source: "f.yaml and flags", Gates: []Gate{{"max-drop", "accuracy.drop", "<=", 0.02}, {"max-kl", "accuracy.kl", "<=", 1}}}
 	if d := cmp.Diff(want, file.Merge(flags)); d != "" {
 		t.Error(d)
 	}
@@ -359,7 +362,7 @@ func TestEvaluateVerified(t *testing.T) {
 	if out.Verdict != report.Pass || out.Recorded != report.Pass || len(out.Gates) != 2 {
 		t.Errorf("%s, %s, %d gates", out.Verdict, out.Recorded, len(out.Gates))
 	}
-	strict := Policy{"own", []Gate{{"max-latency-ratio", "latency.ratio", "<=", 0.5}}}
+	strict := Policy{Source: "own", Gates: []Gate{{"max-latency-ratio", "latency.ratio", "<=", 0.5}}}
 	if out, err = EvaluateVerified(v, strict); err != nil || out.Verdict != report.Fail || out.Recorded != report.Pass {
 		t.Errorf("a stricter own policy: %+v, %v", out, err)
 	}

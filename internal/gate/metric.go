@@ -37,9 +37,12 @@ func Metrics() []Metric {
 		{Name: "bytes_ratio", Unit: report.UnitRatio, Exact: true, Doc: "size of the candidate with its external files / that of the baseline", read: readBytesRatio},
 		{Name: "candidate.bytes", Unit: report.UnitBytes, Exact: true, Doc: "size of the candidate with its external files", read: readBytes},
 		{Name: "parameters_ratio", Unit: report.UnitRatio, Exact: true, Doc: "parameters of the candidate / those of the baseline", read: readParametersRatio},
+		{Name: "bytes_difference", Exact: true, Doc: "size of the candidate − that of the baseline, in bytes, with their external files", read: readBytesDifference},
+		{Name: "parameters_difference", Exact: true, Doc: "parameters of the candidate − those of the baseline", read: readParametersDifference},
 		{Name: "data.samples", Higher: true, Exact: true, Real: true, Doc: "rows of validation data", read: readSamples},
 		{Name: "data.calibration_overlap", Exact: true, Real: true, Doc: "validation rows that are also calibration rows", read: readOverlap},
 		{Name: "accuracy.drop", Unit: report.UnitDifference, Real: true, Doc: "loss of the accuracy metric; positive is worse", read: accuracy(readDrop)},
+		{Name: "accuracy.gain", Unit: report.UnitDifference, Higher: true, Real: true, Doc: "gain of the accuracy metric; positive is better", read: accuracy(readGain)},
 		{Name: "accuracy.worst_slice_drop", Unit: report.UnitDifference, Real: true, Doc: "largest loss within any slice", read: accuracy(readWorstSlice)},
 		{Name: "accuracy.agreement", Unit: report.UnitFraction, Higher: true, Real: true, Doc: "share of samples with the same prediction", read: accuracy(func(a *report.Accuracy) reading {
 			return reading{value: a.Agreement, ci: a.AgreementCI95}
@@ -55,6 +58,7 @@ func Metrics() []Metric {
 		{Name: "latency.ratio", Unit: report.UnitRatio, Doc: "run time of the candidate / that of the baseline", read: latency(func(l *report.Latency) reading {
 			return reading{value: l.Ratio, ci: l.CI95}
 		})},
+		{Name: "latency.speedup", Unit: report.UnitRatio, Higher: true, Doc: "run time of the baseline / that of the candidate", read: latency(readSpeedup)},
 		quantile("latency.p50.candidate_ms", "median run time of the candidate", func(l *report.Latency) *report.Quantile { return l.P50 }),
 		quantile("latency.p90.candidate_ms", "90th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P90 }),
 		quantile("latency.p95.candidate_ms", "95th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P95 }),
@@ -165,6 +169,45 @@ func readDrop(a *report.Accuracy) reading {
 	return read
 }
 
+// readGain is readDrop with the sign of a gain, for requirements that the candidate be better.
+func readGain(a *report.Accuracy) reading {
+	v, ci := a.Drop()
+	if v == nil {
+		return reading{}
+	}
+	out := reading{value: report.Num(0 - *v)}
+	if ci != nil {
+		out.ci = &report.Interval{0 - ci[1], 0 - ci[0]}
+	}
+	return out
+}
+
+// readSpeedup is the reciprocal of the latency ratio, whose interval turns around with it.
+func readSpeedup(l *report.Latency) reading {
+	if l.Ratio == nil || *l.Ratio <= 0 {
+		return reading{}
+	}
+	out := reading{value: report.Num(1 / *l.Ratio)}
+	if l.CI95 != nil && l.CI95[0] > 0 {
+		out.ci = &report.Interval{1 / l.CI95[1], 1 / l.CI95[0]}
+	}
+	return out
+}
+
+func readBytesDifference(r *report.Report) reading {
+	if r.Candidate.TotalBytes() <= 0 || r.Baseline.TotalBytes() <= 0 {
+		return reading{}
+	}
+	return reading{value: report.Num(float64(r.Candidate.TotalBytes() - r.Baseline.TotalBytes()))}
+}
+
+func readParametersDifference(r *report.Report) reading {
+	if r.Candidate.Parameters <= 0 || r.Baseline.Parameters <= 0 {
+		return reading{}
+	}
+	return reading{value: report.Num(float64(r.Candidate.Parameters - r.Baseline.Parameters))}
+}
+
 func readWorstSlice(a *report.Accuracy) reading {
 	s, v, ci := a.WorstSlice()
 	if s == nil {
@@ -175,7 +218,7 @@ func readWorstSlice(a *report.Accuracy) reading {
 
 // ofAccuracy reports whether the metric is a difference of the report's own accuracy metric, whose unit it then has.
 func (m Metric) ofAccuracy(r *report.Report) bool {
-	return r.Accuracy != nil && (m.Name == "accuracy.drop" || m.Name == "accuracy.worst_slice_drop")
+	return r.Accuracy != nil && (m.Name == "accuracy.drop" || m.Name == "accuracy.gain" || m.Name == "accuracy.worst_slice_drop")
 }
 
 // differenceUnit returns the unit of a difference of the report's accuracy metric: points for a classification's shares, the

@@ -23,11 +23,13 @@ type Shorthand struct {
 func Shorthands() []Shorthand {
 	return []Shorthand{
 		{"max-drop", "accuracy.drop", "<=", "largest accepted loss of accuracy: 0.5pt, 0.5% or 0.005"},
+		{"min-gain", "accuracy.gain", ">", "smallest gain of accuracy that must be exceeded, beyond doubt: 0, 0.5pt"},
 		{"max-slice-drop", "accuracy.worst_slice_drop", "<=", "largest accepted loss of accuracy within any slice: 2pt"},
 		{"min-agreement", "accuracy.agreement", ">=", "smallest accepted share of unchanged predictions: 0.99 or 99%"},
 		{"max-kl", "accuracy.kl", "<=", "largest accepted mean divergence of the class distributions, in nats"},
 		{"min-sqnr", "accuracy.sqnr_db", ">=", "smallest accepted signal to noise ratio of the outputs, in dB"},
 		{"max-latency-ratio", "latency.ratio", "<=", "largest accepted run time of the candidate / that of the baseline: 1.0"},
+		{"min-speedup", "latency.speedup", ">=", "smallest accepted run time of the baseline / that of the candidate: 1.2"},
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
 		{"min-explanation-rho", "explanation.spearman", ">=", "smallest accepted rank correlation of the attribution maps: 0.9"},
@@ -170,6 +172,10 @@ func isShorthand(name string) bool {
 //
 // Shorthands come first in their own order, then the others by name. An unknown key is an error, so that a misspelt gate is never
 // silently not asked.
+//
+// A requirement can also be stated as what is to be shown, see [testOf]:
+//
+//	better: {test: superiority, of: latency, margin: 10%, relative: true}
 func FromConfig(source string, section map[string]any) (Policy, error) {
 	p := Policy{Source: source}
 	for _, s := range Shorthands() {
@@ -205,6 +211,9 @@ func fromMap(name string, value any) (Gate, error) {
 	fields, ok := value.(map[string]any)
 	if !ok {
 		return Gate{}, fmt.Errorf("there is no such gate; want one of %s, or a map of metric, operator and threshold", shorthandNames())
+	}
+	if _, ok := fields["test"]; ok {
+		return testOf(name, fields)
 	}
 	g := Gate{Name: name}
 	for _, key := range sortedKeys(fields) {

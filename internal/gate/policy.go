@@ -23,26 +23,45 @@ type Gate struct {
 type Policy struct {
 	Source string // "default", "flags" or the name of a configuration file
 	Gates  []Gate // in the order in which they are reported
+	Rules  []Rule // reported after the gates
 }
 
-// Digest returns the lower-case hexadecimal SHA-256 of the canonical JSON of the gates. The source does not enter it.
+// Empty reports whether nothing is required.
+func (p Policy) Empty() bool { return len(p.Gates)+len(p.Rules) == 0 }
+
+// Digest returns the lower-case hexadecimal SHA-256 of the canonical JSON of the gates, or of gates and rules where there are any rules. The
+// source does not enter it.
 func (p Policy) Digest() (string, error) {
-	data, err := json.Marshal(p.Gates)
+	var v any = p.Gates
+	if len(p.Rules) > 0 {
+		v = struct {
+			Gates []Gate `json:"gates"`
+			Rules []Rule `json:"rules"`
+		}{append([]Gate{}, p.Gates...), p.Rules}
+	}
+	data, err := json.Marshal(v)
 	if err != nil {
 		return "", fmt.Errorf("encoding the policy: %v", err)
 	}
 	return fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// Merge returns p with every gate of over added, in the place of p's gate of the same name where there is one.
+// Merge returns p with every gate and rule of over added, in the place of p's gate or rule of the same name where there is one.
 func (p Policy) Merge(over Policy) Policy {
-	if len(over.Gates) == 0 {
+	if over.Empty() {
 		return p
 	}
-	if len(p.Gates) == 0 {
+	if p.Empty() {
 		return over
 	}
-	out := Policy{Source: p.Source + " and " + over.Source, Gates: slices.Clone(p.Gates)}
+	out := Policy{Source: p.Source + " and " + over.Source, Gates: slices.Clone(p.Gates), Rules: slices.Clone(p.Rules)}
+	for _, r := range over.Rules {
+		if i := slices.IndexFunc(out.Rules, func(o Rule) bool { return o.Name == r.Name }); i >= 0 {
+			out.Rules[i] = r
+		} else {
+			out.Rules = append(out.Rules, r)
+		}
+	}
 	for _, g := range over.Gates {
 		if i := slices.IndexFunc(out.Gates, func(o Gate) bool { return o.Name == g.Name }); i >= 0 {
 			out.Gates[i] = g
@@ -54,7 +73,7 @@ func (p Policy) Merge(over Policy) Policy {
 }
 
 // Check returns an error where a gate has no name or one that is taken, an unknown metric or operator, a threshold that is not
-// finite, or an operator that points to the metric's bad side.
+// finite, or an operator that points to the metric's bad side, or where a rule does not compile.
 func (p Policy) Check() error {
 	seen := map[string]bool{}
 	for _, g := range p.Gates {
@@ -66,6 +85,15 @@ func (p Policy) Check() error {
 		}
 		seen[g.Name] = true
 		if err := g.check(); err != nil {
+			return err
+		}
+	}
+	for _, r := range p.Rules {
+		if seen[r.Name] {
+			return fmt.Errorf("the name %q of a rule is given twice; rename one", r.Name)
+		}
+		seen[r.Name] = true
+		if err := r.check(); err != nil {
 			return err
 		}
 	}

@@ -48,9 +48,22 @@ func EvaluateVerified(v *attest.Verified, own Policy) (*Outcome, error) {
 		return nil, err
 	}
 	out := &Outcome{Report: r, Gates: recorded, Verdict: r.Verdict, Recorded: r.Verdict}
-	if len(own.Gates) > 0 {
+	if !own.Empty() {
 		out.Gates = Evaluate(r, own)
 		out.Verdict = Verdict(out.Gates)
+	}
+	return out, nil
+}
+
+// EvaluateUnder is [EvaluateVerified] for evidence that must have been judged by exactly the locked policy, on its data and with its seed,
+// after it was registered. The policy's gates are evaluated on the signed numbers.
+func EvaluateUnder(v *attest.Verified, locked *Signed) (*Outcome, error) {
+	out, err := EvaluateVerified(v, locked.Policy())
+	if err != nil {
+		return nil, err
+	}
+	if err := locked.Matches(out.Report); err != nil {
+		return nil, err
 	}
 	return out, nil
 }
@@ -77,11 +90,11 @@ func checkSubjects(subjects []attest.Subject, r *report.Report) error {
 
 // checkRecorded evaluates the recorded gates again and refuses any difference.
 func checkRecorded(r *report.Report) ([]report.Gate, error) {
-	var p Policy
-	for _, g := range r.Gates {
-		p.Gates = append(p.Gates, Gate{g.Name, g.Metric, g.Operator, g.Threshold})
+	p, err := policyOf(r.Gates)
+	if err == nil {
+		err = p.Check()
 	}
-	if err := p.Check(); err != nil {
+	if err != nil {
 		return nil, reject(ReasonVerdict, "the signed report holds a gate that cannot be evaluated: %v", err)
 	}
 	gates := Evaluate(r, p)
@@ -107,6 +120,26 @@ func checkRecorded(r *report.Report) ([]report.Gate, error) {
 		}
 	}
 	return gates, nil
+}
+
+// policyOf returns the requirements of recorded gates.
+func policyOf(gates []report.Gate) (Policy, error) {
+	var p Policy
+	for _, g := range gates {
+		switch {
+		case g.Metric == RuleMetric && (g.Operator != ">=" || g.Threshold != 1):
+			return p, fmt.Errorf("rule %q is recorded as %s %v, want >= 1", g.Name, g.Operator, g.Threshold)
+		case g.Metric == RuleMetric:
+			p.Rules = append(p.Rules, Rule{g.Name, g.CEL, g.Message})
+		case g.CEL != "" || g.Message != "":
+			return p, fmt.Errorf("gate %q has an expression or a message, which only rules have", g.Name)
+		case len(p.Rules) > 0:
+			return p, fmt.Errorf("gate %q comes after a rule; rules come last", g.Name)
+		default:
+			p.Gates = append(p.Gates, Gate{g.Name, g.Metric, g.Operator, g.Threshold})
+		}
+	}
+	return p, nil
 }
 
 // same compares two numbers that were derived from the same ones, perhaps in another order of operations.

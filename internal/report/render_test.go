@@ -163,7 +163,7 @@ func TestJUnitIsReadBack(t *testing.T) {
 	if err := xml.Unmarshal(out, &s); err != nil {
 		t.Fatal(err)
 	}
-	if s.Tests != 4 || s.Failures != 1 || s.Skipped != 1 || len(s.Suites) != 4 {
+	if s.Tests != 5 || s.Failures != 1 || s.Skipped != 1 || len(s.Suites) != 5 {
 		t.Errorf("%d tests, %d failures, %d skipped, %d suites", s.Tests, s.Failures, s.Skipped, len(s.Suites))
 	}
 }

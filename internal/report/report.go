@@ -68,14 +68,24 @@ type Skip struct {
 
 // Policy says where the gates of a report came from, so that loosening one is visible.
 type Policy struct {
-	Source string `json:"source"`                 // "default", "flags", or the name of the configuration file
-	SHA256 string `json:"sha256" schema:"sha256"` // digest of the canonical JSON of the gates' names, metrics, operators and thresholds
+	Source string        `json:"source"`                 // "default", "flags", or the name of the configuration file or of the locked policy
+	SHA256 string        `json:"sha256" schema:"sha256"` // digest of the canonical JSON of the gates' names, metrics, operators and thresholds, and of the rules where there are any
+	Locked *LockedPolicy `json:"locked,omitempty"`       // the policy that was signed before the measurement; absent where none was
+}
+
+// LockedPolicy names the signed policy that a measurement was bound to before it began.
+type LockedPolicy struct {
+	Name       string     `json:"name"`                   // as the policy calls itself
+	SHA256     string     `json:"sha256" schema:"sha256"` // digest of the signed policy: of the predicate, byte by byte
+	Key        string     `json:"key"`                    // fingerprint of the key that signed it
+	Registered time.Time  `json:"registered_at"`          // when it was signed, as it states itself, UTC
+	Expires    *time.Time `json:"expires_at,omitempty"`   // when it ends, UTC; absent where it does not
 }
 
 // Gate is one requirement and its outcome.
 type Gate struct {
 	Name      string    `json:"name"`                        // unique within the report
-	Metric    string    `json:"metric"`                      // path into the report, or a derived metric such as bytes_ratio
+	Metric    string    `json:"metric"`                      // path into the report, a derived metric such as bytes_ratio, or "rule" for an expression, which is 1 where it holds and else 0
 	Unit      string    `json:"unit,omitempty"`              // unit of threshold and observed: fraction, difference (of fractions), ratio, dB, nats, ms or bytes; absent for a plain number
 	Operator  string    `json:"operator" schema:"<=|>=|<|>"` // one of <=, >=, <, >
 	Threshold float64   `json:"threshold"`                   // the limit, in the metric's unit
@@ -83,6 +93,8 @@ type Gate struct {
 	CI95      *Interval `json:"ci95,omitempty"`              // 95 % confidence interval; absent when the metric is exact
 	Verdict   Verdict   `json:"verdict"`                     // of this gate alone
 	Reason    string    `json:"reason"`                      // one sentence that explains the verdict
+	CEL       string    `json:"cel,omitempty"`               // the expression of a rule, in CEL over this report
+	Message   string    `json:"message,omitempty"`           // what the policy says where a rule does not hold
 }
 
 // Interval is a closed interval [lo, hi].

@@ -13,6 +13,7 @@ func digest(name string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(
 
 // sample returns a report in which every field of every type is set at least once.
 func sample() *Report {
+	expires := time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)
 	r := &Report{
 		Schema: SchemaURI, SchemaVersion: SchemaVersion,
 		Tool:     Tool{Name: "lapidary", Version: "v0.1.0", SHA256: digest("lapidary"), Command: "lapidary validate mobilenet.onnx mobilenet.int8.onnx --data val.npz"},
@@ -46,7 +47,9 @@ func sample() *Report {
 		Accuracy: sampleAccuracy(), Latency: sampleLatency(), Explanation: sampleExplanation(),
 		Skipped:  []Skip{{Section: "latency.throughput", Reason: "only single inferences were asked for"}},
 		Warnings: []string{"the step quantize of mobilenet.int8.onnx was not verified by execution"},
-		Policy:   &Policy{Source: "lapidary.yaml", SHA256: digest("policy")},
+		Policy: &Policy{Source: "policy production", SHA256: digest("policy"), Locked: &LockedPolicy{
+			Name: "production", SHA256: digest("locked"), Key: digest("key"),
+			Registered: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Expires: &expires}},
 	}
 	r.Gates = []Gate{
 		{Name: "max-drop", Metric: "accuracy.drop", Unit: UnitDifference, Operator: "<=", Threshold: 0.01, Observed: Num(0.0045), CI95: CI(-0.001, 0.0105), Verdict: Inconclusive,
@@ -57,6 +60,8 @@ func sample() *Report {
 			Reason: "the whole 95 % interval [0.894, 0.927] is below the limit 0.95"},
 		{Name: "max-bytes-ratio", Metric: "bytes_ratio", Unit: "ratio", Operator: "<=", Threshold: 0.3, Observed: Num(0.2562), Verdict: Pass,
 			Reason: "0.256× is at or below the limit 0.3×"},
+		{Name: "no-slice-lost", Metric: "rule", Operator: ">=", Threshold: 1, Observed: Num(1), Verdict: Pass, Reason: "the rule holds",
+			CEL: "report.accuracy.slices.all(s, s.ci95[1] > -0.05)", Message: "a slice lost more than 5 points"},
 	}
 	return r
 }
@@ -161,6 +166,7 @@ func hostile() *Report {
 	const evil = "x\x1b[31m</script><script>alert(1)</script>\" onload='a' | `b` ]]> <!-- & \x00\u202e @all\n\n# h\r\n::error::y $(id) \xff"
 	r := sample()
 	r.Tool.Version, r.Tool.Command, r.Policy.Source = evil, evil, evil
+	r.Policy.Locked.Name, r.Policy.Locked.Key = evil, evil
 	for _, m := range []*Model{&r.Baseline, &r.Candidate} {
 		m.Name = evil
 		m.External = []File{{Path: evil, SHA256: digest("e"), Bytes: 1}}
@@ -177,6 +183,9 @@ func hostile() *Report {
 	a.Slices[0].Name, a.Outputs[0].Name, a.Confusion[0].Label, a.Confusion[0].Predicted = evil, evil, evil, evil
 	for i := range r.Gates {
 		r.Gates[i].Name, r.Gates[i].Reason = evil, evil
+		if r.Gates[i].CEL != "" {
+			r.Gates[i].CEL, r.Gates[i].Message = evil, evil
+		}
 	}
 	return r
 }

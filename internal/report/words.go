@@ -56,6 +56,9 @@ func nameList(names []string) string {
 
 // requirement returns a gate's condition for a reader, such as "accuracy.drop ≤ 1.00 pt".
 func (g *Gate) requirement() string {
+	if g.CEL != "" {
+		return cut(clean(g.CEL), 120)
+	}
 	op := map[string]string{"<=": "≤", ">=": "≥"}[g.Operator]
 	if op == "" {
 		op = clean(g.Operator)
@@ -65,6 +68,13 @@ func (g *Gate) requirement() string {
 
 // observation returns what a gate saw for a reader: the estimate and its interval.
 func (g *Gate) observation() string {
+	switch {
+	case g.CEL == "" || g.Observed == nil:
+	case *g.Observed == 1:
+		return "holds"
+	default:
+		return "does not hold"
+	}
 	return estimate(g.Unit, g.Observed, g.CI95)
 }
 

@@ -67,6 +67,20 @@ func describe(ctx context.Context, path string) (d *report.Model, doubt, err err
 	return d, doubt, nil
 }
 
+// ExternalFiles returns the data files that the model at path reads, as paths relative to its folder, with slashes. They need not be there.
+func ExternalFiles(path string) ([]string, error) {
+	m, err := onnxfile.Open(path, onnxfile.Options{MissingExternalData: true})
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	c := &contents{files: map[string]bool{}}
+	for _, g := range m.Graphs() {
+		c.graph(g)
+	}
+	return c.external, nil
+}
+
 func fileSize(path string) (int64, error) {
 	info, err := os.Stat(path)
 	if err != nil {
