@@ -254,7 +254,7 @@ func (a *app) printVerified(path string, v *attest.Verified, o *gate.Outcome, f 
 	fmt.Fprintf(w, "verdict: %s\n", o.Verdict)
 	fmt.Fprintf(w, "check it without lapidary:\n  cosign verify-blob-attestation --key %s --bundle %s --type %s --insecure-ignore-tlog %s\n",
 		quoted(f.keys[0]), quoted(path), report.PredicateType, quoted(model))
-	if signature := filepath.Join(filepath.Dir(path), "model.sig"); exists(signature) {
+	if signature := filepath.Join(filepath.Dir(path), "model.sig"); isThere(signature) {
 		if data, err := readLimited(signature, maxEvidence); err == nil {
 			if s, err := attest.Verify(data, []attest.PublicKey{v.Key()}); err == nil {
 				fmt.Fprintf(w, "  %s\n", modelSigningCommand(f.keys[0], signature, model, s))
@@ -264,7 +264,7 @@ func (a *app) printVerified(path string, v *attest.Verified, o *gate.Outcome, f 
 	return nil
 }
 
-func exists(path string) bool {
+func isThere(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -53,8 +54,33 @@ func UnmarshalStrict(data []byte, v any, o JSONOptions) error {
 	if err := w.value(reflect.TypeOf(v), 0); err != nil {
 		return err // not returned as it is: a nil *jsonError is no nil error
 	}
-	return json.Unmarshal(data, v)
+	err := json.Unmarshal(data, v)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		return &jsonError{path: mismatch.Field, msg: fmt.Sprintf("have %s, want %s", mismatch.Value, wanted(mismatch.Type))}
+	}
+	return err
 }
+
+// wanted says in JSON's words what a Go type is decoded from.
+func wanted(t reflect.Type) string {
+	switch k := t.Kind(); {
+	case k == reflect.String:
+		return "a text"
+	case k == reflect.Bool:
+		return "true or false"
+	case k == reflect.Float64, k == reflect.Float32:
+		return "a number that 64 bits hold"
+	case k >= reflect.Int && k <= reflect.Uint64:
+		return "a whole number that 64 bits hold"
+	case k == reflect.Slice, k == reflect.Array:
+		return "a list"
+	}
+	return "an object"
+}
+
+// maxPath bounds a place in a message, in bytes.
+const maxPath = 100
 
 // jsonError is a fault at a place in the document, such as "subject[1].name".
 type jsonError struct {
@@ -64,6 +90,9 @@ type jsonError struct {
 func (e *jsonError) Error() string {
 	if e.path == "" {
 		return e.msg
+	}
+	if len(e.path) > maxPath {
+		return e.path[:maxPath] + "…: " + e.msg
 	}
 	return e.path + ": " + e.msg
 }
