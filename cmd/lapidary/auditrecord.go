@@ -34,13 +34,14 @@ func commandName(c *cobra.Command) string {
 type record struct {
 	entry   audit.Entry
 	written []string // files that it says it wrote
+	unnamed bool     // leave out names
 }
 
 // beginRecord prepares the log entry, with the digests of what the command reads:
 // it may replace them. It errs where the log cannot be written, before any work.
 func (a *app) beginRecord(c *cobra.Command, args []string) error {
 	name := commandName(c)
-	if a.auditLog == "" || slices.Contains(onlyShow, name) || strings.HasPrefix(name, "completion ") {
+	if a.auditLog == "" || strings.HasPrefix(name, "completion ") {
 		return nil
 	}
 	if err := audit.Ready(a.auditLog); err != nil {
@@ -49,8 +50,34 @@ func (a *app) beginRecord(c *cobra.Command, args []string) error {
 	a.record = &record{entry: audit.Entry{
 		Tool: "lapidary " + version(), Command: name, Args: append(withoutSecrets(args), givenFlags(c)...), Inputs: digests(c.Context(), inputsOf(c, args)),
 	}}
+	if f := c.Flags().Lookup("redact"); f != nil && f.Value.String() == "true" {
+		a.record.unnamed = true
+	}
 	return nil
 }
+
+// forget takes out of an entry what a redacted report does not say either: names of
+// files and values of options. The digests stay.
+func forget(e *audit.Entry) {
+	var args []string
+	for _, s := range e.Args {
+		if flag, _, ok := strings.Cut(s, "="); ok && strings.HasPrefix(s, "--") {
+			args = append(args, flag)
+		}
+	}
+	e.Args = args
+	for _, list := range [][]audit.File{e.Inputs, e.Outputs} {
+		for i := range list {
+			list[i].Name = "redacted"
+		}
+	}
+	if e.Error != "" {
+		e.Error = "redacted"
+	}
+}
+
+// quotedPart is what a message quotes, which may be a value of somebody's data.
+var quotedPart = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
 // wrote notes files that the command wrote, for the log.
 func (a *app) wrote(paths ...string) {
@@ -75,9 +102,12 @@ func (a *app) endRecord(ctx context.Context, failure error) error {
 	e.Time, e.Exit = time.Now(), exitCode(failure)
 	var verdict verdictError
 	if failure != nil && !errors.As(failure, &verdict) {
-		e.Error = failure.Error()
+		e.Error = quotedPart.ReplaceAllString(failure.Error(), `"…"`)
 	}
 	e.Outputs = digests(context.WithoutCancel(ctx), a.record.written)
+	if a.record.unnamed {
+		forget(&e)
+	}
 	if _, err := audit.Append(a.auditLog, e); err != nil {
 		return errors.Join(failure, err)
 	}

@@ -50,6 +50,10 @@ func (a *app) configure(c *cobra.Command, args []string) error {
 	if bad != nil {
 		return usageError{bad}
 	}
+	if slices.Contains(onlyShow, commandName(c)) {
+		return nil
+	}
+	a.scratch = openScratch()
 	return a.beginRecord(c, args)
 }
 

@@ -147,6 +147,7 @@ func (a *app) writeLocked(ctx context.Context, locked *gate.Locked, key attest.S
 	if err != nil {
 		return err
 	}
+	atomicfile.CleanStale(filepath.Dir(output)) // of a run that was killed
 	if err := atomicfile.WriteFile(output, evidence.Envelope, 0o644); err != nil {
 		return err
 	}

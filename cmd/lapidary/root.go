@@ -21,6 +21,7 @@ type app struct {
 	rules       []any          // its rules section
 	gatesFrom   string         // the file that both were read from
 	auditLog    string         // file of the audit log, "" for none
+	scratch     *scratch       // for temporary files; nil where there is none
 	record      *record        // of the command that runs, nil where it is not logged
 	jsonFailure bool           // the command prints JSON, also where it fails
 	engines     map[engineFlags]*engine
@@ -35,6 +36,7 @@ func run(ctx context.Context, args []string, e *env) (status int) {
 			status = exitFailed
 		}
 	}()
+	defer func() { a.scratch.close() }()
 	root := a.root()
 	root.SetArgs(args)
 	err := a.endRecord(ctx, root.ExecuteContext(ctx))

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +36,8 @@ type validateFlags struct {
 	explain      int
 	samples      bool
 	locked       policyFlags
+	redact       redactFlags
+	redactKey    []byte // of this report; nil where nothing is redacted
 }
 
 func (f *validateFlags) register(c *cobra.Command) {
@@ -52,6 +56,7 @@ func (f *validateFlags) register(c *cobra.Command) {
 	p.IntVar(&f.processes, "processes", 0, "most pairs of fresh processes to measure in; 0: as the noise asks for")
 	p.IntVar(&f.explain, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.BoolVar(&f.samples, "include-samples", false, "let attribution maps of single samples into the report")
+	f.redact.register(c)
 	f.locked.register(c, "locked policy `FILE` (see lapidary policy lock): its gates on its data with its seed, and no others", "that of --sign")
 	registerInconclusive(c, &f.inconclusive)
 }
@@ -119,6 +124,9 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	if err != nil {
 		return err
 	}
+	if vf.redactKey, err = vf.redact.newKey(); err != nil {
+		return err
+	}
 	o.Tool.Command = commandLine(c, baseline, candidate)
 	o.Margin = margin(policy)
 	s := a.spin()
@@ -132,6 +140,9 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	r, err := validate.Run(ctx, o)
 	s.finish()
 	if err != nil {
+		return err
+	}
+	if err := vf.redact.redact(r, vf.redactKey, df.spec, baseline, candidate); err != nil {
 		return err
 	}
 	if err := judge(r, policy, locked); err != nil {
@@ -203,12 +214,13 @@ func commandLine(c *cobra.Command, args ...string) string {
 	for _, a := range args {
 		out = append(out, filepath.Base(a))
 	}
-	return strings.Join(append(out, step(c, "sign", "passphrase-file", "report", "policy-key").Options...), " ")
+	return strings.Join(append(out, step(c, "sign", "passphrase-file", "report", "policy", "policy-key", "redact-key", "calibration-data").Options...), " ")
 }
 
 // deliver writes, signs and prints the report.
 func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, signer attest.Signer, candidate string) error {
 	if vf.report != "" {
+		atomicfile.CleanStale(vf.report) // of a run that was killed
 		if err := removeEvidence(vf.report); err != nil {
 			return err
 		}
@@ -216,11 +228,13 @@ func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, s
 		if err != nil {
 			return err
 		}
-		if err := vf.locked.copyPolicy(vf.report); err != nil {
-			return err
+		if vf.redactKey == nil { // it names the data
+			if err := vf.locked.copyPolicy(vf.report); err != nil {
+				return err
+			}
 		}
 		if signer != nil {
-			if err := signReport(ctx, vf.report, data, r, signer, candidate); err != nil {
+			if err := a.signReport(ctx, vf, data, r, signer, candidate); err != nil {
 				return err
 			}
 		}
@@ -261,36 +275,55 @@ func reportFiles(dir string) []string {
 var evidenceFiles = []string{"evidence.dsse.json", "evidence.sigstore.json", "model.sig", policyFile}
 
 // signReport signs the bytes of report.json for the candidate's files, which
-// must still be what was measured.
-func signReport(ctx context.Context, dir string, data []byte, r *report.Report, signer attest.Signer, candidate string) error {
-	var external []string
-	for _, f := range r.Candidate.External {
-		external = append(external, f.Path)
+// must still be what was measured, and the files as a model. A model of several files
+// is not signed where names are redacted: its signature is by their names.
+func (a *app) signReport(ctx context.Context, vf validateFlags, data []byte, r *report.Report, signer attest.Signer, candidate string) error {
+	external, err := validate.ExternalFiles(candidate)
+	if err != nil {
+		return err
 	}
 	files, err := attest.HashModel(ctx, candidate, external)
 	if err != nil {
 		return err
 	}
-	if files[0].SHA256 != r.Candidate.SHA256 {
+	if !measuredFiles(files, r.Candidate) {
 		return fmt.Errorf("%s changed while it was validated; nothing is signed", candidate)
 	}
+	redactSubjects(vf.redactKey, files)
 	e, err := attest.Sign(ctx, signer, attest.Statement{PredicateType: report.PredicateType, Subjects: files, Predicate: data})
 	if err != nil {
 		return err
 	}
-	model, err := attest.SignModel(ctx, signer, filepath.Base(candidate), files)
+	write := func(name string, data []byte) error {
+		return atomicfile.WriteFile(filepath.Join(vf.report, name), data, 0o666)
+	}
+	if err := errors.Join(write("evidence.dsse.json", e.Envelope), write("evidence.sigstore.json", e.Bundle)); err != nil {
+		return err
+	}
+	if vf.redactKey != nil && len(files) > 1 {
+		a.note("no model.sig was written: it would name the files, and names are redacted")
+		return nil
+	}
+	model, err := attest.SignModel(ctx, signer, files[0].Name, files)
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{"evidence.dsse.json", e.Envelope}, {"evidence.sigstore.json", e.Bundle}, {"model.sig", model}} {
-		if err := atomicfile.WriteFile(filepath.Join(dir, f.name), f.data, 0o666); err != nil {
-			return err
-		}
+	return write("model.sig", model)
+}
+
+// measuredFiles reports whether the files are those of the report, by content.
+func measuredFiles(files []attest.Subject, m report.Model) bool {
+	want := []string{m.SHA256}
+	for _, f := range m.External {
+		want = append(want, f.SHA256)
 	}
-	return nil
+	var have []string
+	for _, f := range files {
+		have = append(have, f.SHA256)
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	return slices.Equal(want, have)
 }
 
 // margin returns the loss of accuracy that policy accepts, so that the report

@@ -40,6 +40,7 @@ type verifyFlags struct {
 	keys         []string
 	model        string
 	inconclusive string
+	redactKey    string
 	locked       policyFlags
 }
 
@@ -79,6 +80,7 @@ EVIDENCE may also be a model signature (model.sig, of OpenSSF Model Signing): th
 	}
 	c.Flags().StringSliceVar(&f.keys, "key", nil, "public key `FILE` that may have signed; repeat for several")
 	c.Flags().StringVar(&f.model, "model", "", "model file that the evidence must be about")
+	c.Flags().StringVar(&f.redactKey, "redact-key", "", "key `FILE` of a report with redacted names, for models with several data files")
 	f.locked.register(c, "locked policy `FILE` by which the evidence must have been judged", "those of --key")
 	registerInconclusive(c, &f.inconclusive)
 	gates.register(c)
@@ -126,7 +128,7 @@ func (a *app) verify(ctx context.Context, path string, f verifyFlags, own gate.P
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if f.model != "" {
-		if err := checkModel(ctx, v, f.model); err != nil {
+		if err := checkModel(ctx, v, f.model, f.redactKey); err != nil {
 			return err
 		}
 	}
@@ -145,7 +147,7 @@ func (a *app) verifyModelSignature(ctx context.Context, path string, v *attest.V
 	case f.locked.file != "" || !own.Empty():
 		return usagef("%s is a model signature, which holds no numbers to judge; give the evidence of a report", path)
 	}
-	if err := checkModel(ctx, v, f.model); err != nil {
+	if err := checkModel(ctx, v, f.model, f.redactKey); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if a.json() {
@@ -174,7 +176,7 @@ func modelSigningCommand(key, signature, model string, v *attest.Verified) strin
 // checkModel compares the model file, and the external data that it reads itself,
 // with the evidence. Links are refused: what they lead to can be changed after
 // the check without a change in this folder.
-func checkModel(ctx context.Context, v *attest.Verified, model string) error {
+func checkModel(ctx context.Context, v *attest.Verified, model, redactKey string) error {
 	if err := refuseLink(model); err != nil {
 		return err
 	}
@@ -189,6 +191,13 @@ func checkModel(ctx context.Context, v *attest.Verified, model string) error {
 		if err := refuseLink(filepath.Join(filepath.Dir(model), filepath.FromSlash(name))); err != nil {
 			return err
 		}
+	}
+	if isRedacted(v) {
+		key, err := readRedactKey(redactKey)
+		if err != nil {
+			return err
+		}
+		return checkRedacted(ctx, v, model, external, key)
 	}
 	return v.CheckFiles(ctx, model, external)
 }

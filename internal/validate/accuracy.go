@@ -53,14 +53,14 @@ type pass struct {
 func (p *pass) batch(ctx context.Context, b *dataset.Batch) error {
 	want, err := p.run(ctx, p.s.baseline, 0, b)
 	if err != nil {
-		return fmt.Errorf("running the baseline on %s: %w", b.Samples[0].ID, err)
+		return fmt.Errorf("running the baseline on %s: %w", p.v.name(b.Samples[0]), err)
 	}
 	got, err := p.run(ctx, p.s.candidate, 1, b)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return candidateFault("running it on %s: %w", b.Samples[0].ID, err)
+		return candidateFault("running it on %s: %w", p.v.name(b.Samples[0]), err)
 	}
 	if p.scorer == nil {
 		if err := p.choose(b, want.Outputs); err != nil {

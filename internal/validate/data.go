@@ -173,20 +173,29 @@ type census struct {
 	known    map[[16]byte]struct{}
 	overlap  int
 	examples []string
+	name     func(*dataset.Sample) string
 }
 
 // maxClasses bounds the classes that are told apart.
 const maxClasses = 1 << 20
 
 func (v *validation) newCensus() *census {
-	return &census{classes: map[int64]struct{}{}, known: v.known}
+	return &census{classes: map[int64]struct{}{}, known: v.known, name: v.name}
+}
+
+// name names a sample in a message: by the name that it has only where samples may be named, else by its row.
+func (v *validation) name(s *dataset.Sample) string {
+	if v.o.IncludeSamples {
+		return s.ID
+	}
+	return fmt.Sprintf("row %d", s.Index)
 }
 
 func (c *census) add(s *dataset.Sample) {
 	c.digest.Add(s)
 	if _, ok := c.known[s.Sum]; ok {
 		if c.overlap++; len(c.examples) < 5 {
-			c.examples = append(c.examples, s.ID)
+			c.examples = append(c.examples, c.name(s))
 		}
 	}
 	if s.Label == nil || s.Label.DType != onnx.Int64 || len(c.classes) >= maxClasses {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
@@ -150,8 +151,8 @@ func moveAll(from, to string) error {
 	return nil
 }
 
-// moveFile renames, or copies to a name beside the target and renames that.
-func moveFile(from, to string) (err error) {
+// moveFile renames, or copies where that is to another file system.
+func moveFile(from, to string) error {
 	if err := os.Rename(from, to); err == nil {
 		return nil
 	}
@@ -160,26 +161,15 @@ func moveFile(from, to string) (err error) {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.CreateTemp(filepath.Dir(to), ".lapidary-*")
+	dst, err := atomicfile.Create(to, 0o644)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(dst.Name())
-		}
-	}()
-	_, err = io.Copy(dst, src)
-	if e := dst.Chmod(0o644); err == nil {
-		err = e
-	}
-	if e := dst.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
+	defer dst.Abort()
+	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}
-	return os.Rename(dst.Name(), to)
+	return dst.Commit()
 }
 
 // remoteError is an error of the engine in the worker.
