@@ -14,7 +14,7 @@ import (
 const (
 	streamTime  = 100 * time.Millisecond // of one stream on one footprint
 	leastPasses = 16                     // neighbours on a shared machine take their part of most of them
-	leastMemory = 64 << 20 // bytes of one array that stands for main memory
+	leastMemory = 64 << 20               // bytes of one array that stands for main memory
 	mostMemory  = 512 << 20
 )
 
