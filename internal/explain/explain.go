@@ -96,6 +96,12 @@ type Options struct {
 	Progress   func(done, total int) // called after each sample; may be nil
 }
 
+// Check says what is wrong with options.
+func (o Options) Check() error {
+	_, err := o.filled()
+	return err
+}
+
 func (o Options) filled() (Options, error) {
 	if o.Method.Attribute == nil {
 		o.Method = Methods()[0]

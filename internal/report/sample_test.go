@@ -164,6 +164,8 @@ func sampleExplanation() *Explanation {
 	one := blob(1.2)
 	one.ID = "0007"
 	e.Maps = []Map{*one}
+	flipped := blob(2.1)
+	flipped.ID, e.Flips[0].Map = e.Flips[0].ID, flipped
 	return e
 }
 

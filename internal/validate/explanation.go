@@ -56,15 +56,6 @@ func (v *validation) explanation(ctx context.Context) error {
 	return x.run(ctx)
 }
 
-// options returns what is asked of every method.
-func (v *validation) explainOptions(input string) explain.Options {
-	e := v.o.Explain
-	return explain.Options{
-		Input: input, Output: v.output, Grid: e.Grid, Window: e.Window, Stride: e.Stride, Rows: e.Rows, Perturbations: e.Perturbations,
-		Fill: e.Fill, Token: e.Token, Keep: e.Keep, Seed: v.o.Seed, KeepMaps: v.o.IncludeSamples,
-	}
-}
-
 // run compares by all methods. The first that was asked for is the section itself, also where it could not be measured: a gate is
 // never judged by another method than the one that was asked for.
 func (x *explaining) run(ctx context.Context) error {
@@ -139,7 +130,8 @@ func (x *explaining) choose(ctx context.Context) (bool, error) {
 				v.skip("explanation", "%s", why)
 				return false, nil
 			}
-			x.o = v.explainOptions(input)
+			x.o = v.o.Explain.options()
+			x.o.Input, x.o.Output, x.o.Seed, x.o.KeepMaps = input, v.output, v.o.Seed, v.o.IncludeSamples
 			if n, err = x.afford(ctx, s, n); err != nil || n == 0 {
 				return false, err
 			}

@@ -113,6 +113,21 @@ type Explain struct {
 	Keep          []int64       // tokens that are never hidden
 }
 
+// Check says what is wrong with the names and numbers.
+func (e *Explain) Check() error {
+	if _, err := e.methods(); err != nil {
+		return err
+	}
+	return e.options().Check()
+}
+
+// options returns what is asked of every method.
+func (e *Explain) options() explain.Options {
+	return explain.Options{
+		Grid: e.Grid, Window: e.Window, Stride: e.Stride, Rows: e.Rows, Perturbations: e.Perturbations, Fill: e.Fill, Token: e.Token, Keep: e.Keep,
+	}
+}
+
 // auto says whether no method was asked for by name.
 func (e *Explain) auto() bool {
 	return len(e.Methods) == 0 || len(e.Methods) == 1 && (e.Methods[0] == "" || e.Methods[0] == "auto")
@@ -201,7 +216,7 @@ func (o *Options) check() error {
 	case o.Explain.Samples < 0 || o.Explain.Budget < 0 || o.Latency.Budget < 0:
 		return errors.New("validating: numbers of samples and budgets must not be negative")
 	}
-	if _, err := o.Explain.methods(); err != nil {
+	if err := o.Explain.Check(); err != nil {
 		return fmt.Errorf("validating: %v", err)
 	}
 	if _, err := ParseTask(string(o.Task)); err != nil {
