@@ -49,8 +49,8 @@ func (v *view) on(rows, cols int) (*view, error) {
 	if rows == v.part.rows && cols == v.part.cols {
 		return v, nil
 	}
-	if v.part.layout == Flat {
-		return nil, fmt.Errorf("sample %q: a map of %d × %d cells does not fit an input of shape %v, which is no image", v.sample.ID, rows, cols, v.input.Shape)
+	if v.part.layout == Flat || rows > v.part.height || cols > v.part.width {
+		return nil, fmt.Errorf("sample %q: a map of %d × %d cells does not fit an input of shape %v", v.sample.ID, rows, cols, v.input.Shape)
 	}
 	w := *v
 	w.part = v.part.regrid(rows, cols)
