@@ -26,12 +26,11 @@ type validateFlags struct {
 	output       string
 	calibration  []string
 	overlap      bool
-	grid         int
+	ex           explainFlags
 	noLatency    bool
 	noExplain    bool
 	budget       time.Duration
 	processes    int
-	explain      int
 	samples      bool
 }
 
@@ -44,13 +43,12 @@ func (f *validateFlags) register(c *cobra.Command) {
 	p.StringVar(&f.output, "score-output", "", "output to score; default: decided by shape")
 	p.StringSliceVar(&f.calibration, "calibration-data", nil, "data that the candidate was calibrated on, which must not overlap with --data")
 	p.BoolVar(&f.overlap, "allow-overlap", false, "report samples that are calibration data instead of refusing them")
-	p.IntVar(&f.grid, "explain-grid", 0, "cells along each side of an image that are hidden in turn; 0: 7")
 	p.BoolVar(&f.noLatency, "no-latency", false, "measure no latency")
 	p.BoolVar(&f.noExplain, "no-explain", false, "compare no explanations")
 	p.DurationVar(&f.budget, "latency-budget", 30*time.Second, "most time to spend on latency")
 	p.IntVar(&f.processes, "processes", 0, "most pairs of fresh processes to measure in; 0: as the noise asks for")
-	p.IntVar(&f.explain, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.BoolVar(&f.samples, "include-samples", false, "let attribution maps of single samples into the report")
+	f.ex.register(c)
 	registerInconclusive(c, &f.inconclusive)
 }
 
@@ -64,7 +62,8 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Compare two models on real data, and sign what was found",
 		Long: `validate runs baseline and candidate over the same samples. It compares accuracy
 sample by sample, latency in randomly interleaved pairs in fresh processes, and
-explanations by the same occlusions, and judges the result by gates.`,
+explanations by the same perturbations (--explain-method), and judges the result
+by gates.`,
 		Example: "  lapidary validate model.onnx model.int8.onnx --data holdout.npz --max-drop 0.5pt --report report --sign release.key",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -147,6 +146,10 @@ func (a *app) validation(ctx context.Context, baseline, candidate string, vf val
 	if err != nil {
 		return o, err
 	}
+	ex, err := vf.ex.options(vf.noExplain)
+	if err != nil {
+		return o, usageError{err}
+	}
 	return validate.Options{
 		Baseline: baseline, Candidate: candidate,
 		Open: e.open, Info: e.info, Session: e.options, Machine: e.machine, Choice: e.choice,
@@ -154,8 +157,8 @@ func (a *app) validation(ctx context.Context, baseline, candidate string, vf val
 		Calibration: vf.calibration, AllowOverlap: vf.overlap,
 		Task: task, Output: vf.output,
 		Latency: validate.Latency{Off: vf.noLatency, Budget: vf.budget, MaxProcesses: vf.processes},
-		Explain: validate.Explain{Off: vf.noExplain, Samples: vf.explain, Grid: vf.grid},
-		Seed:    df.seed, IncludeSamples: vf.samples,
+		Explain: ex, Notice: func(text string) { a.note("%s", text) },
+		Seed: df.seed, IncludeSamples: vf.samples,
 		Tool: report.Tool{Name: "lapidary", Version: version(), SHA256: a.ownDigest(ctx)},
 	}, nil
 }

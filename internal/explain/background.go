@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -16,6 +18,7 @@ type background struct {
 	grid  int
 	means []float64 // per channel of the partition
 	span  float64   // largest less smallest element over all samples
+	rows  [][]byte  // the input's content in some samples, where methods take hidden features from there; else nil
 }
 
 // fillOf resolves the default fill for an element type; it errs on a fill the type cannot have.
@@ -78,6 +81,69 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 	}
 	b.means, b.span = sums, hi-lo
 	return b, nil
+}
+
+// defaultRows is how many rows of a table hidden features are taken from; SHAP's users take 100, of which the first sixteenth says most.
+const defaultRows = 16
+
+// drawRows takes rows of the data to hide features by, evenly spread over the samples: as many as the options ask for, for a table
+// 16 where they say nothing. Samples of several shapes, tokens and fills that were asked for give none.
+func (b *background) drawRows(samples []Sample, input string, o Options) error {
+	n := o.Rows
+	first := samples[0].Inputs[input]
+	if n == 0 && b.fill == FillMean {
+		if p, err := newPartition(first.Shape, o); err == nil && p.layout == Flat && p.single {
+			n = defaultRows
+		}
+	}
+	if n <= 0 || b.fill == FillToken {
+		return nil
+	}
+	for _, s := range samples {
+		if !slices.Equal(s.Inputs[input].Shape, first.Shape) {
+			if o.Rows > 0 {
+				return fmt.Errorf("sample %q: input %q has shape %v, the samples before have %v: hidden features can be taken from rows of one shape only", s.ID, input, s.Inputs[input].Shape, first.Shape)
+			}
+			return nil
+		}
+	}
+	n = min(n, len(samples))
+	for i := range n {
+		content, err := samples[i*len(samples)/n].Inputs[input].Bytes()
+		if err != nil {
+			return err
+		}
+		b.rows = append(b.rows, content)
+	}
+	return nil
+}
+
+// name says what hides features: by rows of the data where there are some and they are wanted.
+func (b *background) name(rows bool) string {
+	if rows && len(b.rows) > 0 {
+		return "rows"
+	}
+	return b.fill.String()
+}
+
+// digest returns the SHA-256, in hexadecimal, of what hides features: the name, a zero byte, and the content of the rows; else the
+// fill's means as float64, its token or its grid as int64, all in little-endian order.
+func (b *background) digest(rows bool) string {
+	h := sha256.New()
+	h.Write(append([]byte(b.name(rows)), 0))
+	switch name := b.name(rows); {
+	case name == "rows":
+		for _, r := range b.rows {
+			h.Write(r)
+		}
+	case b.fill == FillMean:
+		binary.Write(h, binary.LittleEndian, b.means)
+	case b.fill == FillToken:
+		binary.Write(h, binary.LittleEndian, b.token)
+	case b.fill == FillBlur:
+		binary.Write(h, binary.LittleEndian, int64(b.grid))
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
 // bytes returns the background for one sample, packed like the sample.

@@ -42,7 +42,12 @@ func measured() *report.Report {
 		},
 		Explanation: &report.Explanation{
 			Spearman: report.Num(0.95), CI95: report.CI(0.93, 0.96), TopKJaccard: report.Num(0.7), TopKCI95: report.CI(0.6, 0.8),
-			Cosine: report.Num(0.9), CosineCI95: report.CI(0.88, 0.92),
+			Cosine: report.Num(0.9), CosineCI95: report.CI(0.88, 0.92), SSIM: report.Num(0.8), SSIMCI95: report.CI(0.75, 0.85),
+			Sign: report.Num(1), SignCI95: report.CI(0.9, 1), ArgmaxDistance: report.Num(0.5), ArgmaxDistanceCI95: report.CI(0.25, 0.75),
+			MassDisplacement: report.Num(0.1), MassDisplacementCI95: report.CI(0.08, 0.12), CrossFaithfulness: report.Num(0.98), CrossCI95: report.CI(0.96, 1),
+			Deletion:          &report.Faithfulness{Delta: report.Num(-0.01), DeltaCI95: report.CI(-0.02, 0.01)},
+			Insertion:         &report.Faithfulness{Delta: report.Num(0.01), DeltaCI95: report.CI(-0.01, 0.02)},
+			DeadPerturbations: report.Num(0.02), Calibrated: &report.Calibrated{Spearman: report.Num(0.9), Samples: 8, How: "jitter"},
 		},
 	}
 }
@@ -84,6 +89,14 @@ func TestEvaluateByInterval(t *testing.T) {
 		{"min-explanation-rho", "0.9", pass, 0.95},
 		{"min-explanation-rho", "0.95", inconclusive, 0.95},
 		{"min-explanation-rho", "0.97", fail, 0.95},
+		{"min-explanation-topk", "61%", inconclusive, 0.7},
+		{"min-explanation-topk", "0.5", pass, 0.7},
+		{"min-explanation-ssim", "0.9", fail, 0.8},
+		{"min-explanation-margin", "0.02", pass, 0.05},
+		{"min-explanation-margin", "0.05", inconclusive, 0.05},
+		{"min-explanation-margin", "0.07", fail, 0.05},
+		{"min-cross-faithfulness", "0.95", pass, 0.98},
+		{"min-cross-faithfulness", "97%", inconclusive, 0.98},
 	}
 	for _, tt := range tests {
 		g, err := Parse(tt.gate, tt.value)

@@ -69,6 +69,31 @@ func Metrics() []Metric {
 		{Name: "explanation.cosine", Higher: true, Real: true, Doc: "median cosine of the attribution maps", read: explanation(func(e *report.Explanation) reading {
 			return reading{value: e.Cosine, ci: e.CosineCI95}
 		})},
+		{Name: "explanation.spearman_margin", Higher: true, Real: true, Doc: "explanation.spearman less its calibrated limit: what a change of no consequence leaves", read: explanation(readMargin)},
+		{Name: "explanation.ssim", Higher: true, Real: true, Doc: "median structural similarity of the attribution maps of images", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.SSIM, ci: e.SSIMCI95}
+		})},
+		{Name: "explanation.sign_agreement", Unit: report.UnitFraction, Higher: true, Real: true, Doc: "median share of the most important features whose sign is the same", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.Sign, ci: e.SignCI95}
+		})},
+		{Name: "explanation.argmax_distance", Real: true, Doc: "mean distance between the most important features, in cells", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.ArgmaxDistance, ci: e.ArgmaxDistanceCI95}
+		})},
+		{Name: "explanation.mass_displacement", Unit: report.UnitFraction, Real: true, Doc: "median share of importance that lies elsewhere", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.MassDisplacement, ci: e.MassDisplacementCI95}
+		})},
+		{Name: "explanation.deletion_delta", Higher: true, Real: true, Doc: "faithfulness by deletion of the candidate's maps to the candidate, less that of the baseline's to the baseline", read: explanation(func(e *report.Explanation) reading {
+			return readFaithfulness(e.Deletion)
+		})},
+		{Name: "explanation.insertion_delta", Higher: true, Real: true, Doc: "the same by insertion", read: explanation(func(e *report.Explanation) reading {
+			return readFaithfulness(e.Insertion)
+		})},
+		{Name: "explanation.cross_faithfulness", Unit: report.UnitRatio, Higher: true, Real: true, Doc: "how well the baseline's maps explain the candidate / how well its own do", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.CrossFaithfulness, ci: e.CrossCI95}
+		})},
+		{Name: "explanation.dead_perturbations", Unit: report.UnitFraction, Exact: true, Real: true, Doc: "share of perturbations that leave the candidate's output exactly unchanged", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.DeadPerturbations}
+		})},
 	}
 }
 
@@ -199,6 +224,26 @@ func readECE(a *report.Accuracy) reading {
 		return reading{}
 	}
 	return reading{value: a.ECE.Delta, ci: a.ECE.CI95}
+}
+
+// readMargin shifts the rank correlation and its interval by the calibrated limit.
+func readMargin(e *report.Explanation) reading {
+	if e.Spearman == nil || e.Calibrated == nil || e.Calibrated.Spearman == nil {
+		return reading{}
+	}
+	limit := *e.Calibrated.Spearman
+	out := reading{value: report.Num(*e.Spearman - limit)}
+	if e.CI95 != nil {
+		out.ci = report.CI(e.CI95[0]-limit, e.CI95[1]-limit)
+	}
+	return out
+}
+
+func readFaithfulness(f *report.Faithfulness) reading {
+	if f == nil {
+		return reading{}
+	}
+	return reading{value: f.Delta, ci: f.DeltaCI95}
 }
 
 func readMemory(l *report.Latency) reading {

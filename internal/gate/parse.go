@@ -31,6 +31,10 @@ func Shorthands() []Shorthand {
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
 		{"min-explanation-rho", "explanation.spearman", ">=", "smallest accepted rank correlation of the attribution maps: 0.9"},
+		{"min-explanation-margin", "explanation.spearman_margin", ">=", "smallest accepted rank correlation above what a change of no consequence leaves, as measured: 0 or -0.05"},
+		{"min-explanation-topk", "explanation.topk_jaccard", ">=", "smallest accepted overlap of the most important features: 0.6"},
+		{"min-explanation-ssim", "explanation.ssim", ">=", "smallest accepted structural similarity of the attribution maps of images: 0.8"},
+		{"min-cross-faithfulness", "explanation.cross_faithfulness", ">=", "smallest accepted worth of the baseline's explanations for the candidate, relative to its own: 0.95"},
 	}
 }
 
@@ -123,7 +127,7 @@ func inRange(m Metric, text string, v float64) error {
 		lo, hi = 0, 1
 	case m.Unit == report.UnitRatio, m.Unit == report.UnitMS, m.Unit == report.UnitBytes, m.Unit == report.UnitNats:
 		lo = 0
-	case m.Name == "explanation.spearman", m.Name == "explanation.cosine":
+	case m.Name == "explanation.spearman", m.Name == "explanation.cosine", m.Name == "explanation.ssim", m.Name == "explanation.spearman_margin":
 		lo, hi = -1, 1
 	}
 	if v < lo || v > hi || math.IsInf(v, 0) {

@@ -133,8 +133,19 @@ func sampleExplanation() *Explanation {
 		Method: "occlusion", Samples: 128, Features: 49, Perturbations: 49, Spearman: Num(0.912), CI95: CI(0.894, 0.927), SpearmanP10: Num(0.741),
 		TopKJaccard: Num(0.667), TopKCI95: CI(0.6, 0.667), TopK: 5, Cosine: Num(0.951), CosineCI95: CI(0.940, 0.960),
 		NoiseFloor: Num(0.63), SelfCheck: Num(1), CrossFaithfulness: Num(1.03), DeadPerturbations: Num(0.034), DeadMaps: 1,
-		Flips: []ExplanationFlip{{ID: "0412", Spearman: Num(0.44)}, {ID: "1207", Spearman: Num(0.61)}},
+		Flips:   []ExplanationFlip{{ID: "0412", Spearman: Num(0.44), Baseline: "3", Candidate: "8"}, {ID: "1207", Spearman: Num(0.61), Baseline: "1", Candidate: "7"}},
+		Flipped: Count(2), Fill: "mean", Target: "margin",
+		TopKShares: []TopKOverlap{{Share: 0.05, K: 2, Jaccard: Num(1), CI95: CI(0.333, 1)}, {Share: 0.1, K: 5, Jaccard: Num(0.667), CI95: CI(0.6, 0.667)}, {Share: 0.2, K: 10, Jaccard: Num(0.667), CI95: CI(0.667, 0.818)}},
+		SSIM:       Num(0.874), SSIMCI95: CI(0.851, 0.893), Sign: Num(1), SignCI95: CI(1, 1), ArgmaxDistance: Num(0.31), ArgmaxDistanceCI95: CI(0.21, 0.44),
+		MassDisplacement: Num(0.118), MassDisplacementCI95: CI(0.104, 0.131),
+		Deletion: &Faithfulness{Num(0.812), Num(0.797), Num(-0.015), CI(-0.031, 0.002)}, Insertion: &Faithfulness{Num(0.774), Num(0.768), Num(-0.006), CI(-0.019, 0.008)},
+		CrossCI95: CI(0.99, 1.06), BaselineDeadPerturbations: Num(0), BackgroundDigest: digest("background"),
+		Calibrated: &Calibrated{Num(0.962), Num(0.818), 8, "the baseline with itself, on inputs moved by up to 0.0039 of their range"},
 	}
+	e.Others = []Explanation{{
+		Method: "kernel-shap", Samples: 128, Flipped: Count(2), Features: 49, Perturbations: 355, Fill: "rows", Target: "margin", BackgroundRows: 16, BackgroundDigest: digest("rows"),
+		Spearman: Num(0.884), CI95: CI(0.861, 0.903), SpearmanP10: Num(0.702), StandardError: Num(0.062), CompletenessResidual: Num(2e-16), NoiseFloor: Num(0.81), SelfCheck: Num(1),
+	}}
 	blob := func(shift float64) *Map {
 		m := &Map{Rows: 7, Cols: 7}
 		for y := range 7 {
@@ -153,6 +164,8 @@ func sampleExplanation() *Explanation {
 	one := blob(1.2)
 	one.ID = "0007"
 	e.Maps = []Map{*one}
+	flipped := blob(2.1)
+	flipped.ID, e.Flips[0].Map = e.Flips[0].ID, flipped
 	return e
 }
 
