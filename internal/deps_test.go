@@ -28,7 +28,7 @@ var rows = [][]string{
 		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest", "internal/kernels", "internal/quiet",
 	},
 	{"internal/calibrate", "internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
-	{"internal/rewrite/rewritetest", "internal/produce", "internal/trial", "internal/zootest", "internal/nets/netgen"},
+	{"internal/rewrite/rewritetest", "internal/produce", "internal/trial", "internal/zootest", "internal/nets/netgen", "internal/grad"},
 	{"fuse", "prune", "quantize", "profile", "internal/validate", "internal/bisect"},
 	{"cmd/lapidary"},
 }

@@ -33,7 +33,7 @@ type Method struct {
 
 // Methods returns all methods. The first is what is used where none is asked for: it takes every input and every model.
 func Methods() []Method {
-	return []Method{occlusion, featureAblation, kernelSHAP, rise, reciproCAM}
+	return []Method{occlusion, featureAblation, kernelSHAP, rise, reciproCAM, integratedGradients, gradientInput, smoothGrad, gradCAM}
 }
 
 // MethodNames returns the names of all methods, for messages.
@@ -85,6 +85,9 @@ type Gradient interface {
 	// Slope runs the model on in. It returns the value of a tensor, an input of that name or [FeatureMap], and the gradient
 	// ∂⟨seed, output⟩/∂(tensor) in its shape; seed has one weight for each element of the output.
 	Slope(ctx context.Context, in map[string]*onnx.Tensor, seed []float64, tensor string) (value, gradient *onnx.Tensor, err error)
+	// StraightThrough returns the nodes, of what was differentiated so far, whose rounding counted as the identity: with them the
+	// gradient is that of a surrogate, not of the function that the model computes.
+	StraightThrough() []string
 }
 
 // attribution is a map with what it was computed from.

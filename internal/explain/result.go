@@ -40,6 +40,8 @@ type Result struct {
 	StandardError *float64 // median over samples of the Monte-Carlo error of a value, as a share of the map's largest; nil for methods that draw nothing
 	Completeness  *float64 // largest residual of all maps of methods that are complete
 
+	StraightThrough *[2]int // nodes whose rounding counted as the identity, baseline and candidate; nil for methods without gradients
+
 	Background     string // SHA-256 of what hides features
 	BackgroundRows int    // 0 where they are hidden by the fill
 
@@ -71,6 +73,7 @@ func (c *comparison) result() (*Result, error) {
 		r.Target = "projection"
 	}
 	c.describeBackground(r)
+	c.describeGradients(r)
 	var agree []Pair
 	for _, p := range c.pairs {
 		if p.Agree {
@@ -103,13 +106,38 @@ func (c *comparison) result() (*Result, error) {
 
 func (c *comparison) describeBackground(r *Result) {
 	m := c.o.Method
-	if m.Splits {
+	switch {
+	case m.Splits:
 		r.Fill = "zero-features"
 		return
+	case m.Slopes && !m.Complete:
+		return // nothing is hidden
 	}
 	r.Fill, r.Background = c.background.name(m.Rows), c.background.digest(m.Rows)
 	if m.Rows {
 		r.BackgroundRows = len(c.background.rows)
+	}
+}
+
+// incomplete is the residual of completeness from which on a map is reported to lack too much.
+const incomplete = 0.1
+
+// describeGradients says of what function the gradients are.
+func (c *comparison) describeGradients(r *Result) {
+	if !c.o.Method.Slopes {
+		return
+	}
+	r.StraightThrough = &[2]int{}
+	for k, m := range c.models {
+		nodes := m.gradient.StraightThrough()
+		if r.StraightThrough[k] = len(nodes); len(nodes) > 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s's gradients are straight-through: at %d nodes, the first is %s, rounding counts as the identity within its range; "+
+				"its maps are those of this surrogate, with the model's own weights and activations, as the slope of a staircase is 0", m.name, len(nodes), nodes[0]))
+		}
+	}
+	if r.Completeness != nil && *r.Completeness > incomplete {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the attributions of %s miss the difference that they explain by up to %.0f %%: more points of the path help against kinks, nothing against a surrogate's error",
+			c.o.Method.Name, 100**r.Completeness))
 	}
 }
 

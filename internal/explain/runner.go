@@ -69,8 +69,8 @@ func (m *model) rows(ctx context.Context, s Sample, v variants) ([][]float64, er
 	return out, err
 }
 
-// run executes one batch; the other inputs are repeated as often.
-func (m *model) run(ctx context.Context, s Sample, data []byte) ([][]float64, error) {
+// inputs returns the inputs of one batch; those that are not explained are repeated as often.
+func (m *model) inputs(s Sample, data []byte) (map[string]*onnx.Tensor, error) {
 	in := make(map[string]*onnx.Tensor, len(s.Inputs))
 	for name, t := range s.Inputs {
 		repeated, err := m.repeat(t, name, data)
@@ -78,6 +78,15 @@ func (m *model) run(ctx context.Context, s Sample, data []byte) ([][]float64, er
 			return nil, fmt.Errorf("sample %q: input %q: %v", s.ID, name, err)
 		}
 		in[name] = repeated
+	}
+	return in, nil
+}
+
+// run executes one batch.
+func (m *model) run(ctx context.Context, s Sample, data []byte) ([][]float64, error) {
+	in, err := m.inputs(s, data)
+	if err != nil {
+		return nil, err
 	}
 	result, err := m.session.Run(ctx, in)
 	if err != nil {

@@ -55,6 +55,30 @@ func (t target) value(row []float64, kind score.Kind) float64 {
 	return row[t.class] - other
 }
 
+// slope returns the derivative of value by each element of an output row, in which several best other classes count as the first.
+func (t target) slope(row []float64, kind score.Kind) []float64 {
+	if t.direction != nil {
+		return t.direction
+	}
+	other := -1
+	for i, v := range row {
+		if i != t.class && (other < 0 || v > row[other]) {
+			other = i
+		}
+	}
+	out := make([]float64, len(row))
+	for i, weight := range map[int]float64{t.class: 1, other: -1} {
+		switch {
+		case i < 0:
+		case kind != score.Probabilities:
+			out[i] = weight
+		case row[i] > 1e-7: // below it the logarithm is cut off
+			out[i] = weight / row[i]
+		}
+	}
+	return out
+}
+
 func argmax(row []float64) int {
 	best := 0
 	for i, v := range row {

@@ -42,6 +42,9 @@ type Explanation struct {
 	BaselineDeadPerturbations *float64 `json:"baseline_dead_perturbations,omitempty" schema:"fraction"` // the same of the baseline
 	DeadMaps                  int      `json:"dead_maps,omitempty" schema:"count"`                      // constant maps, for which no correlation exists
 
+	StraightThrough         *int `json:"straight_through,omitempty" schema:"count"`          // nodes of the candidate whose rounding counts as the identity in its gradient; 0: the gradient is that of the function itself; absent for methods without gradients
+	BaselineStraightThrough *int `json:"baseline_straight_through,omitempty" schema:"count"` // the same of the baseline
+
 	StandardError        *float64 `json:"standard_error,omitempty"`                    // median over samples of the Monte-Carlo standard error of an attribution, as a share of the map's largest; random methods only
 	CompletenessResidual *float64 `json:"completeness_residual,omitempty"`             // largest |Σ attributions − (f(x) − f(background))|, as a share of |f(x) − f(background)| or of the largest attribution; methods that promise 0 only
 	BackgroundRows       int      `json:"background_rows,omitempty" schema:"count"`    // rows of the data that hidden features are taken from; absent for another fill

@@ -266,6 +266,9 @@ func explanationOf(r *explain.Result, samples bool) *report.Explanation {
 		CrossFaithfulness: r.CrossFaithfulness, CrossCI95: interval(r.CrossInterval), DeadMaps: r.DeadMaps,
 		Deletion: faithfulnessOf(r.Deletion), Insertion: faithfulnessOf(r.Insertion),
 	}
+	if s := r.StraightThrough; s != nil {
+		e.BaselineStraightThrough, e.StraightThrough = report.Count(s[0]), report.Count(s[1])
+	}
 	if c := r.Calibrated; c != nil {
 		e.Calibrated = &report.Calibrated{Spearman: report.Num(c.Spearman), TopKJaccard: report.Num(c.TopKJaccard), Samples: c.Samples, How: c.How}
 	}

@@ -39,6 +39,8 @@ func (g *graphs) model(s session.Session, candidate bool) explain.Model {
 			g.splits[candidate], g.refuse[candidate] = g.split(ctx, candidate, output, sample)
 		}
 		return g.splits[candidate], g.refuse[candidate]
+	}, Gradient: func(_ context.Context, output string, _ explain.Sample) (explain.Gradient, error) {
+		return g.gradient(candidate, output), nil
 	}}
 }
 
