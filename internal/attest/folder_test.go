@@ -199,8 +199,12 @@ func shardedStatement(files map[string]string, size int) Statement {
 
 func manifestStatement(list []Subject, method string) Statement {
 	m := manifest{Serialization: serialization{Method: method, HashType: "sha256"}}
+	algorithm := "sha256"
+	if method == methodShards {
+		algorithm = "sha256-sharded-5"
+	}
 	for _, s := range list {
-		m.Resources = append(m.Resources, resource{s.Name, "sha256", s.SHA256})
+		m.Resources = append(m.Resources, resource{s.Name, algorithm, s.SHA256})
 	}
 	predicate, err := json.Marshal(m)
 	if err != nil {

@@ -78,7 +78,7 @@ func parseManifest(st Statement) (*Manifest, error) {
 	}
 	out := &Manifest{sharded: s.Method == methodShards}
 	for _, r := range m.Resources {
-		if r.Algorithm != "sha256" {
+		if !out.isSHA256(r.Algorithm) {
 			return nil, fmt.Errorf("the digest of %q is %q, want sha256", r.Name, r.Algorithm)
 		}
 		p, err := out.piece(r)
@@ -107,6 +107,16 @@ func parseManifest(st Statement) (*Manifest, error) {
 
 func comparePieces(a, b piece) int {
 	return cmp.Or(comparePaths(a.path, b.path), cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+}
+
+// isSHA256 reports whether an algorithm is the one that can be checked. Of shards OMS calls
+// it sha256-sharded-N, with the size of a shard.
+func (m *Manifest) isSHA256(algorithm string) bool {
+	if size, ok := strings.CutPrefix(algorithm, "sha256-sharded-"); ok && m.sharded {
+		n, err := strconv.ParseInt(size, 10, 64)
+		return err == nil && n > 0
+	}
+	return algorithm == "sha256"
 }
 
 // piece reads one resource. The name of a shard is "path:start:end".
