@@ -103,6 +103,7 @@ func (a *app) commands() []*cobra.Command {
 		a.quantizeCommand(),
 		a.validateCommand(),
 		a.verifyCommand(),
+		a.signCommand(),
 		a.keygenCommand(),
 		a.diffCommand(),
 		a.bisectCommand(),

@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LAPIDARY_ORT_LIB", lib)
 			e.Setenv("DATA", data)
+			e.Setenv("SIGNERS", filepath.Join(docs, "signers"))
 			e.Setenv("LAPIDARY_ROOFLINE", "never") // measuring the machine takes seconds, and scripts share no cache
 			return nil
 		},

@@ -3,13 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/attest"
+	"github.com/lapidary-ml/lapidary/internal/evidence"
 	"github.com/lapidary-ml/lapidary/internal/gate"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/validate"
@@ -37,8 +36,8 @@ type validateFlags struct {
 func (f *validateFlags) register(c *cobra.Command) {
 	p := c.Flags()
 	p.StringVar(&f.report, "report", "", "folder to write the report into, in every form")
-	p.StringVar(&f.sign, "sign", "", "private key `FILE`: sign the report, as evidence.*.json, and the model, as model.sig")
-	p.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` whose first line is the passphrase of --sign")
+	p.StringVar(&f.sign, "sign", "", "sign the report, as evidence.*, and the model, as model.sig, with "+signHelp)
+	p.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` whose first line is the passphrase or PIN of --sign")
 	p.StringVar(&f.task, "task", "auto", "what the labels mean: auto, classification, tokens, regression, multilabel or unlabelled")
 	p.StringVar(&f.output, "score-output", "", "output to score; default: decided by shape")
 	p.StringSliceVar(&f.calibration, "calibration-data", nil, "data that the candidate was calibrated on, which must not overlap with --data")
@@ -94,10 +93,11 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	ctx := c.Context()
 	var signer attest.Signer
 	if vf.sign != "" { // before hours of measuring
-		key, err := attest.LoadPrivateKey(vf.sign, func() ([]byte, error) { return a.passphrase(vf.passphrase, false) })
+		key, err := a.openSigner(ctx, vf.sign, vf.passphrase)
 		if err != nil {
 			return err
 		}
+		defer key.Close()
 		signer = key
 	}
 	o, err := a.validation(ctx, baseline, candidate, vf, ef, df)
@@ -185,7 +185,7 @@ func commandLine(c *cobra.Command, args ...string) string {
 // deliver writes, signs and prints the report.
 func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, signer attest.Signer, candidate string) error {
 	if vf.report != "" {
-		if err := removeEvidence(vf.report); err != nil {
+		if err := evidence.Remove(vf.report); err != nil {
 			return err
 		}
 		data, err := report.Write(vf.report, r)
@@ -229,23 +229,11 @@ func signReport(ctx context.Context, dir string, data []byte, r *report.Report, 
 	if files[0].SHA256 != r.Candidate.SHA256 {
 		return fmt.Errorf("%s changed while it was validated; nothing is signed", candidate)
 	}
-	e, err := attest.Sign(ctx, signer, attest.Statement{PredicateType: report.PredicateType, Subjects: files, Predicate: data})
+	signed, err := evidence.Sign(ctx, signer, r, data, files)
 	if err != nil {
 		return err
 	}
-	model, err := attest.SignModel(ctx, signer, filepath.Base(candidate), files)
-	if err != nil {
-		return err
-	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{"evidence.dsse.json", e.Envelope}, {"evidence.sigstore.json", e.Bundle}, {"model.sig", model}} {
-		if err := atomicfile.WriteFile(filepath.Join(dir, f.name), f.data, 0o666); err != nil {
-			return err
-		}
-	}
-	return nil
+	return evidence.Write(dir, signed)
 }
 
 // margin returns the loss of accuracy that policy accepts, so that the report
@@ -257,15 +245,4 @@ func margin(policy gate.Policy) float64 {
 		}
 	}
 	return 0
-}
-
-// removeEvidence takes evidence of an earlier run out of dir, so that an
-// unsigned report never lies beside another report's signature.
-func removeEvidence(dir string) error {
-	for _, name := range []string{"evidence.dsse.json", "evidence.sigstore.json", "model.sig"} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("removing old evidence: %w", err)
-		}
-	}
-	return nil
 }

@@ -29,6 +29,7 @@ type verified struct {
 func (a *app) verifyCommand() *cobra.Command {
 	var keys []string
 	var model, inconclusive string
+	var other otherFlags
 	gates := newGateFlags()
 	c := &cobra.Command{
 		Use:   "verify EVIDENCE --key PUB",
@@ -37,28 +38,39 @@ func (a *app) verifyCommand() *cobra.Command {
 evidence.dsse.json) with the public key, compares the digests with the bytes of
 --model and its external data, and evaluates the gates again on the signed
 numbers. Gates given here, by flag or in the configuration, are demanded in
-place of those that were signed. Nothing touches the network.`,
-		Example: "  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx",
-		Args:    cobra.ExactArgs(1),
+place of those that were signed. Nothing touches the network.
+
+The other files that validate --sign writes can be verified too, by name or with
+--type: a test result, provenance, a model signature (model.sig, also of a whole
+folder), and evidence.jsonl with all of them. They carry no numbers. One is never
+accepted in the place of another.`,
+		Example: "  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx\n" +
+			"  lapidary verify model.sig --key release.pub --model models/resnet",
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkInconclusive(inconclusive); err != nil {
+				return err
+			}
+			if err := other.check(); err != nil {
 				return err
 			}
 			own, err := a.policy(gates)
 			if err != nil {
 				return err
 			}
-			return a.verify(c.Context(), args[0], keys, model, own, inconclusive)
+			return a.verify(c.Context(), args[0], nil, keys, model, other, own, inconclusive)
 		},
 	}
 	c.Flags().StringSliceVar(&keys, "key", nil, "public key `FILE` that may have signed; repeat for several")
-	c.Flags().StringVar(&model, "model", "", "model file that the evidence must be about")
+	c.Flags().StringVar(&model, "model", "", "model file that the evidence must be about; for a model signature a file or folder")
+	other.register(c)
 	registerInconclusive(c, &inconclusive)
 	gates.register(c)
 	return c
 }
 
-func (a *app) verify(ctx context.Context, path string, keyFiles []string, model string, own gate.Policy, inconclusive string) error {
+// verify checks the evidence in data, or where that is nil, in the file at path.
+func (a *app) verify(ctx context.Context, path string, data []byte, keyFiles []string, model string, other otherFlags, own gate.Policy, inconclusive string) error {
 	if len(keyFiles) == 0 {
 		return usagef("no key to trust; name the public key with --key")
 	}
@@ -70,13 +82,26 @@ func (a *app) verify(ctx context.Context, path string, keyFiles []string, model 
 		}
 		keys = append(keys, k)
 	}
-	data, err := readLimited(path, maxEvidence)
-	if err != nil {
-		return err
+	if data == nil {
+		var err error
+		if data, err = readLimited(path, maxEvidence); err != nil {
+			return err
+		}
+		if filepath.Ext(path) == linesExt {
+			return a.verifyLines(path, data, keys, inconclusive, func(a *app, name string, line []byte) error {
+				return a.verify(ctx, name, line, keyFiles, model, other.anyType(), own, "fail")
+			})
+		}
 	}
 	v, err := attest.Verify(data, keys)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := other.expect(path, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if v.PredicateType() != report.PredicateType {
+		return otherEvidence{a, path, v, keyFiles[0], model, other.unsigned}.verify(ctx, other.gates(own), inconclusive)
 	}
 	outcome, err := gate.EvaluateVerified(v, own)
 	if err != nil {
