@@ -144,7 +144,7 @@ func sampleExplanation() *Explanation {
 	}
 	e.Others = []Explanation{{
 		Method: "kernel-shap", Samples: 128, Flipped: Count(2), Features: 49, Perturbations: 355, Fill: "rows", Target: "margin", BackgroundRows: 16, BackgroundDigest: digest("rows"),
-		Spearman: Num(0.884), CI95: CI(0.861, 0.903), SpearmanP10: Num(0.702), StandardError: Num(0.062), CompletenessResidual: Num(2e-16), NoiseFloor: Num(0.81), SelfCheck: Num(1),
+		Spearman: Num(0.884), CI95: CI(0.861, 0.903), SpearmanP10: Num(0.702), StandardError: Num(0.062), CompletenessResidual: Num(2e-16), StraightThrough: Count(26), BaselineStraightThrough: Count(0), NoiseFloor: Num(0.81), SelfCheck: Num(1),
 	}}
 	blob := func(shift float64) *Map {
 		m := &Map{Rows: 7, Cols: 7}
