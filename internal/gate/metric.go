@@ -33,7 +33,7 @@ type reading struct {
 
 // Metrics returns all metrics that a gate may refer to, in the order of the report.
 func Metrics() []Metric {
-	return []Metric{
+	return append([]Metric{
 		{Name: "bytes_ratio", Unit: report.UnitRatio, Exact: true, Doc: "size of the candidate with its external files / that of the baseline", read: readBytesRatio},
 		{Name: "candidate.bytes", Unit: report.UnitBytes, Exact: true, Doc: "size of the candidate with its external files", read: readBytes},
 		{Name: "parameters_ratio", Unit: report.UnitRatio, Exact: true, Doc: "parameters of the candidate / those of the baseline", read: readParametersRatio},
@@ -69,7 +69,7 @@ func Metrics() []Metric {
 		{Name: "explanation.cosine", Higher: true, Real: true, Doc: "median cosine of the attribution maps", read: explanation(func(e *report.Explanation) reading {
 			return reading{value: e.Cosine, ci: e.CosineCI95}
 		})},
-	}
+	}, accuracyMetrics()...)
 }
 
 // lookup returns the metric of that name.
@@ -158,11 +158,7 @@ func readOverlap(r *report.Report) reading {
 
 func readDrop(a *report.Accuracy) reading {
 	v, ci := a.Drop()
-	read := reading{value: v, ci: ci}
-	if a.NRequired != nil && *a.NRequired > a.N {
-		read.detail = sampleHint(*a.NRequired, a.N)
-	}
-	return read
+	return reading{value: v, ci: ci, detail: shortOfSamples(a)}
 }
 
 func readWorstSlice(a *report.Accuracy) reading {
@@ -175,7 +171,7 @@ func readWorstSlice(a *report.Accuracy) reading {
 
 // ofAccuracy reports whether the metric is a difference of the report's own accuracy metric, whose unit it then has.
 func (m Metric) ofAccuracy(r *report.Report) bool {
-	return r.Accuracy != nil && (m.Name == "accuracy.drop" || m.Name == "accuracy.worst_slice_drop")
+	return r.Accuracy != nil && (m.Name == "accuracy.drop" || m.Name == "accuracy.gain" || m.Name == "accuracy.worst_slice_drop")
 }
 
 // differenceUnit returns the unit of a difference of the report's accuracy metric: points for a classification's shares, the

@@ -24,6 +24,8 @@ func Shorthands() []Shorthand {
 	return []Shorthand{
 		{"max-drop", "accuracy.drop", "<=", "largest accepted loss of accuracy: 0.5pt, 0.5% or 0.005"},
 		{"max-slice-drop", "accuracy.worst_slice_drop", "<=", "largest accepted loss of accuracy within any slice: 2pt"},
+		{"min-gain", "accuracy.gain", ">=", "smallest demanded gain of accuracy: 0.5pt"},
+		{"min-accuracy-ratio", "accuracy.ratio", ">=", "smallest accepted share of the baseline's accuracy metric: 0.99 or 99%"},
 		{"min-agreement", "accuracy.agreement", ">=", "smallest accepted share of unchanged predictions: 0.99 or 99%"},
 		{"max-kl", "accuracy.kl", "<=", "largest accepted mean divergence of the class distributions, in nats"},
 		{"min-sqnr", "accuracy.sqnr_db", ">=", "smallest accepted signal to noise ratio of the outputs, in dB"},
