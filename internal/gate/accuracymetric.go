@@ -7,7 +7,7 @@ func accuracyMetrics() []Metric {
 	return []Metric{
 		{Name: "accuracy.gain", Unit: report.UnitDifference, Higher: true, Real: true, Doc: "gain of the accuracy metric; positive is better", read: accuracy(readGain)},
 		{Name: "accuracy.ratio", Unit: report.UnitFraction, Higher: true, Real: true, Doc: "share of the baseline's accuracy metric that the candidate keeps", read: accuracy(func(a *report.Accuracy) reading {
-			return reading{value: a.Ratio, ci: a.RatioCI95, detail: shortOfSamples(a)}
+			return reading{value: a.Ratio, ci: a.RatioCI95}
 		})},
 		dropOf("top5", report.UnitDifference, "loss of top-5 accuracy"),
 		dropOf("map50", report.UnitDifference, "loss of mean average precision at an IoU of 0.5"),

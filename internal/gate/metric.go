@@ -29,6 +29,7 @@ type reading struct {
 	ci     *report.Interval
 	best   bool   // as good as can be, with no finite number: identical outputs have no noise
 	detail string // appended to the reason of a gate that does not pass
+	hint   string // appended to the reason of a gate that decides nothing
 }
 
 // Metrics returns all metrics that a gate may refer to, in the order of the report.
@@ -158,7 +159,7 @@ func readOverlap(r *report.Report) reading {
 
 func readDrop(a *report.Accuracy) reading {
 	v, ci := a.Drop()
-	return reading{value: v, ci: ci, detail: shortOfSamples(a)}
+	return reading{value: v, ci: ci, hint: shortOfSamples(a)}
 }
 
 func readWorstSlice(a *report.Accuracy) reading {

@@ -41,7 +41,7 @@ func sampleWeights(into []uint8, seed uint64, sample int) []uint8 {
 	return into
 }
 
-// draws are a metric of both models in each replicate; NaN where it has no value there.
+// draws are a metric between 0 and 1 of both models in each replicate; NaN where it has no value there.
 type draws struct{ baseline, candidate []float64 }
 
 func newDraws(n int) draws { return draws{make([]float64, n), make([]float64, n)} }
@@ -78,19 +78,24 @@ func (d draws) paired(metric string, confidence, baseline, candidate float64, n,
 	}
 	sd := deviation(delta)
 	p.spread(max(floor, studentQuantile((1+confidence)/2, float64(n-1))*sd), n)
+	if floor > 0 {
+		p.rarely(moved, n)
+	}
 	low, high := expanded(delta, confidence, n)
 	if floor == 0 && low <= p.Delta && p.Delta <= high {
 		p.Low, p.High = low, high
 	} else {
 		p.Low, p.High = min(p.Low, low), max(p.High, high)
 	}
+	p.Low, p.High = max(-1, p.Low), min(1, p.High)
 	if baseline > 0 && len(ratio) > 1 {
 		p.Ratio = candidate / baseline
 		p.RatioLow, p.RatioHigh = expanded(ratio, confidence, n)
 		p.RatioLow, p.RatioHigh = min(p.RatioLow, p.Ratio), max(p.RatioHigh, p.Ratio)
 		if floor > 0 {
-			p.RatioLow, p.RatioHigh = min(p.RatioLow, max(0, 1-floor/baseline)), max(p.RatioHigh, 1+floor/baseline)
+			p.RatioLow, p.RatioHigh = min(p.RatioLow, 1-floor/baseline), max(p.RatioHigh, 1+floor/baseline)
 		}
+		p.RatioLow = max(0, p.RatioLow)
 	}
 	return p
 }

@@ -56,6 +56,12 @@ func (r *ratio) paired(metric string, confidence float64) Paired {
 		floor = unseen(r.m.n, confidence)
 	}
 	p.spread(max(half, floor), p.Clusters)
+	if floor > 0 {
+		p.rarely(r.moved, p.Clusters)
+	}
+	if r.share {
+		p.Low, p.High = max(-1, p.Low), min(1, p.High)
+	}
 	if c := baseline + delta; baseline > 0 && c > 0 {
 		p.Ratio = c / baseline
 		// With C = B + D, log(C/B) has the slopes 1/C in D and -D/(B·C) in B.
@@ -99,6 +105,17 @@ func (p *Paired) spread(half float64, n int) {
 		p.SE = half / studentQuantile((1+p.Confidence)/2, float64(n-1))
 		value = studentP(p.Delta, p.SE, float64(n-1))
 	}
+	p.PValue = &value
+}
+
+// rarely sets standard error and p-value where so few of n units differ that those of the sample understate them: as for a proportion
+// of which half a unit more was seen (Jeffreys' prior).
+func (p *Paired) rarely(moved, n int) {
+	if n < 2 {
+		return
+	}
+	p.SE = math.Sqrt((float64(moved) + 0.5) / (float64(n) + 1) / float64(n))
+	value := studentP(p.Delta, p.SE, float64(n-1))
 	p.PValue = &value
 }
 

@@ -134,8 +134,11 @@ func (p *pass) choose(ctx context.Context, b *dataset.Batch, out map[string]*onn
 	}
 	p.v.output = fit[0]
 	s, err := r.open(&p.v.o, example{out[fit[0]], b.Samples[0].Label, n})
+	if err != nil {
+		return err
+	}
 	p.scorer = each{fit[0], s}
-	return err
+	return nil
 }
 
 // usable says whether an output holds numbers for n samples.

@@ -47,7 +47,10 @@ func customTask() reader {
 			default:
 				err = errors.New("a custom task needs someone who scores: give --score-model or --score-command")
 			}
-			return c, "", err
+			if err != nil {
+				return nil, "", err
+			}
+			return c, "", nil
 		},
 	}
 }

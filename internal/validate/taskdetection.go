@@ -27,11 +27,14 @@ func detectionTask() reader {
 				}
 			}
 			s, err := score.NewDetection(v.o.scoring())
+			if err != nil {
+				return nil, "", err
+			}
 			about := h.Scores
 			if about == "" {
 				about = h.Boxes
 			}
-			return &detection{o: &v.o, h: h, s: s}, about, err
+			return &detection{o: &v.o, h: h, s: s}, about, nil
 		},
 	}
 }
