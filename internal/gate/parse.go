@@ -29,6 +29,7 @@ func Shorthands() []Shorthand {
 		{"min-agreement", "accuracy.agreement", ">=", "smallest accepted share of unchanged predictions: 0.99 or 99%"},
 		{"max-kl", "accuracy.kl", "<=", "largest accepted mean divergence of the class distributions, in nats"},
 		{"min-sqnr", "accuracy.sqnr_db", ">=", "smallest accepted signal to noise ratio of the outputs, in dB"},
+		{"min-cosine", "accuracy.cosine", ">=", "smallest accepted mean cosine of both models' embeddings: 0.995"},
 		{"max-latency-ratio", "latency.ratio", "<=", "largest accepted run time of the candidate / that of the baseline: 1.0"},
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
@@ -125,7 +126,7 @@ func inRange(m Metric, text string, v float64) error {
 		lo, hi = 0, 1
 	case m.Unit == report.UnitRatio, m.Unit == report.UnitMS, m.Unit == report.UnitBytes, m.Unit == report.UnitNats:
 		lo = 0
-	case m.Name == "explanation.spearman", m.Name == "explanation.cosine":
+	case m.Name == "explanation.spearman", m.Name == "explanation.cosine", m.Name == "accuracy.cosine":
 		lo, hi = -1, 1
 	}
 	if v < lo || v > hi || math.IsInf(v, 0) {
