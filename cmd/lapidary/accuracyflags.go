@@ -17,6 +17,7 @@ type accuracyFlags struct {
 	topK    []int
 	slice   int
 	head    string
+	coco    string
 	ignore  int
 	layout  string
 	gallery int
@@ -35,6 +36,7 @@ func (f *accuracyFlags) register(c *cobra.Command) {
 	p.IntSliceVar(&f.topK, "top-k", []int{1, 5}, "k of top-k accuracy and of recall@k")
 	p.IntVar(&f.slice, "min-slice", 10, "samples below which a class or slice is listed but not judged")
 	p.StringVar(&f.head, "detection-head", "", "how outputs become boxes: a `FILE`, or as in boxes=dets,scores=conf,layout=cxcywh,normalized=true,background=0,nms=0.5")
+	p.StringVar(&f.coco, "coco-classes", "id", "class of a box in a .json of COCO: its category's id, or order: its place among the categories")
 	p.IntVar(&f.ignore, "ignore-label", 255, "class of label maps that is not scored; -1: none")
 	p.StringVar(&f.layout, "segmentation-layout", "nchw", "where a segmentation has its classes: nchw or nhwc")
 	p.IntVar(&f.gallery, "gallery", 4096, "embeddings, from the start of the data, that all others are looked up in")
@@ -82,6 +84,8 @@ func (f *accuracyFlags) apply(o *validate.Options) error {
 		return usagef("--min-slice must be at least 1 and --gallery at least 2")
 	case f.layout != "nchw" && f.layout != "nhwc":
 		return usagef("--segmentation-layout %q is unknown; want nchw or nhwc", f.layout)
+	case f.coco != "id" && f.coco != "order":
+		return usagef("--coco-classes %q is unknown; want id or order", f.coco)
 	case f.better != "higher" && f.better != "lower":
 		return usagef("--score-better %q is unknown; want higher or lower", f.better)
 	case f.model != "" && f.command != "":
@@ -97,6 +101,7 @@ func (f *accuracyFlags) apply(o *validate.Options) error {
 	case task == validate.Detection && f.head == "":
 		return usagef("--task detection needs --detection-head: how the outputs become boxes")
 	}
+	o.Dataset.CategoryOrder = f.coco == "order"
 	a.ClassesLast = f.layout == "nhwc"
 	if f.head != "" {
 		if a.Head, err = validate.ParseHead(f.head); err != nil {

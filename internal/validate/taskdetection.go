@@ -102,6 +102,9 @@ func (d *detection) truth(s *dataset.Sample) ([]score.Box, error) {
 				return nil, fmt.Errorf("%s: boxes that come with the size of their picture are compared as fractions; give size in the detection head", s.ID)
 			}
 		}
+		if d.h.normalizedLabels() && max(b.X2, b.Y2) > 2 {
+			return nil, fmt.Errorf("%s: a true box ends at %v, %v, but the detection head says that labels are fractions; say labels: pixels, with size", s.ID, b.X2, b.Y2)
+		}
 		out = append(out, b)
 	}
 	return out, nil
