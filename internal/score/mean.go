@@ -114,6 +114,7 @@ func (p *Paired) rarely(moved, n int) {
 	if n < 2 {
 		return
 	}
+	p.Rare = true
 	p.SE = math.Sqrt((float64(moved) + 0.5) / (float64(n) + 1) / float64(n))
 	value := studentP(p.Delta, p.SE, float64(n-1))
 	p.PValue = &value
@@ -137,11 +138,20 @@ func (p Paired) RequiredFor(margin float64) int {
 	if !(margin > 0) || math.IsInf(p.SE, 0) || math.IsNaN(p.SE) {
 		return 0
 	}
-	return int(min(math.Ceil(math.Pow(planFactor()*p.SE/margin, 2)*float64(p.Clusters)), math.MaxInt32))
+	n := math.Pow(planFactor()*p.SE/margin, 2) * float64(p.Clusters)
+	if p.Rare {
+		return requiredAtLeast(n, margin)
+	}
+	return int(min(math.Ceil(n), math.MaxInt32))
 }
 
 // Detectable returns the smallest loss that the units seen can rule out with 80 % power at one-sided 5 %.
-func (p Paired) Detectable() float64 { return planFactor() * p.SE }
+func (p Paired) Detectable() float64 {
+	if p.Rare {
+		return max(planFactor()*p.SE, unseen(p.Clusters, 0.95))
+	}
+	return planFactor() * p.SE
+}
 
 // Mean scores by a number per sample that someone else computed. State: O(slices).
 type Mean struct {

@@ -17,6 +17,7 @@ type Paired struct {
 	N                   int      // items: samples, tokens, elements
 	Clusters            int      // independent units among them
 	PValue              *float64 // of no difference: exact McNemar for paired proportions, Student's t for means
+	Rare                bool     // the interval is that of a share, at least as wide as if no unit differed
 	SE                  float64  // standard error of Delta, over Clusters; +Inf where there are too few samples for any
 
 	Ratio               float64 // Candidate / Baseline; NaN where it has no value
@@ -51,7 +52,8 @@ func (o outcomes) paired(metric string, confidence float64) Paired {
 		r.Delta = float64(o.gains-o.losses) / float64(n)
 	}
 	r.Low, r.High = Tango(o.gains, o.losses, n, confidence)
-	r.SE = Detectable(discordance(o.gains, o.losses, n), n) / planFactor()
+	r.SE = math.Sqrt(discordance(o.gains, o.losses, n) / float64(n))
+	r.Rare = true
 	r.Ratio = math.NaN()
 	if r.Baseline > 0 {
 		r.Ratio = r.Candidate / r.Baseline
