@@ -21,8 +21,6 @@ type validateFlags struct {
 	sign         string
 	passphrase   string
 	inconclusive string
-	task         string
-	output       string
 	calibration  []string
 	overlap      bool
 	ex           explainFlags
@@ -38,8 +36,6 @@ func (f *validateFlags) register(c *cobra.Command) {
 	p.StringVar(&f.report, "report", "", "folder to write the report into, in every form")
 	p.StringVar(&f.sign, "sign", "", "sign the report, as evidence.*, and the model, as model.sig, with "+signHelp)
 	p.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` whose first line is the passphrase or PIN of --sign")
-	p.StringVar(&f.task, "task", "auto", "what the labels mean: auto, classification, tokens, regression, multilabel or unlabelled")
-	p.StringVar(&f.output, "score-output", "", "output to score; default: decided by shape")
 	p.StringSliceVar(&f.calibration, "calibration-data", nil, "data that the candidate was calibrated on, which must not overlap with --data")
 	p.BoolVar(&f.overlap, "allow-overlap", false, "report samples that are calibration data instead of refusing them")
 	p.BoolVar(&f.noLatency, "no-latency", false, "measure no latency")
@@ -53,6 +49,7 @@ func (f *validateFlags) register(c *cobra.Command) {
 
 func (a *app) validateCommand() *cobra.Command {
 	var vf validateFlags
+	var af accuracyFlags
 	var ef engineFlags
 	var df dataFlags
 	gates := newGateFlags()
@@ -76,20 +73,24 @@ by gates.`,
 				return usagef("--sign needs --report, the folder that evidence is written into")
 			}
 			policy, err := a.policy(gates)
+			if err == nil {
+				policy, err = withPreset(af.preset, policy)
+			}
 			if err != nil {
 				return err
 			}
-			return a.validate(c, args[0], args[1], vf, ef, &df, policy)
+			return a.validate(c, args[0], args[1], vf, af, ef, &df, policy)
 		},
 	}
 	vf.register(c)
+	af.register(c)
 	ef.register(c)
 	df.register(c, "data to compare on")
 	gates.register(c)
 	return c
 }
 
-func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
+func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, af accuracyFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
 	ctx := c.Context()
 	var signer attest.Signer
 	if vf.sign != "" { // before hours of measuring
@@ -102,6 +103,9 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	}
 	o, err := a.validation(ctx, baseline, candidate, vf, ef, df)
 	if err != nil {
+		return err
+	}
+	if err := af.apply(&o); err != nil {
 		return err
 	}
 	o.Tool.Command = commandLine(c, baseline, candidate)
@@ -134,10 +138,6 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 // validation turns the flags into what to measure.
 func (a *app) validation(ctx context.Context, baseline, candidate string, vf validateFlags, ef engineFlags, df *dataFlags) (validate.Options, error) {
 	var o validate.Options
-	task, err := validate.ParseTask(vf.task)
-	if err != nil {
-		return o, usageError{err}
-	}
 	data, err := df.options(nil, nil)
 	if err != nil {
 		return o, err
@@ -155,7 +155,6 @@ func (a *app) validation(ctx context.Context, baseline, candidate string, vf val
 		Open: e.open, Info: e.info, Session: e.options, Machine: e.machine, Choice: e.choice,
 		Data: df.spec, Dataset: data, Batch: df.batch,
 		Calibration: vf.calibration, AllowOverlap: vf.overlap,
-		Task: task, Output: vf.output,
 		Latency: validate.Latency{Off: vf.noLatency, Budget: vf.budget, MaxProcesses: vf.processes},
 		Explain: ex, Notice: func(text string) { a.note("%s", text) },
 		Seed: df.seed, IncludeSamples: vf.samples,

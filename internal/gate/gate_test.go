@@ -35,6 +35,16 @@ func measured() *report.Report {
 				{Name: "class=1", Delta: report.Num(-0.01), CI95: report.CI(-0.03, 0.01)},
 				{Name: "class=2", Delta: report.Num(0.01), CI95: report.CI(0, 0.02)},
 			},
+			Ratio: report.Num(0.995), RatioCI95: report.CI(0.991, 1.001), TopKOverlap: report.Num(0.9),
+			Cosine: &report.Similarity{Mean: report.Num(0.99), CI95: report.CI(0.98, 0.995)},
+			TopK:   []report.Measure{further("top5", report.BetterHigher)},
+			NLL:    pointer(further("nll", report.BetterLower)), Brier: pointer(further("brier", report.BetterLower)),
+			Perplexity: pointer(further("perplexity", report.BetterLower)),
+			Metrics: []report.Measure{
+				further("map50", report.BetterHigher), further("map75", report.BetterHigher), further("recall100", report.BetterHigher),
+				further("pixel-accuracy", report.BetterHigher), further("micro-f1", report.BetterHigher), further("recall@5", report.BetterHigher),
+				further("rmse", report.BetterLower),
+			},
 		},
 		Latency: &report.Latency{
 			Ratio: report.Num(0.8), CI95: report.CI(0.78, 0.82), P50: q, P90: q, P95: q, P99: q,
@@ -51,6 +61,19 @@ func measured() *report.Report {
 		},
 	}
 }
+
+// further is a measure that is a little worse in the candidate.
+func further(name, better string) report.Measure {
+	d := 0.01
+	if better == report.BetterHigher {
+		d = -d
+	}
+	return report.Measure{
+		Name: name, Better: better, Delta: &d, CI95: report.CI(d-0.005, d+0.005), Ratio: report.Num(1.02), RatioCI95: report.CI(1.01, 1.03),
+	}
+}
+
+func pointer[T any](v T) *T { return &v }
 
 func TestEvaluateByInterval(t *testing.T) {
 	const (
@@ -79,6 +102,11 @@ func TestEvaluateByInterval(t *testing.T) {
 		{"min-sqnr", "30dB", pass, 31},
 		{"min-sqnr", "31", pass, 31},
 		{"min-sqnr", "40", fail, 31},
+		{"min-gain", "-1pt", pass, -0.004}, // the whole interval of a gain of -0.4 pt
+		{"min-gain", "0.2pt", fail, -0.004},
+		{"min-gain", "0", inconclusive, -0.004},
+		{"min-accuracy-ratio", "99%", pass, 0.995},
+		{"min-accuracy-ratio", "0.999", inconclusive, 0.995},
 		{"max-latency-ratio", "1.0", pass, 0.8},
 		{"max-latency-ratio", "80%", inconclusive, 0.8},
 		{"max-latency-ratio", "0.5x", fail, 0.8},
@@ -119,6 +147,9 @@ func TestEveryMetric(t *testing.T) {
 		}
 		if m.Unit == report.UnitDifference {
 			g.Threshold = 0.99
+			if m.Higher {
+				g.Threshold = -0.99
+			}
 		}
 		if got := evaluate(measured(), g); got.Verdict != report.Pass {
 			t.Errorf("%s: %+v, want pass", m.Name, got)

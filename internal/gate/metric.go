@@ -29,11 +29,12 @@ type reading struct {
 	ci     *report.Interval
 	best   bool   // as good as can be, with no finite number: identical outputs have no noise
 	detail string // appended to the reason of a gate that does not pass
+	hint   string // appended to the reason of a gate that decides nothing
 }
 
 // Metrics returns all metrics that a gate may refer to, in the order of the report.
 func Metrics() []Metric {
-	return []Metric{
+	return append([]Metric{
 		{Name: "bytes_ratio", Unit: report.UnitRatio, Exact: true, Doc: "size of the candidate with its external files / that of the baseline", read: readBytesRatio},
 		{Name: "candidate.bytes", Unit: report.UnitBytes, Exact: true, Doc: "size of the candidate with its external files", read: readBytes},
 		{Name: "parameters_ratio", Unit: report.UnitRatio, Exact: true, Doc: "parameters of the candidate / those of the baseline", read: readParametersRatio},
@@ -94,7 +95,7 @@ func Metrics() []Metric {
 		{Name: "explanation.dead_perturbations", Unit: report.UnitFraction, Exact: true, Real: true, Doc: "share of perturbations that leave the candidate's output exactly unchanged", read: explanation(func(e *report.Explanation) reading {
 			return reading{value: e.DeadPerturbations}
 		})},
-	}
+	}, accuracyMetrics()...)
 }
 
 // lookup returns the metric of that name.
@@ -183,11 +184,7 @@ func readOverlap(r *report.Report) reading {
 
 func readDrop(a *report.Accuracy) reading {
 	v, ci := a.Drop()
-	read := reading{value: v, ci: ci}
-	if a.NRequired != nil && *a.NRequired > a.N {
-		read.detail = sampleHint(*a.NRequired, a.N)
-	}
-	return read
+	return reading{value: v, ci: ci, hint: shortOfSamples(a)}
 }
 
 func readWorstSlice(a *report.Accuracy) reading {
@@ -200,7 +197,7 @@ func readWorstSlice(a *report.Accuracy) reading {
 
 // ofAccuracy reports whether the metric is a difference of the report's own accuracy metric, whose unit it then has.
 func (m Metric) ofAccuracy(r *report.Report) bool {
-	return r.Accuracy != nil && (m.Name == "accuracy.drop" || m.Name == "accuracy.worst_slice_drop")
+	return r.Accuracy != nil && (m.Name == "accuracy.drop" || m.Name == "accuracy.gain" || m.Name == "accuracy.worst_slice_drop")
 }
 
 // differenceUnit returns the unit of a difference of the report's accuracy metric: points for a classification's shares, the

@@ -24,9 +24,12 @@ func Shorthands() []Shorthand {
 	return []Shorthand{
 		{"max-drop", "accuracy.drop", "<=", "largest accepted loss of accuracy: 0.5pt, 0.5% or 0.005"},
 		{"max-slice-drop", "accuracy.worst_slice_drop", "<=", "largest accepted loss of accuracy within any slice: 2pt"},
+		{"min-gain", "accuracy.gain", ">=", "smallest demanded gain of accuracy: 0.5pt"},
+		{"min-accuracy-ratio", "accuracy.ratio", ">=", "smallest accepted share of the baseline's accuracy metric: 0.99 or 99%"},
 		{"min-agreement", "accuracy.agreement", ">=", "smallest accepted share of unchanged predictions: 0.99 or 99%"},
 		{"max-kl", "accuracy.kl", "<=", "largest accepted mean divergence of the class distributions, in nats"},
 		{"min-sqnr", "accuracy.sqnr_db", ">=", "smallest accepted signal to noise ratio of the outputs, in dB"},
+		{"min-cosine", "accuracy.cosine", ">=", "smallest accepted mean cosine of both models' embeddings: 0.995"},
 		{"max-latency-ratio", "latency.ratio", "<=", "largest accepted run time of the candidate / that of the baseline: 1.0"},
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
@@ -127,7 +130,7 @@ func inRange(m Metric, text string, v float64) error {
 		lo, hi = 0, 1
 	case m.Unit == report.UnitRatio, m.Unit == report.UnitMS, m.Unit == report.UnitBytes, m.Unit == report.UnitNats:
 		lo = 0
-	case m.Name == "explanation.spearman", m.Name == "explanation.cosine", m.Name == "explanation.ssim", m.Name == "explanation.spearman_margin":
+	case m.Name == "explanation.spearman", m.Name == "explanation.cosine", m.Name == "explanation.ssim", m.Name == "explanation.spearman_margin", m.Name == "accuracy.cosine":
 		lo, hi = -1, 1
 	}
 	if v < lo || v > hi || math.IsInf(v, 0) {

@@ -105,10 +105,11 @@ func metricNames() string {
 
 // Limits of the default policy.
 const (
-	DefaultMaxDrop         = 0.01 // 1 percentage point of the accuracy metric
-	DefaultMinAgreement    = 0.99 // of the predictions
-	DefaultMinSQNR         = 20.0 // dB
-	DefaultMaxLatencyRatio = 1.05 // candidate / baseline
+	DefaultMaxDrop         = 0.01  // 1 percentage point of the accuracy metric
+	DefaultMinAgreement    = 0.99  // of the predictions
+	DefaultMinSQNR         = 20.0  // dB
+	DefaultMinCosine       = 0.995 // of embeddings: what noise of 1 % of their power leaves
+	DefaultMaxLatencyRatio = 1.05  // candidate / baseline
 )
 
 // Default returns the policy for a user who states none. It asks the two questions that every replacement must answer, each in
@@ -116,7 +117,8 @@ const (
 //
 //   - Is it as good? With labels for a classification: a drop of at most 1 point. Without labels: at least 99 % of the predictions stay the
 //     same, which bounds the drop by the same 1 point whatever the labels are. For outputs that are not classes: at least 20 dB,
-//     which is noise of at most 1 % of the outputs' power; an absolute margin for an error such as MAE would depend on its unit.
+//     which is noise of at most 1 % of the outputs' power; an absolute margin for an error such as MAE would depend on its unit. For embeddings without
+//     labels: a mean cosine of at least 0.995, which is the same noise.
 //   - Is it not slower? A ratio of at most 1.05. The limit is not 1, because the interval of two equally fast models
 //     always contains 1 and could never decide; 5 % is what a run on a shared machine resolves.
 //
@@ -127,6 +129,8 @@ func Default(r *report.Report) Policy {
 	switch {
 	case r.Accuracy != nil && !r.Accuracy.IsShare():
 		p.Gates = append(p.Gates, Gate{"min-sqnr", "accuracy.sqnr_db", ">=", DefaultMinSQNR})
+	case r.Accuracy != nil && r.Accuracy.Task == report.TaskEmbeddings && r.Accuracy.Metric == "":
+		p.Gates = append(p.Gates, Gate{"min-cosine", "accuracy.cosine", ">=", DefaultMinCosine})
 	case r.Data != nil && !r.Data.Labelled:
 		p.Gates = append(p.Gates, Gate{"min-agreement", "accuracy.agreement", ">=", DefaultMinAgreement})
 	default:

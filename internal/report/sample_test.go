@@ -67,8 +67,19 @@ func sampleAccuracy() *Accuracy {
 		Delta: Num(-0.0045), CI95: CI(-0.0105, 0.001), CIMethod: "paired BCa bootstrap, 2000 resamples", N: 2000, NRequired: Count(2900), PValue: Num(0.136),
 		Flips: &Flips{Changed: 47, RightToWrong: Count(21), WrongToRight: Count(12), WrongToOther: Count(14)},
 		KL:    Num(0.0121), KLP95: Num(0.0522), SQNR: Num(24.7),
+		Margin: Num(0.01), MinDetectable: Num(0.0087), Ratio: Num(0.9951), RatioCI95: CI(0.9885, 1.0011),
+		TopK: []Measure{
+			{Name: "top1", Better: BetterHigher, Share: true, Baseline: Num(0.9125), Candidate: Num(0.908), Delta: Num(-0.0045), CI95: CI(-0.0105, 0.001),
+				CIMethod: "tango", Ratio: Num(0.9951), RatioCI95: CI(0.9885, 1.0011), PValue: Num(0.136)},
+			{Name: "top5", Better: BetterHigher, Share: true, Baseline: Num(0.994), Candidate: Num(0.9935), Delta: Num(-0.0005), CI95: CI(-0.0027, 0.0014)},
+		},
+		NLL:         &Measure{Name: "nll", Better: BetterLower, Baseline: Num(0.281), Candidate: Num(0.2925), Delta: Num(0.0115), CI95: CI(0.0032, 0.0198)},
+		Brier:       &Measure{Name: "brier", Better: BetterLower, Baseline: Num(0.131), Candidate: Num(0.1355), Delta: Num(0.0045), CI95: CI(0.0008, 0.0082)},
+		Perplexity:  &Measure{Name: "perplexity", Better: BetterLower, Baseline: Num(1.3245), Candidate: Num(1.3398), Delta: Num(0.0153), CI95: CI(0.0042, 0.0264)},
+		Metrics:     []Measure{{Name: "micro-f1", Better: BetterHigher, Share: true, Baseline: Num(0.9125), Candidate: Num(0.908), Delta: Num(-0.0045)}},
+		TopKOverlap: Num(0.962), TopKOverlapK: 5, Cosine: &Similarity{Mean: Num(0.9981), CI95: CI(0.9979, 0.9983), P5: Num(0.994), Min: Num(0.9712)},
 		Agreement: Num(0.9765), AgreementCI95: CI(0.969, 0.9825),
-		ECE: &ECE{Baseline: Num(0.021), Candidate: Num(0.0262), Delta: Num(0.0052), CI95: CI(-0.0011, 0.0116), Bins: 15},
+		ECE: &ECE{Baseline: Num(0.021), Candidate: Num(0.0262), Delta: Num(0.0052), CI95: CI(-0.0011, 0.0116), Bins: 15, Floor: Num(0.0093)},
 		Outputs: []OutputDistance{
 			{Name: "logits", Elements: 20_000, MaxAbs: Num(1.42), SQNR: Num(24.7), Cosine: Num(0.9983)},
 			{Name: "mask", Elements: 2_000, Identical: true, MaxAbs: Num(0), Cosine: Num(1)},
@@ -87,8 +98,11 @@ func sampleAccuracy() *Accuracy {
 	for i, c := range classes {
 		d := math.Round((rng.Float64()-0.62)*30) / 1000
 		half := 0.008 + rng.Float64()*0.012
-		a.Slices = append(a.Slices, Slice{Name: "class=" + c, N: 180 + 4*i, Baseline: Num(0.9125), Candidate: Num(0.9125 + d), Delta: Num(d), CI95: CI(d-half, d+half)})
+		a.Slices = append(a.Slices, Slice{Name: "class=" + c, N: 180 + 4*i, Baseline: Num(0.9125), Candidate: Num(0.9125 + d), Delta: Num(d), CI95: CI(d-half, d+half),
+			CI95All: CI(d-1.4*half, d+1.4*half), PValue: Num(0.05), PHolm: Num(0.4)})
 	}
+	a.Slices = append(a.Slices, Slice{Name: "light=dusk", N: 7, Baseline: Num(0.857), Candidate: Num(0.714), Delta: Num(-0.143), CI95: CI(-0.5, 0.24), Small: true})
+	a.SetWorst()
 	a.Confusion = []ConfusionChange{
 		{Label: "cat", Predicted: "dog", Baseline: 14, Candidate: 20}, {Label: "cat", Predicted: "cat", Baseline: 171, Candidate: 166},
 		{Label: "deer", Predicted: "horse", Baseline: 4, Candidate: 7}, {Label: "bird", Predicted: "deer", Baseline: 6, Candidate: 4},

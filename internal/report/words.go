@@ -96,6 +96,7 @@ func (r *Report) rows() []row {
 		if a.Metric != "" {
 			rows = append(rows, row{clean(a.Metric), value(unit, a.Baseline), value(unit, a.Candidate), signed(diff, a.Delta, a.CI95)})
 		}
+		rows = append(rows, a.measures()...)
 		if a.ECE != nil {
 			rows = append(rows, row{"calibration error", value(UnitFraction, a.ECE.Baseline), value(UnitFraction, a.ECE.Candidate), signed(UnitDifference, a.ECE.Delta, a.ECE.CI95)})
 		}
@@ -164,10 +165,8 @@ func (a *Accuracy) facts() [][2]string {
 		}
 	}
 	out = append(out, [2]string{"samples compared", FormatCount(a.N)})
-	if a.NRequired != nil {
-		out = append(out, [2]string{"samples that the margin needs", FormatCount(*a.NRequired)})
-	}
-	add("p value of no difference (McNemar)", UnitNone, a.PValue, nil)
+	out = append(out, a.evidence()...)
+	add("p value of no difference", UnitNone, a.PValue, nil)
 	add("agreement of predictions", UnitFraction, a.Agreement, a.AgreementCI95)
 	if f := a.Flips; f != nil {
 		out = append(out, [2]string{"predictions that changed", FormatCount(f.Changed)})

@@ -21,31 +21,6 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
-// Task is what the outputs are read as.
-type Task string
-
-// The tasks. Auto decides by the kind of the labels and the shape of the outputs.
-const (
-	Auto           Task = ""
-	Classification Task = "classification" // one class per sample, by the highest score
-	Tokens         Task = "tokens"         // one class per position
-	Regression     Task = "regression"     // numbers
-	MultiLabel     Task = "multilabel"     // yes or no per label; a single score is the case of one label
-	Unlabelled     Task = "unlabelled"     // labels are ignored: agreement and distance only
-)
-
-// ParseTask reads a task by name; "auto" and "" are [Auto].
-func ParseTask(name string) (Task, error) {
-	if name == "auto" {
-		return Auto, nil
-	}
-	all := []Task{Auto, Classification, Tokens, Regression, MultiLabel, Unlabelled}
-	if slices.Contains(all, Task(name)) {
-		return Task(name), nil
-	}
-	return Auto, fmt.Errorf("task %q is unknown; want auto, classification, tokens, regression, multilabel or unlabelled", name)
-}
-
 // Options says what to compare, on what, and how thoroughly. Baseline, Candidate, Open and Data are needed; the zero value of
 // every other field is its default.
 type Options struct {
@@ -83,7 +58,14 @@ type Options struct {
 
 // Accuracy says how outputs are compared.
 type Accuracy struct {
-	Off bool
+	Off         bool
+	TopK        []int // k of top-k accuracy and recall@k; nil means 1 and 5, and 1 is always among them
+	MinSlice    int   // samples below which a slice is listed but not judged; 0 means 10
+	Head        *Head // of a detector
+	Score       Score // who scores a custom task
+	Ignore      int   // class of label maps that is not scored; 0 means 255, negative none
+	ClassesLast bool  // segmentations have their classes along the last axis: [N,H,W,C]
+	Gallery     int   // embeddings that others are looked up in; 0 means 4096
 }
 
 // Latency says how long and how precisely to time.
