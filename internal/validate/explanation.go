@@ -77,7 +77,7 @@ func (x *explaining) run(ctx context.Context) error {
 		any = true
 		measured = append(measured, *explanationOf(r, x.v.o.IncludeSamples))
 		for _, w := range r.Warnings {
-			x.v.warn("explanation%s: %s", x.by(m), w)
+			x.v.warn("explanation: %s", w) // the same words of several methods stand there once
 		}
 	}
 	if !any {
