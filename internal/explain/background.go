@@ -17,7 +17,7 @@ type background struct {
 	token int64
 	grid  int
 	means []float64 // per channel of the partition
-	span  float64   // largest less smallest element over all samples
+	spans []float64 // per channel: largest less smallest element over all samples
 	rows  [][]byte  // the input's content in some samples, where methods take hidden features from there; else nil
 }
 
@@ -41,8 +41,11 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 	if fill == FillToken {
 		return b, nil
 	}
-	var sums, counts []float64
-	lo, hi := math.Inf(1), math.Inf(-1)
+	var sums, counts, lo, hi []float64
+	start := func(n int) {
+		sums, counts = make([]float64, n), make([]float64, n)
+		lo, hi = slices.Repeat([]float64{math.Inf(1)}, n), slices.Repeat([]float64{math.Inf(-1)}, n)
+	}
 	for _, s := range samples {
 		t := s.Inputs[input]
 		p, err := newPartition(t.Shape, o)
@@ -57,14 +60,14 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 			return nil, fmt.Errorf("sample %q: %v", s.ID, err)
 		}
 		if sums == nil {
-			sums, counts = make([]float64, p.nChannels), make([]float64, p.nChannels)
+			start(p.nChannels)
 		}
 		if len(sums) != p.nChannels {
 			if fill == FillMean {
 				return nil, fmt.Errorf("sample %q: input %q has %d channels or columns, the samples before have %d: a mean needs equal ones, fill with zero",
 					s.ID, input, p.nChannels, len(sums))
 			}
-			sums, counts = make([]float64, p.nChannels), make([]float64, p.nChannels)
+			start(p.nChannels)
 		}
 		for e, x := range v {
 			if math.IsNaN(x) || math.IsInf(x, 0) {
@@ -73,13 +76,14 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 			c := p.channels(e)
 			sums[c] += x
 			counts[c]++
-			lo, hi = min(lo, x), max(hi, x)
+			lo[c], hi[c] = min(lo[c], x), max(hi[c], x)
 		}
 	}
 	for c := range sums {
 		sums[c] /= counts[c]
+		hi[c] -= lo[c]
 	}
-	b.means, b.span = sums, hi-lo
+	b.means, b.spans = sums, hi
 	return b, nil
 }
 
@@ -211,14 +215,28 @@ func boxLine(out, in []float64, start, stride, n, radius int) {
 	}
 }
 
-// jittered returns the tensor with every element shifted by up to amplitude, uniformly.
-func jittered(t *onnx.Tensor, amplitude float64, rng *rand.Rand) (*onnx.Tensor, error) {
+// movable says whether samples can be moved by a part of their range.
+func (b *background) movable() bool {
+	return b.fill != FillToken && slices.ContainsFunc(b.spans, func(s float64) bool { return s > 0 })
+}
+
+// jittered returns the tensor with every element moved by up to a share of its channel's range, uniformly: columns of a table have
+// units of their own.
+func (b *background) jittered(t *onnx.Tensor, o Options, rng *rand.Rand) (*onnx.Tensor, error) {
+	p, err := newPartition(t.Shape, o)
+	if err != nil {
+		return nil, err
+	}
 	v, err := t.Float64s()
 	if err != nil {
 		return nil, err
 	}
 	for i := range v {
-		v[i] += amplitude * (2*rng.Float64() - 1)
+		span := slices.Max(b.spans) // of samples of several sizes, the last one's channels are not this one's
+		if p.nChannels == len(b.spans) {
+			span = b.spans[p.channels(i)]
+		}
+		v[i] += o.Jitter * span * (2*rng.Float64() - 1)
 		if t.DType.IsInt() {
 			v[i] = math.Round(v[i])
 		}

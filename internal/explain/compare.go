@@ -55,6 +55,7 @@ type comparison struct {
 	models     [2]*model
 	background *background
 	projection bool
+	table      bool // features are columns, which have no distance from each other
 
 	pairs    []Pair
 	dead     [2]int
@@ -95,6 +96,11 @@ func newComparison(ctx context.Context, baseline, candidate Model, samples []Sam
 	if err := c.background.drawRows(samples, input, o); err != nil {
 		return nil, err
 	}
+	part, err := newPartition(samples[0].Inputs[input].Shape, o)
+	if err != nil {
+		return nil, err
+	}
+	c.table = part.single && fill != FillToken
 	for i, m := range []Model{baseline, candidate} {
 		c.models[i] = &model{name: []string{"baseline", "candidate"}[i], session: m.Session, input: input, batch: 1}
 	}
@@ -372,5 +378,8 @@ func (c *comparison) pair(s Sample, a, b *attribution, rows [2][]float64) Pair {
 	}
 	p.Agree = p.Classes[0] == p.Classes[1]
 	p.similarities(c.o.Top)
+	if c.table {
+		p.ArgmaxDistance = min(p.ArgmaxDistance, 1)
+	}
 	return p
 }

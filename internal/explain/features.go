@@ -99,7 +99,7 @@ func flatPartition(shape []int64, n, limit int) *partition {
 		positions = int(shape[0])
 	}
 	each := n / positions
-	p := &partition{rows: 1, cols: min(positions, limit), layout: Flat, nChannels: n, single: len(shape) <= 1}
+	p := &partition{rows: 1, cols: min(positions, limit), layout: Flat, nChannels: n, single: len(shape) <= 1 && positions <= limit}
 	p.channels = func(e int) int { return e }
 	if len(shape) > 1 {
 		last := int(shape[len(shape)-1])

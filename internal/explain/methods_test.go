@@ -327,6 +327,20 @@ func TestReciproCAMIsCAM(t *testing.T) {
 	}
 }
 
+// Columns have units of their own: moving inputs by a part of their range moves each by a part of its own.
+func TestJitterByColumn(t *testing.T) {
+	rows := randomRows(41, 30, 6)
+	w := []float64{1, 1e4, 1, -1e4, 2, -1}
+	for _, r := range rows {
+		r[1], r[3] = r[1]/1e4, r[3]/1e4
+		r[0] += 5
+	}
+	r := compared(t, linear(0, w...), linear(0, w...), samplesOf(t, onnx.Double, []int64{1, 6}, rows...), Options{})
+	if c := r.Calibrated; c == nil || c.Spearman < 0.9 || c.Samples != 8 {
+		t.Errorf("calibrated %+v, want nearly 1", c)
+	}
+}
+
 // Every method gives identical models identical maps, and draws the same again from the same seed.
 func TestIdenticalModelsByEveryMethod(t *testing.T) {
 	rows := randomRows(21, 6, 12)

@@ -75,10 +75,10 @@ func (c *comparison) harmless() func(context.Context, drawn, *rand.Rand) (*attri
 	if len(c.drawn) == 0 {
 		return nil
 	}
-	if d := c.drawn[0].sample.Inputs[m.input].DType; c.background.fill != FillToken && c.background.span > 0 && d != onnx.Bool {
+	if d := c.drawn[0].sample.Inputs[m.input].DType; c.background.movable() && d != onnx.Bool {
 		c.calibrated.how = fmt.Sprintf("the baseline with itself, on inputs moved by up to %.2g of their range", c.o.Jitter)
 		return func(ctx context.Context, d drawn, rng *rand.Rand) (*attribution, error) {
-			moved, err := jittered(d.sample.Inputs[m.input], c.o.Jitter*c.background.span, rng)
+			moved, err := c.background.jittered(d.sample.Inputs[m.input], c.o, rng)
 			if err != nil {
 				return nil, fmt.Errorf("sample %q: %v", d.sample.ID, err)
 			}

@@ -21,7 +21,7 @@ type Pair struct {
 	SignAgreement    float64
 	Cosine           float64
 	MassDisplacement float64
-	ArgmaxDistance   float64  // between the most important cells, in cells
+	ArgmaxDistance   float64  // between the most important cells, in cells; of columns of a table 1 where they differ
 	SSIM             *float64 // nil for maps of one row or column
 }
 

@@ -63,6 +63,9 @@ type Result struct {
 	Warnings []string
 }
 
+// trustedFloor is the noise floor below which single maps of a random method are mostly chance.
+const trustedFloor = 0.7
+
 func (c *comparison) result() (*Result, error) {
 	r := &Result{
 		Method: c.o.Method.Name, Target: "margin",
@@ -94,6 +97,9 @@ func (c *comparison) result() (*Result, error) {
 		}
 	}
 	r.NoiseFloor, r.StandardError = medianOf(c.floor), medianOf(c.errors)
+	if f := r.NoiseFloor; c.o.Method.Random && f != nil && *f < trustedFloor {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s with other masks gives maps of the same model that correlate by only %.2f: compare models by it, which see the same masks, but read single maps only after more perturbations", r.Method, *f))
+	}
 	if len(agree) == 0 {
 		r.Warnings = append(r.Warnings, "no sample is left on which both models predict the same class: there is nothing to compare")
 		return r, nil

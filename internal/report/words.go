@@ -188,28 +188,6 @@ func (a *Accuracy) facts() [][2]string {
 	return out
 }
 
-// facts returns the figures of the explanation section as pairs of name and value.
-func (e *Explanation) facts() [][2]string {
-	out := [][2]string{{"method", clean(e.Method)}, {"samples", FormatCount(e.Samples)}}
-	add := func(name, unit string, v *float64, ci *Interval) {
-		if v != nil {
-			out = append(out, [2]string{name, estimate(unit, v, ci)})
-		}
-	}
-	add("rank correlation, median", UnitNone, e.Spearman, e.CI95)
-	add("rank correlation, 10th percentile", UnitNone, e.SpearmanP10, nil)
-	add(fmt.Sprintf("overlap of the top %d features", e.TopK), UnitFraction, e.TopKJaccard, e.TopKCI95)
-	add("cosine, median", UnitNone, e.Cosine, e.CosineCI95)
-	add("noise floor (baseline with itself, disturbed)", UnitNone, e.NoiseFloor, nil)
-	add("self check (baseline with itself)", UnitNone, e.SelfCheck, nil)
-	add("cross-faithfulness", UnitRatio, e.CrossFaithfulness, nil)
-	add("perturbations without any effect on the candidate", UnitFraction, e.DeadPerturbations, nil)
-	if e.DeadMaps > 0 {
-		out = append(out, [2]string{"constant maps", FormatCount(e.DeadMaps)})
-	}
-	return out
-}
-
 // facts returns how the latency was measured and how quiet the machine was.
 func (l *Latency) facts() [][2]string {
 	out := [][2]string{{"interleaved pairs", FormatCount(l.Pairs)}, {"process restarts", FormatCount(l.Processes)}}

@@ -11,6 +11,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 const (
@@ -77,7 +78,7 @@ func (x *explaining) run(ctx context.Context) error {
 		any = true
 		measured = append(measured, *explanationOf(r, x.v.o.IncludeSamples))
 		for _, w := range r.Warnings {
-			x.v.warn("explanation%s: %s", x.by(m), w)
+			x.v.warn("explanation: %s", w) // the same words of several methods stand there once
 		}
 	}
 	if !any {
@@ -218,8 +219,41 @@ func rounded(d time.Duration) time.Duration {
 	return d.Round(time.Second)
 }
 
-// cost is the wall time of one run of each model, after a first one that is not counted.
+// cost is the wall time of one run of each model, after a first one that is not counted; of a sample in a batch, where both take
+// batches of any size and that is less.
 func (v *validation) cost(ctx context.Context, s *both, in map[string]*onnx.Tensor) (time.Duration, error) {
+	each, err := timed(ctx, s, in)
+	if err != nil || !freeBatch(s.baseline) || !freeBatch(s.candidate) {
+		return each, err
+	}
+	for b, err := range v.set.Batches(ctx, costBatch) {
+		if err != nil {
+			return 0, err
+		}
+		n := len(b.Samples) + b.Padding
+		if together, err := timed(ctx, s, b.Inputs); err == nil { // else they will run one by one
+			each = min(each, together/time.Duration(n))
+		}
+		break
+	}
+	return each, ctx.Err()
+}
+
+// costBatch is about how many inputs run at once where they can.
+const costBatch = 32
+
+// freeBatch says whether every input of a session has an open first dimension.
+func freeBatch(s session.Session) bool {
+	for _, p := range s.Inputs() {
+		if !p.Type.IsTensor() || len(p.Type.Shape) == 0 || p.Type.Shape[0].Known() {
+			return false
+		}
+	}
+	return true
+}
+
+// timed is the wall time of one run of each model, after a first one.
+func timed(ctx context.Context, s *both, in map[string]*onnx.Tensor) (time.Duration, error) {
 	var began time.Time
 	for range 2 {
 		began = time.Now()
