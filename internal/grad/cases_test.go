@@ -110,6 +110,7 @@ var cases = []gradCase{
 	// normalizations
 	{name: "batch normalization", in: "double[2:N,3,2:H,2] x, double[3] s, double[3] b", body: "y = BatchNormalization<epsilon=0.01>(x, s, b, m, v)", consts: "double[3] m = {0.1, -0.2, 0.3}, double[3] v = {0.5, 1.5, 2.0}"},
 	{name: "batch normalization of rank 2", in: "double[2:N,3] x, double[3] s, double[3] b", body: "y = BatchNormalization(x, s, b, m, v)", consts: "double[3] m = {0.1, -0.2, 0.3}, double[3] v = {0.5, 1.5, 2.0}"},
+	{name: "batch normalization by its statistics", in: "double[2:N,3,2:H] x, double[3] s, double[3] b, double[3] m, double[3] v", body: "y = BatchNormalization<epsilon=0.01>(x, s, b, m, v)", low: 0.3, high: 2},
 	{name: "instance normalization", in: "double[2:N,3,4:H,2] x, double[3] s, double[3] b", body: "y = InstanceNormalization<epsilon=0.01>(x, s, b)"},
 	{name: "layer normalization", in: "double[2:N,3,4] x, double[4] s, double[4] b", body: "y = LayerNormalization<epsilon=0.01>(x, s, b)"},
 	{name: "layer normalization over two axes", in: "double[2:N,3,4] x, double[3,4] s", body: "y = LayerNormalization<axis=1>(x, s)"},

@@ -55,11 +55,18 @@ func batchNorm(c *call) {
 	if c.wants(0) {
 		c.give(0, c.mul(dy, c.mul(channel(1), inv)))
 	}
+	hat := c.mul(c.sub(x, channel(3)), inv)
 	if c.wants(1) {
-		c.give(1, c.perChannel(c.mul(dy, c.mul(c.sub(x, channel(3)), inv))))
+		c.give(1, c.perChannel(c.mul(dy, hat)))
 	}
 	if c.wants(2) {
 		c.give(2, c.perChannel(dy))
+	}
+	if c.wants(3) {
+		c.give(3, c.perChannel(c.neg(c.mul(dy, c.mul(channel(1), inv)))))
+	}
+	if c.wants(4) { // d/dvar (var + epsilon)^-½ is -½·(var + epsilon)^-3/2
+		c.give(4, c.perChannel(c.scale(c.mul(dy, c.mul(hat, c.mul(channel(1), c.square(inv)))), -0.5)))
 	}
 }
 

@@ -340,7 +340,9 @@ func similaritiesOf(e *report.Explanation, r *explain.Result) {
 	if r.SSIM != nil {
 		e.SSIM, e.SSIMCI95 = report.Num(r.SSIM.Median), interval(r.SSIM.Interval)
 	}
-	e.BaselineDeadPerturbations, e.DeadPerturbations = report.Num(r.DeadPerturbations[0]), report.Num(r.DeadPerturbations[1])
+	if r.StraightThrough == nil { // else nothing was hidden
+		e.BaselineDeadPerturbations, e.DeadPerturbations = report.Num(r.DeadPerturbations[0]), report.Num(r.DeadPerturbations[1])
+	}
 }
 
 func faithfulnessOf(f *explain.Faithfulness) *report.Faithfulness {
