@@ -23,15 +23,21 @@ demo: runtime
 test: runtime
 	$(GO) test ./...
 
-# Other people's verifiers, with which tests check our evidence; those tests
-# skip where they are missing. Builds cosign once, into the user's cache.
+# Other people's verifiers and schemas, with which tests check our evidence; those
+# tests skip where they are missing. Builds cosign once, into the user's cache. The
+# tests of PKCS#11 tokens use SoftHSM, a system package: softhsm2.
 COSIGN  := v3.1.3
+COSIGN2 := v2.6.5
 VERIFIERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lapidary
 interop:
 	@[ -x $(VERIFIERS)/cosign-$(COSIGN)/cosign ] || \
 	  GOBIN=$(VERIFIERS)/cosign-$(COSIGN) CGO_ENABLED=0 $(GO) install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN)
+	@[ -x $(VERIFIERS)/cosign-$(COSIGN2)/cosign ] || \
+	  GOBIN=$(VERIFIERS)/cosign-$(COSIGN2) CGO_ENABLED=0 $(GO) install github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN2)
 	@[ -x $(VERIFIERS)/model-signing/bin/model_signing ] || { python3 -m venv $(VERIFIERS)/model-signing && \
 	  $(VERIFIERS)/model-signing/bin/pip install -q model-signing==1.1.1 pyOpenSSL; }
+	@[ -d $(VERIFIERS)/cyclonedx-schemas ] || { d=$$(mktemp -d) && python3 -m pip install -q --no-deps --target $$d cyclonedx-python-lib==11.12.0 && \
+	  cp -r $$d/cyclonedx/schema/_res $(VERIFIERS)/cyclonedx-schemas; rm -rf $$d; }
 
 # The whole test corpus instead of a fixed fifth; needs it beside the checkout, see LAPIDARY_ZOO.
 corpus: runtime

@@ -57,17 +57,25 @@ type AdviceOptions struct {
 	Dims  map[string]int64 // sizes that the user gave
 	// Fuse rewrites a copy of the model, its open dimensions fixed to dims where
 	// there are any, and times it against the original; nil leaves fuse out.
-	Fuse func(ctx context.Context, dims map[string]int64) (*FuseTrial, error)
+	Fuse func(ctx context.Context, dims map[string]int64) (*Trial, error)
+	// Narrow removes that share of the channels from a copy of the model, and times it; nil leaves it to the roofline.
+	Narrow func(ctx context.Context, share float64) (*Trial, error)
 	// Patterns of pruning that there are.
 	Patterns []string
 	// Provider says what a GPU would need; "" where there is nothing to say.
 	Provider *Advised
 }
 
-// FuseTrial is what fusing a copy of the model came to.
-type FuseTrial struct {
+// Trial is what rewriting a copy of the model came to.
+type Trial struct {
 	Before, After int                 // nodes
+	Bytes         float64             // size of the copy over that of the original; 0 where it does not matter
 	Difference    *measure.Difference // time of the copy over that of the original; nil where nothing changed
+}
+
+func (t *Trial) predicted() *Predicted {
+	d := t.Difference
+	return &Predicted{Ratio: d.Ratio, Low: d.Interval.Low, High: d.Interval.High, By: "dry-run"}
 }
 
 // adviser gathers what the facts say.
@@ -97,7 +105,9 @@ func NewAdvice(ctx context.Context, p *Profile, o AdviceOptions) (*Advice, error
 	a.dynamicInt8()
 	a.int4()
 	a.half()
-	a.prune()
+	if err := a.prune(ctx); err != nil {
+		return nil, err
+	}
 	a.threads()
 	a.batch()
 	if o.Provider != nil {
@@ -105,7 +115,7 @@ func NewAdvice(ctx context.Context, p *Profile, o AdviceOptions) (*Advice, error
 	}
 	slices.SortStableFunc(a.out, byWorth)
 	return &Advice{Items: a.out,
-		Basis: "predicted from the times of this model's nodes, and of single operators on this machine; what fuse gains, from a rewritten copy that was timed but not checked"}, ctx.Err()
+		Basis: "predicted from the times of this model's nodes, and of single operators on this machine; what fuse and fewer channels gain, from rewritten copies that were timed but not checked"}, ctx.Err()
 }
 
 func byWorth(a, b Advised) int {
@@ -193,7 +203,7 @@ func (a *adviser) fuse(ctx context.Context) error {
 			item.Reason = fmt.Sprintf("nothing to simplify in its %d nodes", f.Before)
 		default:
 			d := f.Difference
-			item.Predicted = &Predicted{Ratio: d.Ratio, Low: d.Interval.Low, High: d.Interval.High, By: "dry-run"}
+			item.Predicted = f.predicted()
 			item.Reason = fmt.Sprintf("%d nodes become %d", f.Before, f.After)
 			if fixed {
 				item.Reason += ", for inputs of this size only"
@@ -215,28 +225,59 @@ func (a *adviser) fuse(ctx context.Context) error {
 }
 
 // prune says what zeros and fewer channels would do.
-func (a *adviser) prune() {
+func (a *adviser) prune(ctx context.Context) error {
 	a.add(Advised{What: "prune-unstructured", Verdict: verdictNo,
 		Reason: "zeros among the weights, in a pattern or not, leave the file its size, and no kernel of this engine on a CPU skips them; they help compression, and sparse hardware"})
-	if !slices.Contains(a.o.Patterns, "channels") {
-		return
+	switch {
+	case !slices.Contains(a.o.Patterns, "channels"):
+		return nil
+	case a.o.Narrow == nil:
+		a.add(a.narrowByRoof())
+		return nil
 	}
-	const sparsity = 0.3
+	t, err := a.o.Narrow(ctx, narrowed)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	item := Advised{What: "prune-channels", Verdict: verdictNo}
+	switch {
+	case err != nil:
+		item.Verdict, item.Reason = verdictUnknown, fmt.Sprintf("not tried: %v", err)
+	case t.Difference == nil:
+		item.Reason = "it has no channels that could be removed alone"
+	default:
+		item.Predicted, item.SizeRatio = t.predicted(), &t.Bytes
+		item.judge(a.pruneCommand(), a.pruneCommand(), "as tried; "+onlyValidate, fmt.Sprintf("%.2f× the time of a copy without them; %s", t.Difference.Ratio, onlyValidate))
+	}
+	a.add(item)
+	return nil
+}
+
+// narrowed is the share of channels whose removal is predicted.
+const narrowed = 0.3
+
+const onlyValidate = "what it costs in accuracy, only validate tells"
+
+func (a *adviser) pruneCommand() string {
+	return fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v %s", Quoted(a.o.Model), Quoted(a.output("pruned")), narrowed, a.dataFlag())
+}
+
+// narrowByRoof predicts what fewer channels save where no copy can be tried.
+func (a *adviser) narrowByRoof() Advised {
 	var saved, weights float64
 	for _, n := range a.nodes {
 		if n.weights && n.convolves() && n.roof.Bound != boundOverhead {
 			// Fewer channels save their own products and those that read them, where neither is the model's input or output.
-			saved += sparsity * n.roof.MS
+			saved += narrowed * n.roof.MS
 			weights += n.roof.MS
 		}
 	}
 	item := Advised{What: "prune-channels", Verdict: verdictNo, Predicted: a.gain(saved, "roofline"), Reason: "few convolutions cost time that channels less would save"}
 	if item.Predicted.High < worthwhile {
-		item.Verdict = verdictFaster
-		item.Reason = fmt.Sprintf("%s of the time is in convolutions that arithmetic or memory binds; what it costs in accuracy, only validate tells", percent(weights/a.wall))
-		item.Command = fmt.Sprintf("lapidary prune %s -o %s --pattern channels --sparsity %v %s", Quoted(a.o.Model), Quoted(a.output("pruned")), sparsity, a.dataFlag())
+		item.Verdict, item.Command = verdictFaster, a.pruneCommand()
+		item.Reason = fmt.Sprintf("%s of the time is in convolutions that arithmetic or memory binds; %s", percent(weights/a.wall), onlyValidate)
 	}
-	a.add(item)
+	return item
 }
 
 // threads compares what was used with what is recommended.

@@ -118,9 +118,9 @@ func TestAdviceSmall(t *testing.T) {
 }
 
 func TestAdviceFuse(t *testing.T) {
-	trial := func(ratio float64) func(context.Context, map[string]int64) (*FuseTrial, error) {
-		return func(_ context.Context, dims map[string]int64) (*FuseTrial, error) {
-			f := &FuseTrial{Before: 10, After: 4, Difference: &measure.Difference{Ratio: ratio, Interval: measure.Interval{Low: ratio - 0.02, High: ratio + 0.02}}}
+	trial := func(ratio float64) func(context.Context, map[string]int64) (*Trial, error) {
+		return func(_ context.Context, dims map[string]int64) (*Trial, error) {
+			f := &Trial{Before: 10, After: 4, Difference: &measure.Difference{Ratio: ratio, Interval: measure.Interval{Low: ratio - 0.02, High: ratio + 0.02}}}
 			if len(dims) > 0 {
 				f.Difference.Ratio, f.Difference.Interval = ratio/2, measure.Interval{Low: ratio/2 - 0.1, High: ratio/2 + 0.1}
 			}
@@ -138,12 +138,12 @@ func TestAdviceFuse(t *testing.T) {
 	if x := advised(t, 64, 1, "", 1, AdviceOptions{Fuse: trial(0.96)}); x["fuse"].Verdict != verdictUnknown {
 		t.Errorf("an interval that reaches 0.98: %+v", x["fuse"])
 	}
-	failing := func(context.Context, map[string]int64) (*FuseTrial, error) { return nil, errors.New("broken") }
+	failing := func(context.Context, map[string]int64) (*Trial, error) { return nil, errors.New("broken") }
 	if x := advised(t, 64, 1, "", 1, AdviceOptions{Fuse: failing}); x["fuse"].Verdict != verdictUnknown || !strings.Contains(x["fuse"].Reason, "broken") {
 		t.Errorf("%+v", x["fuse"])
 	}
-	unchanged := func(context.Context, map[string]int64) (*FuseTrial, error) {
-		return &FuseTrial{Before: 3, After: 3}, nil
+	unchanged := func(context.Context, map[string]int64) (*Trial, error) {
+		return &Trial{Before: 3, After: 3}, nil
 	}
 	if x := advised(t, 64, 1, "", 1, AdviceOptions{Fuse: unchanged}); x["fuse"].Verdict != verdictNo || x["fuse"].Predicted != nil {
 		t.Errorf("%+v", x["fuse"])
@@ -182,6 +182,33 @@ func TestThreadsAdvice(t *testing.T) {
 }
 
 // TestChannelsAdvice: taking channels away helps where convolutions take the time.
+func TestNarrowAdvice(t *testing.T) {
+	trial := func(bytes, low, high float64) *Trial {
+		return &Trial{Before: 9, After: 9, Bytes: bytes, Difference: &measure.Difference{Ratio: (low + high) / 2, Interval: measure.Interval{Low: low, High: high}}}
+	}
+	for _, c := range []struct {
+		trial   *Trial
+		err     error
+		verdict string
+	}{
+		{trial(0.7, 0.7, 0.8), nil, verdictFaster},
+		{trial(0.7, 0.97, 1.02), nil, verdictSmaller},
+		{trial(0.95, 0.97, 1.02), nil, verdictNo},
+		{&Trial{Bytes: 1}, nil, verdictNo},
+		{nil, errors.New("broken"), verdictUnknown},
+	} {
+		x := advised(t, 64, 1, "", 1, AdviceOptions{Patterns: []string{"channels"}, Narrow: func(_ context.Context, share float64) (*Trial, error) {
+			if share != narrowed {
+				t.Errorf("a share of %v was tried", share)
+			}
+			return c.trial, c.err
+		}})["prune-channels"]
+		if helps := c.verdict == verdictFaster || c.verdict == verdictSmaller; x.Verdict != c.verdict || helps != (x.Command != "") || helps && x.Predicted.By != "dry-run" {
+			t.Errorf("%+v: %+v", c.trial, x)
+		}
+	}
+}
+
 func TestChannelsAdvice(t *testing.T) {
 	s := static(t, residual(), StaticOptions{})
 	conv := floatNode("conv1", "FusedConv", 2, "float[1,64,56,56] float[64,64,3,3]", "float[1,64,56,56]", 64*64*9*4)
@@ -292,8 +319,8 @@ func TestProofGolden(t *testing.T) {
 	var err error
 	full.Advice, err = NewAdvice(t.Context(), full, AdviceOptions{Model: "/models/a long name with blanks.onnx", Data: "d.npz", Dims: map[string]int64{"N": 128},
 		Provider: &Advised{What: "provider", Verdict: verdictNo, Reason: "a GPU is unavailable: no NVIDIA driver"},
-		Fuse: func(_ context.Context, dims map[string]int64) (*FuseTrial, error) {
-			return &FuseTrial{Before: 9, After: 3, Difference: &measure.Difference{Ratio: 0.8, Interval: measure.Interval{Low: 0.78, High: 0.82}}}, nil
+		Fuse: func(_ context.Context, dims map[string]int64) (*Trial, error) {
+			return &Trial{Before: 9, After: 3, Difference: &measure.Difference{Ratio: 0.8, Interval: measure.Interval{Low: 0.78, High: 0.82}}}, nil
 		}})
 	if err != nil {
 		t.Fatal(err)

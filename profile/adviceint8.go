@@ -147,12 +147,12 @@ func adviceElements(types []string) int64 {
 }
 
 func (a *adviser) staticInt8() {
-	item := Advised{What: "static-int8", Verdict: verdictNo, SizeRatio: a.sizeRatio(0.25, func(n *Node) bool { return n.Path == "" && quantizable(n) })}
+	item := Advised{What: "static-int8", Verdict: verdictNo, SizeRatio: a.sizeRatio(0.25, quantizable)}
 	saved, taken := a.int8Saved()
 	command := fmt.Sprintf("lapidary quantize %s -o %s --to int8 %s", Quoted(a.o.Model), Quoted(a.output("int8")), a.dataFlag())
 	switch {
 	case item.SizeRatio == nil:
-		item.Reason = "the main graph has no convolution or product with weights in float32"
+		item.Reason = "it has no convolution or product with weights in float32"
 	case a.r.Peaks.Int8 == nil:
 		item.Reason = "this engine has no 8-bit matrix product"
 	default:

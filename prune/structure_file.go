@@ -117,5 +117,9 @@ func (j *shrinkJob) transform(ctx context.Context, m *onnx.Model, ro rewrite.Opt
 	if j.o.Pattern == Layers {
 		pass = &j.blocks
 	}
-	return rewrite.Run(ctx, m, []rewrite.Pass{pass}, nil, ro)
+	log, err := rewrite.Run(ctx, m, []rewrite.Pass{pass}, nil, ro)
+	if err == nil {
+		err = j.nothing(log, ro)
+	}
+	return log, err
 }

@@ -65,6 +65,15 @@ func (p *structured) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env) err
 	if err := initialize(m); err != nil {
 		return err
 	}
+	if *p.chosen == 0 {
+		n, err := foldConstants(m)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			e.Log.Notice("what %d channels of constant value contribute went into the biases of the layers that read them", n)
+		}
+	}
 	pl, err := p.plan(m, *p.chosen, p.blocked)
 	if err != nil {
 		return err

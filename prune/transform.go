@@ -60,6 +60,9 @@ func (w *work) transform(ctx context.Context, m *onnx.Model, ro rewrite.Options)
 	if err == nil && w.o.measured() && w.o.Synthetic {
 		log.Notice("weights were chosen on generated data, of which real data differs")
 	}
+	if err == nil && ro.Whole() && len(w.main.pruned()) == 0 {
+		err = &Nothing{Pattern: w.o.masks.pattern.String()}
+	}
 	return log, err
 }
 

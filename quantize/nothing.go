@@ -31,8 +31,3 @@ func nothingOf(scheme string, l *rewrite.Log) *Nothing {
 	}
 	return e
 }
-
-// whole reports whether all rewrites are allowed under o.
-func whole(o rewrite.Options) bool {
-	return o.Limit == 0 && len(o.Skip)+len(o.Disable)+len(o.Only) == 0
-}

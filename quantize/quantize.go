@@ -237,7 +237,7 @@ func File(ctx context.Context, dst, src string, o Options) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(done.log.Fired) == 0 && whole(ro) {
+		if len(done.log.Fired) == 0 && ro.Whole() {
 			return nil, nothingOf(s.name(), done.log)
 		}
 		return done.log, nil

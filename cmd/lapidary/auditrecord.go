@@ -48,7 +48,7 @@ func (a *app) beginRecord(c *cobra.Command, args []string) error {
 		return err
 	}
 	a.record = &record{entry: audit.Entry{
-		Tool: "lapidary " + version(), Command: name, Args: append(withoutSecrets(args), givenFlags(c)...), Inputs: digests(c.Context(), inputsOf(c, args)),
+		Tool: "lapidary " + version(), Command: name, Args: append(withoutSecrets(args), givenFlags(c)...), Inputs: fileDigests(c.Context(), inputsOf(c, args)),
 	}}
 	if f := c.Flags().Lookup("redact"); f != nil && f.Value.String() == "true" {
 		a.record.unnamed = true
@@ -104,7 +104,7 @@ func (a *app) endRecord(ctx context.Context, failure error) error {
 	if failure != nil && !errors.As(failure, &verdict) {
 		e.Error = quotedPart.ReplaceAllString(failure.Error(), `"…"`)
 	}
-	e.Outputs = digests(context.WithoutCancel(ctx), a.record.written)
+	e.Outputs = fileDigests(context.WithoutCancel(ctx), a.record.written)
 	if a.record.unnamed {
 		forget(&e)
 	}
@@ -168,9 +168,9 @@ func inputsOf(c *cobra.Command, args []string) []string {
 	return paths
 }
 
-// digests returns the digests of the files that are there, models with the data
+// fileDigests returns the digests of the files that are there, models with the data
 // files that they read.
-func digests(ctx context.Context, paths []string) []audit.File {
+func fileDigests(ctx context.Context, paths []string) []audit.File {
 	var out []audit.File
 	seen := map[string]bool{}
 	add := func(path string) {

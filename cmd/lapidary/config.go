@@ -134,9 +134,26 @@ func listOf(set map[string]bool) string {
 	return strings.Join(out, ", ")
 }
 
+// onlyHere marks flags that are taken from the command line alone.
+const onlyHere = "command-line-only"
+
+// commandLineOnly keeps a flag that makes lapidary run a program from being set by a configuration file, which may come with
+// someone else's models, or by the environment.
+func commandLineOnly(c *cobra.Command, name string) {
+	f := c.Flags().Lookup(name)
+	f.Annotations = map[string][]string{onlyHere: {"true"}}
+}
+
 // settle sets f from the environment or the configuration.
 func (a *app) settle(v *viper.Viper, command string, f *pflag.Flag) error {
 	name := "LAPIDARY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+	if f.Annotations[onlyHere] != nil {
+		_, set := a.env.lookup(name)
+		if set || v != nil && (v.IsSet(f.Name) || v.IsSet(command+"."+f.Name)) {
+			return fmt.Errorf("--%s runs a program and is taken from the command line only, not from a configuration or the environment", f.Name)
+		}
+		return nil
+	}
 	if text, ok := a.env.lookup(name); ok && f.Name != "ort-lib" { // the library's search knows its variable itself
 		if err := setFlag(f, text); err != nil {
 			return fmt.Errorf("environment variable %s=%q: %v", name, text, err)

@@ -29,7 +29,7 @@ const defaultSeed = 1
 
 func (f *dataFlags) register(c *cobra.Command, purpose string) {
 	p := c.Flags()
-	p.StringVar(&f.spec, "data", "", purpose+": X.npz, .npy files, a folder of images with labels.tsv, .csv, .jsonl, a test_data_set_* folder, or synthetic[:N]")
+	p.StringVar(&f.spec, "data", "", purpose+": X.npz, .npy files, a folder of images with labels.tsv, .csv, .jsonl, .json of COCO, a test_data_set_* folder, or synthetic[:N]")
 	p.StringVar(&f.preprocess, "preprocess", "", "how pictures become inputs: a `FILE`, or as in resize=256,crop=224,layout=nchw,channels=bgr,mean=104:117:123,std=1")
 	p.StringVar(&f.label, "label", "", "name of the label array or column; default: labels or label")
 	p.StringToStringVar(&f.state, "state", nil, "output carried over to an input of the next sample, as `OUT=IN`")

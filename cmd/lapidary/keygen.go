@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +18,7 @@ const passphraseVariable = "LAPIDARY_KEY_PASSPHRASE"
 // keyMade is the JSON document of keygen.
 type keyMade struct {
 	Schema      string `json:"schema"`
-	Private     string `json:"private"`
+	Private     string `json:"private,omitempty"` // absent with --from
 	Public      string `json:"public"`
 	Fingerprint string `json:"fingerprint"`
 	Encrypted   bool   `json:"encrypted"`
@@ -25,17 +26,31 @@ type keyMade struct {
 
 func (a *app) keygenCommand() *cobra.Command {
 	var plain bool
-	var file string
+	var file, from string
 	c := &cobra.Command{
 		Use:   "keygen PREFIX",
 		Short: "Make a key pair for signing evidence",
 		Long: `keygen writes PREFIX.key, an ECDSA P-256 private key encrypted with a passphrase
 (in the format of cosign), and PREFIX.pub, the public key. Existing files are
 never replaced. The passphrase is asked for, or comes from --passphrase-file or
-the environment variable ` + passphraseVariable + `.`,
-		Example: "  lapidary keygen release",
-		Args:    cobra.ExactArgs(1),
+the environment variable ` + passphraseVariable + `.
+
+With --from it makes no key: it writes PREFIX.pub for a key that is somewhere else,
+which also tries whether that can be reached and is of the right kind.
+
+Keys are of ECDSA P-256, since these verify everywhere: OpenSSF Model Signing does
+not verify Ed25519 and RSA, and cosign checks P-384 and P-521 only when told another
+digest algorithm.`,
+		Example: "  lapidary keygen release\n" +
+			"  lapidary keygen release --from 'pkcs11:token=prod;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so'",
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if from != "" {
+				if plain {
+					return usagef("--unencrypted is for a new key, and --from makes none")
+				}
+				return a.exportPublic(c.Context(), args[0], from, file)
+			}
 			o := attest.KeyOptions{Unencrypted: plain}
 			if !plain {
 				o.Passphrase = func() ([]byte, error) { return a.passphrase(file, true) }
@@ -48,22 +63,47 @@ the environment variable ` + passphraseVariable + `.`,
 				return err
 			}
 			a.wrote(args[0] + ".pub") // no digest of a private key is kept
-			made := keyMade{schemaURI("keygen-v1"), args[0] + ".key", args[0] + ".pub", key.PublicKey().Fingerprint(), !plain}
-			if a.json() {
-				return writeJSON(a.env.stdout, made)
-			}
-			fmt.Fprintf(a.env.stdout, "private key %s\npublic key  %s\nfingerprint %s\n", made.Private, made.Public, made.Fingerprint)
-			return nil
+			return a.printKey(keyMade{schemaURI("keygen-v1"), args[0] + ".key", args[0] + ".pub", key.PublicKey().Fingerprint(), !plain})
 		},
 	}
 	c.Flags().BoolVar(&plain, "unencrypted", false, "write the private key without a passphrase, for throw-away keys")
-	c.Flags().StringVar(&file, "passphrase-file", "", "`FILE` whose first line is the passphrase")
+	c.Flags().StringVar(&file, "passphrase-file", "", "`FILE` whose first line is the passphrase, or with --from the PIN")
+	c.Flags().StringVar(&from, "from", "", "write only the public key of "+signHelp)
 	return c
+}
+
+// exportPublic writes the public half of a key that exists.
+func (a *app) exportPublic(ctx context.Context, prefix, spec, passphraseFile string) error {
+	s, err := a.openSigner(ctx, spec, passphraseFile)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.PublicKey().WriteFile(prefix + ".pub"); err != nil {
+		return err
+	}
+	return a.printKey(keyMade{Schema: schemaURI("keygen-v1"), Public: prefix + ".pub", Fingerprint: s.PublicKey().Fingerprint()})
+}
+
+func (a *app) printKey(k keyMade) error {
+	if a.json() {
+		return writeJSON(a.env.stdout, k)
+	}
+	if k.Private != "" {
+		fmt.Fprintf(a.env.stdout, "private key %s\n", k.Private)
+	}
+	fmt.Fprintf(a.env.stdout, "public key  %s\nfingerprint %s\n", k.Public, k.Fingerprint)
+	return nil
 }
 
 // passphrase returns the passphrase of a private key: from file, the
 // environment, or a prompt; twice where a new one is chosen.
 func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
+	return a.secret(file, "Passphrase", isNew)
+}
+
+// secret returns a passphrase or a PIN, prompting for it by that name.
+func (a *app) secret(file, name string, isNew bool) ([]byte, error) {
 	if file != "" {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -79,7 +119,7 @@ func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return nil, usagef("the key needs a passphrase, and there is no terminal to ask; set %s, give --passphrase-file, or see keygen --unencrypted", passphraseVariable)
 	}
-	first, err := a.prompt(in, "Passphrase: ")
+	first, err := a.prompt(in, name+": ")
 	if err != nil || !isNew {
 		return first, err
 	}

@@ -76,7 +76,7 @@ POLICY.yaml has the keys name, gates and rules (as in lapidary.yaml), requires
 		},
 	}
 	p := c.Flags()
-	p.StringVar(&f.key, "key", "", "private key `FILE` that signs the policy")
+	p.StringVar(&f.key, "key", "", "sign the policy with "+signHelp)
 	p.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` whose first line is the passphrase of --key")
 	p.StringVarP(&f.output, "output", "o", "", "`FILE` for the locked policy")
 	p.StringVar(&f.baseline, "baseline", "", "model `FILE` that candidates must be compared with; default: any")
@@ -94,10 +94,11 @@ func (a *app) lockPolicy(ctx context.Context, path string, f lockFlags, df *data
 	if err != nil {
 		return usageError{err}
 	}
-	key, err := attest.LoadPrivateKey(f.key, func() ([]byte, error) { return a.passphrase(f.passphrase, false) })
+	key, err := a.openSigner(ctx, f.key, f.passphrase)
 	if err != nil {
 		return err
 	}
+	defer key.Close()
 	locked := &gate.Locked{
 		Schema: gate.LockedSchemaURI, SchemaVersion: "1.0", Name: file.Name, Gates: policy.Gates, Rules: policy.Rules,
 		Seed: strconv.FormatUint(df.seed, 10), Requires: file.Requirements(),

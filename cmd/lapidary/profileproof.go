@@ -12,12 +12,14 @@ import (
 
 	"github.com/lapidary-ml/lapidary/fuse"
 	"github.com/lapidary-ml/lapidary/internal/device"
+	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/measured"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/profile"
+	"github.com/lapidary-ml/lapidary/prune"
 	"github.com/spf13/cobra"
 )
 
@@ -236,10 +238,10 @@ func (x *proof) advice(ctx context.Context) error {
 	}
 	s := x.a.spin()
 	defer s.finish()
-	s.stage("trying what fuse gains")
+	s.stage("trying what fuse and fewer channels gain")
 	var err error
 	x.p.Advice, err = profile.NewAdvice(ctx, x.p, profile.AdviceOptions{Model: x.model, Data: x.dataText(), Dims: x.df.dims,
-		Fuse: x.tryFuse, Patterns: prunePatterns, Provider: providerAdvice(x.e, x.model)})
+		Fuse: x.tryFuse, Narrow: x.tryNarrow, Patterns: prunePatterns, Provider: providerAdvice(x.e, x.model)})
 	return err
 }
 
@@ -264,17 +266,55 @@ func (x *proof) dataText() string {
 // mostTried is the size of a model up to which it is copied for a trial.
 const mostTried = 512 << 20
 
-// tryFuse fuses a copy of the model and times it against the original.
-func (x *proof) tryFuse(ctx context.Context, dims map[string]int64) (*profile.FuseTrial, error) {
+func (x *proof) tooLargeToTry() error {
 	if f := x.p.Static.File; f != nil && f.Bytes+f.ExternalBytes > mostTried {
-		return nil, fmt.Errorf("models above %s are not copied to try it", bytesText(mostTried))
+		return fmt.Errorf("models above %s are not copied to try it", bytesText(mostTried))
+	}
+	return nil
+}
+
+// race times a rewritten copy of the model against it.
+func (x *proof) race(ctx context.Context, path string) (*measure.Difference, error) {
+	v := &produce.Verify{Open: x.e.open, Session: x.base, Seed: x.df.seed}
+	return produce.Race(ctx, v, x.model, path, x.inputs[0], 2*time.Second)
+}
+
+// tryNarrow removes that share of the channels from a copy of the model, by the
+// size of their weights, and times it against the original.
+func (x *proof) tryNarrow(ctx context.Context, share float64) (*profile.Trial, error) {
+	if err := x.tooLargeToTry(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "lapidary-trial-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "narrow.onnx")
+	r, err := prune.Shrink(ctx, path, x.model, prune.ShrinkOptions{StructureOptions: prune.StructureOptions{
+		Pattern: prune.Channels, Importance: prune.ByL2, Sparsity: share, Repair: "none"}})
+	if err != nil {
+		return nil, err
+	}
+	t := &profile.Trial{Before: r.Input.Nodes, After: r.Output.Nodes, Bytes: float64(r.Output.Bytes) / float64(max(1, r.Input.Bytes))}
+	if r.Structure.Before == r.Structure.After {
+		return t, nil
+	}
+	t.Difference, err = x.race(ctx, path)
+	return t, err
+}
+
+// tryFuse fuses a copy of the model and times it against the original.
+func (x *proof) tryFuse(ctx context.Context, dims map[string]int64) (*profile.Trial, error) {
+	if err := x.tooLargeToTry(); err != nil {
+		return nil, err
 	}
 	m, err := onnxfile.Open(x.model, onnxfile.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer m.Close()
-	t := &profile.FuseTrial{Before: countNodes(m)}
+	t := &profile.Trial{Before: countNodes(m)}
 	log, err := fuse.Model(ctx, m, fuse.Options{Dims: dims, FoldLarge: fuse.ByRuntime(x.e.open, x.e.options)})
 	if err != nil {
 		return nil, err
@@ -291,8 +331,7 @@ func (x *proof) tryFuse(ctx context.Context, dims map[string]int64) (*profile.Fu
 	if _, err := onnxfile.Write(path, m, onnxfile.WriteOptions{Perm: 0o600}); err != nil {
 		return nil, err
 	}
-	v := &produce.Verify{Open: x.e.open, Session: x.base, Seed: x.df.seed}
-	t.Difference, err = produce.Race(ctx, v, x.model, path, x.inputs[0], 2*time.Second)
+	t.Difference, err = x.race(ctx, path)
 	return t, err
 }
 

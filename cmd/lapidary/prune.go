@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -165,7 +166,7 @@ func (a *app) prune(c *cobra.Command, model string, f *pruneFlags) error {
 	r, err := prune.File(ctx, dst, model, o)
 	s.finish()
 	if err != nil {
-		return err
+		return nothingRemoved(model, err)
 	}
 	if err := a.printRewritten("prune", r.Result, &f.rf, r); err != nil || a.json() {
 		return err
@@ -178,6 +179,15 @@ func (a *app) prune(c *cobra.Command, model string, f *pruneFlags) error {
 		printWeights(a.env.stdout, r.Weights)
 	}
 	return nil
+}
+
+// nothingRemoved is a gate that failed where there was nothing to remove.
+func nothingRemoved(model string, err error) error {
+	var nothing *prune.Nothing
+	if errors.As(err, &nothing) {
+		return gateError{fmt.Errorf("%s: %w", model, nothing)}
+	}
+	return err
 }
 
 // share is a of b in percent.

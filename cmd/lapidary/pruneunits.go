@@ -154,7 +154,7 @@ func (a *app) shrink(c *cobra.Command, model string, f *pruneFlags) error {
 	s.finish()
 	var missed *prune.MissedGoal
 	if err != nil && !errors.As(err, &missed) {
-		return err
+		return nothingRemoved(model, err)
 	}
 	if err := a.printRewritten("prune", r.Result, &f.rf, r); err != nil {
 		return err

@@ -111,6 +111,7 @@ func (a *app) commands() []*cobra.Command {
 		a.verifyCommand(),
 		a.policyCommand(),
 		a.auditCommand(),
+		a.signCommand(),
 		a.keygenCommand(),
 		a.diffCommand(),
 		a.bisectCommand(),

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/dataset"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
 	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
@@ -42,10 +45,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LAPIDARY_ORT_LIB", lib)
 			e.Setenv("DATA", data)
+			e.Setenv("SIGNERS", filepath.Join(docs, "signers"))
 			e.Setenv("LAPIDARY_ROOFLINE", "never") // measuring the machine takes seconds, and scripts share no cache
 			return nil
 		},
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode, "schema": schema, "model": model},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode, "schema": schema, "model": model, "npz": npz},
 		Condition: func(cond string) (bool, error) { return cond == "ort" && lib != "", nil },
 	})
 }
@@ -79,6 +83,52 @@ func model(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = onnxfile.Write(ts.MkAbs(args[0]), m, onnxfile.WriteOptions{})
 	ts.Check(err)
+}
+
+// npz writes the arrays that a JSON object spells out by name, whole numbers as int64, others as float32: npz OUT.npz TEXT
+func npz(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: npz OUT.npz TEXT")
+	}
+	var arrays map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &arrays))
+	out := map[string]*onnx.Tensor{}
+	for name, v := range arrays {
+		var shape []int64
+		for at := v; ; {
+			list, ok := at.([]any)
+			if !ok {
+				break
+			}
+			shape, at = append(shape, int64(len(list))), list[0]
+		}
+		var flat []float64
+		flatten(v, &flat)
+		kind := onnx.Int64
+		for _, x := range flat {
+			if x != math.Trunc(x) {
+				kind = onnx.Float
+			}
+		}
+		t, err := onnx.FromFloat64s(name, kind, shape, flat)
+		ts.Check(err)
+		out[name] = t
+	}
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(dataset.WriteNpz(f, out))
+	ts.Check(f.Close())
+}
+
+func flatten(v any, into *[]float64) {
+	switch v := v.(type) {
+	case []any:
+		for _, x := range v {
+			flatten(x, into)
+		}
+	case float64:
+		*into = append(*into, v)
+	}
 }
 
 // schema checks the JSON that the last command printed against the schema that

@@ -137,8 +137,8 @@ func signatureOf(s *scene, name string) string {
 	return m[1]
 }
 
-// stated signs a statement of other subjects.
-func stated(edit func(s *scene, subjects []attest.Subject) []attest.Subject) func(*scene) {
+// subjectsAs signs a statement of other subjects.
+func subjectsAs(edit func(s *scene, subjects []attest.Subject) []attest.Subject) func(*scene) {
 	return func(s *scene) {
 		data := []byte(s.read("r/report.json"))
 		s.signed(attest.Statement{PredicateType: report.PredicateType, Subjects: edit(s, append([]attest.Subject{}, s.subjects...)), Predicate: data})
@@ -149,12 +149,12 @@ var statementTamperings = []tampering{
 	{what: "a statement of version 0.1", edit: resignedTo("in-toto.io/Statement/v1", "in-toto.io/Statement/v0.1"), reason: `_type is "https://in-toto.io/Statement/v0.1"`},
 	{what: "another predicate type", edit: resignedTo("attestations/onnx-validation/v1", "attestations/onnx-validation/v2"), reason: "it is of type"},
 	{what: "another maker's predicate type", edit: resignedTo(report.PredicateType, "https://slsa.dev/provenance/v1"), reason: "it is of type"},
-	{what: "a subject removed: the weights", edit: stated(func(s *scene, l []attest.Subject) []attest.Subject { return l[:1] }), reason: "for which it was not signed"},
+	{what: "a subject removed: the weights", edit: subjectsAs(func(s *scene, l []attest.Subject) []attest.Subject { return l[:1] }), reason: "for which it was not signed"},
 	{what: "a subject twice", edit: resignedTo(`"subject":[`, `"subject":[{"name":"candidate.onnx","digest":{"sha256":"`+strings.Repeat("0", 64)+`"}},`), reason: `subject "candidate.onnx" appears twice`},
-	{what: "the baseline as a further subject", edit: stated(func(s *scene, l []attest.Subject) []attest.Subject {
+	{what: "the baseline as a further subject", edit: subjectsAs(func(s *scene, l []attest.Subject) []attest.Subject {
 		return append(l, attest.Subject{Name: "baseline.onnx", SHA256: s.digest("baseline.onnx")})
 	}), reason: "which is not the candidate of the report"},
-	{what: "another model as a further subject", edit: stated(func(s *scene, l []attest.Subject) []attest.Subject {
+	{what: "another model as a further subject", edit: subjectsAs(func(s *scene, l []attest.Subject) []attest.Subject {
 		return append(l, attest.Subject{Name: "other.onnx", SHA256: digestOf("other")})
 	}), reason: "which is not the candidate of the report"},
 	{what: "a subject without SHA-256", edit: resignedTo(`"digest":{"sha256":`, `"digest":{"sha512":`), reason: "its sha256 digest is"},

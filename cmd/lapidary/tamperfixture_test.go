@@ -238,8 +238,7 @@ func (s *scene) resigned(old, new string) {
 
 // raw signs any payload of any type.
 func (s *scene) raw(payload, payloadType string) {
-	pae := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload))
-	sig, err := s.release.SignDigest(context.Background(), pae)
+	sig, err := s.release.Sign(context.Background(), fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload))
 	s.check(err)
 	b, err := json.Marshal(map[string]any{"payload": base64.StdEncoding.EncodeToString([]byte(payload)), "payloadType": payloadType,
 		"signatures": []any{map[string]any{"sig": base64.StdEncoding.EncodeToString(sig), "keyid": ""}}})

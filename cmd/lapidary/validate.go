@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/attest"
+	"github.com/lapidary-ml/lapidary/internal/evidence"
 	"github.com/lapidary-ml/lapidary/internal/gate"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/validate"
@@ -24,16 +24,13 @@ type validateFlags struct {
 	sign         string
 	passphrase   string
 	inconclusive string
-	task         string
-	output       string
 	calibration  []string
 	overlap      bool
-	grid         int
+	ex           explainFlags
 	noLatency    bool
 	noExplain    bool
 	budget       time.Duration
 	processes    int
-	explain      int
 	samples      bool
 	locked       policyFlags
 	redact       redactFlags
@@ -43,26 +40,24 @@ type validateFlags struct {
 func (f *validateFlags) register(c *cobra.Command) {
 	p := c.Flags()
 	p.StringVar(&f.report, "report", "", "folder to write the report into, in every form")
-	p.StringVar(&f.sign, "sign", "", "private key `FILE`: sign the report, as evidence.*.json, and the model, as model.sig")
-	p.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` whose first line is the passphrase of --sign")
-	p.StringVar(&f.task, "task", "auto", "what the labels mean: auto, classification, tokens, regression, multilabel or unlabelled")
-	p.StringVar(&f.output, "score-output", "", "output to score; default: decided by shape")
+	p.StringVar(&f.sign, "sign", "", "sign the report, as evidence.*, and the model, as model.sig, with "+signHelp)
+	p.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` whose first line is the passphrase or PIN of --sign")
 	p.StringSliceVar(&f.calibration, "calibration-data", nil, "data that the candidate was calibrated on, which must not overlap with --data")
 	p.BoolVar(&f.overlap, "allow-overlap", false, "report samples that are calibration data instead of refusing them")
-	p.IntVar(&f.grid, "explain-grid", 0, "cells along each side of an image that are hidden in turn; 0: 7")
 	p.BoolVar(&f.noLatency, "no-latency", false, "measure no latency")
 	p.BoolVar(&f.noExplain, "no-explain", false, "compare no explanations")
 	p.DurationVar(&f.budget, "latency-budget", 30*time.Second, "most time to spend on latency")
 	p.IntVar(&f.processes, "processes", 0, "most pairs of fresh processes to measure in; 0: as the noise asks for")
-	p.IntVar(&f.explain, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.BoolVar(&f.samples, "include-samples", false, "let attribution maps of single samples into the report")
 	f.redact.register(c)
 	f.locked.register(c, "locked policy `FILE` (see lapidary policy lock): its gates on its data with its seed, and no others", "that of --sign")
+	f.ex.register(c)
 	registerInconclusive(c, &f.inconclusive)
 }
 
 func (a *app) validateCommand() *cobra.Command {
 	var vf validateFlags
+	var af accuracyFlags
 	var ef engineFlags
 	var df dataFlags
 	gates := newGateFlags()
@@ -71,8 +66,8 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Compare two models on real data, and sign what was found",
 		Long: `validate runs baseline and candidate over the same samples. It compares accuracy
 sample by sample, latency in randomly interleaved pairs in fresh processes, and
-explanations by the same occlusions, and judges the result by gates: of flags, of
-the configuration, or of a locked policy.`,
+explanations by the same perturbations (--explain-method), and judges the result
+by gates: of flags, of the configuration, or of a locked policy.`,
 		Example: "  lapidary validate model.onnx model.int8.onnx --data holdout.npz --max-drop 0.5pt --report report --sign release.key",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -86,28 +81,33 @@ the configuration, or of a locked policy.`,
 				return usagef("--sign needs --report, the folder that evidence is written into")
 			}
 			policy, err := a.policy(gates)
+			if err == nil {
+				policy, err = withPreset(af.preset, policy)
+			}
 			if err != nil {
 				return err
 			}
-			return a.validate(c, args[0], args[1], vf, ef, &df, policy)
+			return a.validate(c, args[0], args[1], vf, af, ef, &df, policy)
 		},
 	}
 	vf.register(c)
+	af.register(c)
 	ef.register(c)
 	df.register(c, "data to compare on")
 	gates.register(c)
 	return c
 }
 
-func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
+func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, af accuracyFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
 	ctx := c.Context()
 	var signer attest.Signer
 	var keys []attest.PublicKey
 	if vf.sign != "" { // before hours of measuring
-		key, err := attest.LoadPrivateKey(vf.sign, func() ([]byte, error) { return a.passphrase(vf.passphrase, false) })
+		key, err := a.openSigner(ctx, vf.sign, vf.passphrase)
 		if err != nil {
 			return err
 		}
+		defer key.Close()
 		signer, keys = key, []attest.PublicKey{key.PublicKey()}
 	}
 	locked, err := vf.locked.read(keys)
@@ -122,6 +122,9 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	}
 	o, err := a.validation(ctx, baseline, candidate, vf, ef, df)
 	if err != nil {
+		return err
+	}
+	if err := af.apply(&o); err != nil {
 		return err
 	}
 	if vf.redactKey, err = vf.redact.newKey(); err != nil {
@@ -173,10 +176,6 @@ func judge(r *report.Report, policy gate.Policy, locked *gate.Signed) error {
 // validation turns the flags into what to measure.
 func (a *app) validation(ctx context.Context, baseline, candidate string, vf validateFlags, ef engineFlags, df *dataFlags) (validate.Options, error) {
 	var o validate.Options
-	task, err := validate.ParseTask(vf.task)
-	if err != nil {
-		return o, usageError{err}
-	}
 	data, err := df.options(nil, nil)
 	if err != nil {
 		return o, err
@@ -185,15 +184,18 @@ func (a *app) validation(ctx context.Context, baseline, candidate string, vf val
 	if err != nil {
 		return o, err
 	}
+	ex, err := vf.ex.options(vf.noExplain)
+	if err != nil {
+		return o, usageError{err}
+	}
 	return validate.Options{
 		Baseline: baseline, Candidate: candidate,
 		Open: e.open, Info: e.info, Session: e.options, Machine: e.machine, Choice: e.choice,
 		Data: df.spec, Dataset: data, Batch: df.batch,
 		Calibration: vf.calibration, AllowOverlap: vf.overlap,
-		Task: task, Output: vf.output,
 		Latency: validate.Latency{Off: vf.noLatency, Budget: vf.budget, MaxProcesses: vf.processes},
-		Explain: validate.Explain{Off: vf.noExplain, Samples: vf.explain, Grid: vf.grid},
-		Seed:    df.seed, IncludeSamples: vf.samples,
+		Explain: ex, Notice: func(text string) { a.note("%s", text) },
+		Seed: df.seed, IncludeSamples: vf.samples,
 		Tool: report.Tool{Name: "lapidary", Version: version(), SHA256: a.ownDigest(ctx)},
 	}, nil
 }
@@ -265,18 +267,11 @@ func reportFiles(dir string) []string {
 	for _, f := range report.Formats() {
 		out = append(out, filepath.Join(dir, f.File))
 	}
-	for _, name := range evidenceFiles {
-		out = append(out, filepath.Join(dir, name))
-	}
-	return out
+	return append(out, filepath.Join(dir, policyFile))
 }
 
-// evidenceFiles are the files of a report's folder that are not forms of it.
-var evidenceFiles = []string{"evidence.dsse.json", "evidence.sigstore.json", "model.sig", policyFile}
-
 // signReport signs the bytes of report.json for the candidate's files, which
-// must still be what was measured, and the files as a model. A model of several files
-// is not signed where names are redacted: its signature is by their names.
+// must still be what was measured.
 func (a *app) signReport(ctx context.Context, vf validateFlags, data []byte, r *report.Report, signer attest.Signer, candidate string) error {
 	external, err := validate.ExternalFiles(candidate)
 	if err != nil {
@@ -290,25 +285,14 @@ func (a *app) signReport(ctx context.Context, vf validateFlags, data []byte, r *
 		return fmt.Errorf("%s changed while it was validated; nothing is signed", candidate)
 	}
 	redactSubjects(vf.redactKey, files)
-	e, err := attest.Sign(ctx, signer, attest.Statement{PredicateType: report.PredicateType, Subjects: files, Predicate: data})
+	signed, err := evidence.Sign(ctx, signer, r, data, files)
 	if err != nil {
 		return err
 	}
-	write := func(name string, data []byte) error {
-		return atomicfile.WriteFile(filepath.Join(vf.report, name), data, 0o666)
+	for _, f := range signed {
+		a.wrote(filepath.Join(vf.report, f.Name))
 	}
-	if err := errors.Join(write("evidence.dsse.json", e.Envelope), write("evidence.sigstore.json", e.Bundle)); err != nil {
-		return err
-	}
-	if vf.redactKey != nil && len(files) > 1 {
-		a.note("no model.sig was written: it would name the files, and names are redacted")
-		return nil
-	}
-	model, err := attest.SignModel(ctx, signer, files[0].Name, files)
-	if err != nil {
-		return err
-	}
-	return write("model.sig", model)
+	return evidence.Write(vf.report, signed)
 }
 
 // measuredFiles reports whether the files are those of the report, by content.
@@ -337,13 +321,11 @@ func margin(policy gate.Policy) float64 {
 	return 0
 }
 
-// removeEvidence takes evidence of an earlier run out of dir, so that an
-// unsigned report never lies beside another report's signature.
+// removeEvidence takes evidence and policy of an earlier run out of dir, so that a
+// report never lies beside those of another.
 func removeEvidence(dir string) error {
-	for _, name := range evidenceFiles {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("removing old evidence: %w", err)
-		}
+	if err := os.Remove(filepath.Join(dir, policyFile)); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("removing an old policy: %w", err)
 	}
-	return nil
+	return evidence.Remove(dir)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
+	"github.com/lapidary-ml/lapidary/internal/evidence"
 	"github.com/lapidary-ml/lapidary/internal/gate"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/validate"
@@ -25,14 +26,13 @@ const maxEvidence = 64 << 20
 type verified struct {
 	Schema   string               `json:"schema"`
 	Accepted bool                 `json:"accepted"`
-	Kind     string               `json:"kind"`              // report, or model for a model signature
-	Verdict  report.Verdict       `json:"verdict,omitempty"` // of a report
-	Key      string               `json:"key"`               // fingerprint of the key that signed
+	Verdict  report.Verdict       `json:"verdict"`
+	Key      string               `json:"key"` // fingerprint of the key that signed
 	Subjects []attest.Subject     `json:"subjects"`
 	Checked  string               `json:"checked,omitempty"` // the model file whose bytes were compared
 	Policy   *report.LockedPolicy `json:"policy,omitempty"`  // the locked policy that the report was judged under
 	Demanded bool                 `json:"demanded"`          // whether that policy was demanded, with --policy
-	Gates    []report.Gate        `json:"gates,omitempty"`   // of a report
+	Gates    []report.Gate        `json:"gates"`
 }
 
 // verifyFlags are the flags of verify that are its own.
@@ -41,6 +41,7 @@ type verifyFlags struct {
 	model        string
 	inconclusive string
 	redactKey    string
+	other        otherFlags
 	locked       policyFlags
 }
 
@@ -61,8 +62,10 @@ accepted: its gates, on its data, with its seed, measured after it was signed.
 Without, gates given here, by flag or in the configuration, are demanded in place of
 those that were signed.
 
-EVIDENCE may also be a model signature (model.sig, of OpenSSF Model Signing): then
---model must be what it lists.`,
+The other files that validate --sign writes can be verified too, by name or with
+--type: a test result, provenance, a model signature (model.sig, also of a whole
+folder), and evidence.jsonl with all of them. They carry no numbers. One is never
+accepted in the place of another.`,
 		Example: "  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx\n" +
 			"  lapidary verify report/evidence.sigstore.json --key release.pub --model model.int8.onnx --policy locked.json --policy-key owner.pub\n" +
 			"  lapidary verify report/model.sig --key release.pub --model model.int8.onnx",
@@ -71,23 +74,28 @@ EVIDENCE may also be a model signature (model.sig, of OpenSSF Model Signing): th
 			if err := checkInconclusive(f.inconclusive); err != nil {
 				return err
 			}
+			if err := f.other.check(); err != nil {
+				return err
+			}
 			own, err := a.policy(gates)
 			if err != nil {
 				return err
 			}
-			return a.verify(c.Context(), args[0], f, own)
+			return a.verify(c.Context(), args[0], nil, f, own)
 		},
 	}
 	c.Flags().StringSliceVar(&f.keys, "key", nil, "public key `FILE` that may have signed; repeat for several")
-	c.Flags().StringVar(&f.model, "model", "", "model file that the evidence must be about")
+	c.Flags().StringVar(&f.model, "model", "", "model file that the evidence must be about; for a model signature a file or folder")
 	c.Flags().StringVar(&f.redactKey, "redact-key", "", "key `FILE` of a report with redacted names, for models with several data files")
+	f.other.register(c)
 	f.locked.register(c, "locked policy `FILE` by which the evidence must have been judged", "those of --key")
 	registerInconclusive(c, &f.inconclusive)
 	gates.register(c)
 	return c
 }
 
-func (a *app) verify(ctx context.Context, path string, f verifyFlags, own gate.Policy) error {
+// verify checks the evidence in data, or where that is nil, in the file at path.
+func (a *app) verify(ctx context.Context, path string, data []byte, f verifyFlags, own gate.Policy) error {
 	if len(f.keys) == 0 {
 		return usagef("no key to trust; name the public key with --key")
 	}
@@ -104,16 +112,31 @@ func (a *app) verify(ctx context.Context, path string, f verifyFlags, own gate.P
 			return usageError{err}
 		}
 	}
-	data, err := readLimited(path, maxEvidence)
-	if err != nil {
-		return err
+	if data == nil {
+		var err error
+		if data, err = readLimited(path, maxEvidence); err != nil {
+			return err
+		}
+		if filepath.Ext(path) == linesExt {
+			return a.verifyLines(path, data, keys, f.inconclusive, func(a *app, name string, line []byte) error {
+				each := f
+				each.other, each.inconclusive = f.other.anyType(), "fail"
+				return a.verify(ctx, name, line, each, own)
+			})
+		}
 	}
 	v, err := attest.Verify(data, keys)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if v.PredicateType() == attest.ModelPredicateType {
-		return a.verifyModelSignature(ctx, path, v, f, own)
+	if err := f.other.expect(path, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if v.PredicateType() != report.PredicateType {
+		if locked != nil {
+			own = locked.Policy()
+		}
+		return otherEvidence{a, path, v, f.keys[0], f.model, f.other.unsigned}.verify(ctx, f.other.gates(own), f.inconclusive)
 	}
 	var outcome *gate.Outcome
 	if locked != nil {
@@ -137,40 +160,6 @@ func (a *app) verify(ctx context.Context, path string, f verifyFlags, own gate.P
 		return err
 	}
 	return verdict(outcome.Verdict, f.inconclusive)
-}
-
-// verifyModelSignature checks an OMS signature against the model that it is for.
-func (a *app) verifyModelSignature(ctx context.Context, path string, v *attest.Verified, f verifyFlags, own gate.Policy) error {
-	switch {
-	case f.model == "":
-		return usagef("%s is a model signature; name the model that it must be for with --model", path)
-	case f.locked.file != "" || !own.Empty():
-		return usagef("%s is a model signature, which holds no numbers to judge; give the evidence of a report", path)
-	}
-	if err := checkModel(ctx, v, f.model, f.redactKey); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if a.json() {
-		return writeJSON(a.env.stdout, verified{Schema: schemaURI("verify-v1"), Accepted: true, Kind: "model", Key: v.Key().Fingerprint(), Subjects: v.Subjects(), Checked: f.model})
-	}
-	w := a.env.stdout
-	fmt.Fprintf(w, "%s: model signature good, by key %s\n", path, v.Key().Fingerprint())
-	for _, s := range v.Files() {
-		fmt.Fprintf(w, "  lists %s sha256:%s\n", s.Name, s.SHA256)
-	}
-	fmt.Fprintf(w, "  %s has these bytes\n", f.model)
-	fmt.Fprintf(w, "check it without lapidary:\n  %s\n", modelSigningCommand(f.keys[0], path, f.model, v))
-	return nil
-}
-
-// modelSigningCommand is the command of the official verifier. A signature that
-// lists several files is for the folder that they are in.
-func modelSigningCommand(key, signature, model string, v *attest.Verified) string {
-	options := ""
-	if len(v.Files()) > 1 {
-		model, options = filepath.Dir(model), " --ignore-unsigned-files"
-	}
-	return fmt.Sprintf("model_signing verify key %s --signature %s --public-key %s%s", quoted(model), quoted(signature), quoted(key), options)
 }
 
 // checkModel compares the model file, and the external data that it reads itself,
@@ -237,7 +226,7 @@ func (a *app) printVerified(path string, v *attest.Verified, o *gate.Outcome, f 
 		locked = o.Report.Policy.Locked
 	}
 	if a.json() {
-		return writeJSON(a.env.stdout, verified{schemaURI("verify-v1"), true, "report", o.Verdict, v.Key().Fingerprint(), v.Subjects(), f.model, locked, demanded, o.Gates})
+		return writeJSON(a.env.stdout, verified{schemaURI("verify-v1"), true, o.Verdict, v.Key().Fingerprint(), v.Subjects(), f.model, locked, demanded, o.Gates})
 	}
 	w := a.env.stdout
 	fmt.Fprintf(w, "%s: signature good, by key %s\n", path, v.Key().Fingerprint())
@@ -263,12 +252,8 @@ func (a *app) printVerified(path string, v *attest.Verified, o *gate.Outcome, f 
 	fmt.Fprintf(w, "verdict: %s\n", o.Verdict)
 	fmt.Fprintf(w, "check it without lapidary:\n  cosign verify-blob-attestation --key %s --bundle %s --type %s --insecure-ignore-tlog %s\n",
 		quoted(f.keys[0]), quoted(path), report.PredicateType, quoted(model))
-	if signature := filepath.Join(filepath.Dir(path), "model.sig"); isThere(signature) {
-		if data, err := readLimited(signature, maxEvidence); err == nil {
-			if s, err := attest.Verify(data, []attest.PublicKey{v.Key()}); err == nil {
-				fmt.Fprintf(w, "  %s\n", modelSigningCommand(f.keys[0], signature, model, s))
-			}
-		}
+	if signature := filepath.Join(filepath.Dir(path), evidence.ModelFile); isThere(signature) {
+		fmt.Fprintf(w, "  lapidary verify %s --key %s --model %s, which says how model_signing checks it\n", quoted(signature), quoted(f.keys[0]), quoted(model))
 	}
 	return nil
 }

@@ -7,8 +7,9 @@
 // verifies offline. A model can also be signed as such, in the format of OpenSSF
 // Model Signing (OMS).
 //
-// The way there is [HashModel], then [Sign] or [SignModel]; the way back is
-// [Verify], then [Verified.CheckFiles]. Nothing of an evidence can be read before
+// The way there is [HashModel] or [HashFolder], then [Sign], [SignModel] or
+// [SignFolder]; the way back is [Verify], then [Verified.CheckFiles] or
+// [Verified.CheckFolder]. Nothing of an evidence can be read before
 // its signature has been verified.
 //
 // # What is accepted

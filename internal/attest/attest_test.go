@@ -150,8 +150,8 @@ type badSigner struct{ signs, claims *PrivateKey }
 
 func (s badSigner) PublicKey() PublicKey { return s.claims.PublicKey() }
 
-func (s badSigner) SignDigest(ctx context.Context, digest [32]byte) ([]byte, error) {
-	return s.signs.SignDigest(ctx, digest)
+func (s badSigner) Sign(ctx context.Context, message []byte) ([]byte, error) {
+	return s.signs.Sign(ctx, message)
 }
 
 func TestSignRefused(t *testing.T) {

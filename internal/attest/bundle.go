@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -21,8 +22,12 @@ type verificationMaterial struct {
 	TlogEntries []json.RawMessage `json:"tlogEntries"`
 }
 
+// publicKeyHint says which key signed. Model signatures by versions of OMS before 1.1
+// carry the key itself instead of a hint.
 type publicKeyHint struct {
-	Hint string `json:"hint"`
+	Hint       string `json:"hint"`
+	RawBytes   string `json:"rawBytes,omitempty"`
+	KeyDetails string `json:"keyDetails,omitempty"`
 }
 
 func newBundle(env *envelope, key PublicKey) *bundle {
@@ -38,39 +43,45 @@ func newBundle(env *envelope, key PublicKey) *bundle {
 
 // parseEvidence reads a bundle or a bare envelope, whichever data is. The hint is
 // empty where there is none.
-func parseEvidence(data []byte) (env *envelope, hint string, err error) {
+func parseEvidence(data []byte) (env *envelope, hint publicKeyHint, err error) {
 	var top map[string]json.RawMessage
 	if err := UnmarshalStrict(data, &top, JSONOptions{MaxBytes: maxEvidence}); err != nil {
-		return nil, "", err
+		return nil, hint, err
 	}
 	_, isEnvelope := top["payload"]
 	if isEnvelope {
 		env = new(envelope)
-		return env, "", UnmarshalStrict(data, env, JSONOptions{MaxBytes: maxEvidence})
+		return env, hint, UnmarshalStrict(data, env, JSONOptions{MaxBytes: maxEvidence})
 	}
 	if _, isBundle := top["dsseEnvelope"]; !isBundle {
-		return nil, "", fmt.Errorf(`neither a Sigstore bundle (no field "dsseEnvelope") nor a DSSE envelope (no field "payload")`)
+		return nil, hint, fmt.Errorf(`neither a Sigstore bundle (no field "dsseEnvelope") nor a DSSE envelope (no field "payload")`)
 	}
 	var b bundle
 	if err := UnmarshalStrict(data, &b, JSONOptions{MaxBytes: maxEvidence}); err != nil {
-		return nil, "", err
+		return nil, hint, err
 	}
 	switch {
 	case b.MediaType != bundleMediaType:
-		return nil, "", fmt.Errorf("mediaType is %q, want %q", b.MediaType, bundleMediaType)
+		return nil, hint, fmt.Errorf("mediaType is %q, want %q", b.MediaType, bundleMediaType)
 	case b.DSSEEnvelope == nil:
-		return nil, "", fmt.Errorf("dsseEnvelope is null")
+		return nil, hint, fmt.Errorf("dsseEnvelope is null")
 	case b.VerificationMaterial.PublicKey == nil:
-		return nil, "", fmt.Errorf("verificationMaterial has no publicKey")
+		return nil, hint, fmt.Errorf("verificationMaterial has no publicKey")
 	case len(b.VerificationMaterial.TlogEntries) > 0:
-		return nil, "", fmt.Errorf("it has transparency log entries, which are not checked here; only evidence without any is accepted")
+		return nil, hint, fmt.Errorf("it has transparency log entries, which are not checked here; only evidence without any is accepted")
 	}
-	return b.DSSEEnvelope, b.VerificationMaterial.PublicKey.Hint, nil
+	return b.DSSEEnvelope, *b.VerificationMaterial.PublicKey, nil
 }
 
-// isHintOf reports whether hint is absent or names the key, in OMS's form (see
+// isOf reports whether the hint is absent or names the key, in OMS's form (see
 // [PublicKey.Fingerprint]) or in cosign's (base64 of the SHA-256 of the DER).
-func isHintOf(hint string, key PublicKey) bool {
+func (h publicKeyHint) isOf(key PublicKey) bool {
 	der := sha256.Sum256(key.der)
-	return hint == "" || hint == key.Fingerprint() || hint == base64.StdEncoding.EncodeToString(der[:])
+	return h.Hint == "" || h.Hint == key.Fingerprint() || h.Hint == base64.StdEncoding.EncodeToString(der[:])
+}
+
+// carries reports whether the key inside, as PEM or DER, is the given one.
+func (h publicKeyHint) carries(key PublicKey) bool {
+	raw, err := decodeBase64(h.RawBytes)
+	return err == nil && (bytes.Equal(raw, key.der) || bytes.Equal(raw, key.PEM()))
 }

@@ -42,16 +42,48 @@ type cosign struct {
 }
 
 func newCosign(t *testing.T) *cosign {
-	c := &cosign{t: t, argv: []string{verifier(t, "cosign", "cosign-v3.1.3/cosign")}, dir: t.TempDir()}
+	return newCosignOf(t, "cosign", "v3.1.3", "v3.")
+}
+
+// newCosignOf has the command of that name, whose version begins with want.
+func newCosignOf(t *testing.T, name, version, want string) *cosign {
+	c := &cosign{t: t, argv: []string{verifier(t, name, "cosign-"+version+"/cosign")}, dir: t.TempDir()}
 	if exec.Command("unshare", "-rn", "true").Run() == nil {
 		c.argv = append([]string{"unshare", "-rn"}, c.argv...)
 	} else {
 		t.Log("no network namespace here: only a dead proxy keeps cosign offline")
 	}
-	if out, err := c.run("version"); err != nil || !strings.Contains(out, "v3.") {
-		t.Skipf("%s is not cosign 3, older ones cannot verify a bundle offline: %v\n%s", c.argv[len(c.argv)-1], err, out)
+	if out, err := c.run("version"); err != nil || !strings.Contains(out, want) {
+		t.Skipf("%s is not cosign %s: %v\n%s", c.argv[len(c.argv)-1], want, err, out)
 	}
 	return c
+}
+
+// TestCosign2 has cosign 2 verify the bare envelope. It cannot verify a bundle offline.
+func TestCosign2(t *testing.T) {
+	c := newCosignOf(t, "cosign2", "v2.6.5", "v2.")
+	key := newKey(t)
+	c.put("key.pub", key.PublicKey().PEM())
+	c.put("model.onnx", []byte("model"))
+	c.put("flipped.onnx", flipBit([]byte("model"), 2))
+	st := testStatement()
+	for _, tt := range []struct {
+		name, file string
+		evidence   []byte
+		accepted   bool
+	}{
+		{"model", "model.onnx", sign(t, key, st).Envelope, true},
+		{"one bit of the model", "flipped.onnx", sign(t, key, st).Envelope, false},
+		{"other key", "model.onnx", sign(t, newKey(t), st).Envelope, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.put("evidence.json", tt.evidence)
+			out, err := c.verify("--signature", "evidence.json", testPredicateType, tt.file)
+			if (err == nil) != tt.accepted {
+				t.Errorf("accepted: %v, want %v\n%s", err == nil, tt.accepted, out)
+			}
+		})
+	}
 }
 
 func (c *cosign) run(args ...string) (string, error) {

@@ -25,23 +25,23 @@ type signature struct {
 	KeyID string `json:"keyid"`
 }
 
-// paeDigest is the SHA-256 of DSSE's pre-authentication encoding of the payload.
-func paeDigest(payload []byte) [sha256.Size]byte {
-	h := sha256.New()
-	fmt.Fprintf(h, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload))
-	h.Write(payload)
-	return [sha256.Size]byte(h.Sum(nil))
+// pae is DSSE's pre-authentication encoding of the payload, which is what is signed.
+func pae(payload []byte) []byte {
+	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
 }
+
+// paeDigest is the SHA-256 of the payload's encoding.
+func paeDigest(payload []byte) [sha256.Size]byte { return sha256.Sum256(pae(payload)) }
 
 // signPayload makes an envelope with one signature and an empty key id, which is the
 // only form that cosign and OMS both verify.
 func signPayload(ctx context.Context, s Signer, payload []byte) (*envelope, error) {
-	digest := paeDigest(payload)
-	sig, err := s.SignDigest(ctx, digest)
+	message := pae(payload)
+	sig, err := s.Sign(ctx, message)
 	if err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
 	}
-	if !s.PublicKey().verify(digest, sig) {
+	if !s.PublicKey().verify(sha256.Sum256(message), sig) {
 		return nil, fmt.Errorf("signing: the signature does not verify with the signer's own public key")
 	}
 	return &envelope{

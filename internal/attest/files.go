@@ -47,6 +47,9 @@ func HashModel(ctx context.Context, path string, external []string) ([]Subject, 
 // every path in external, the data files that the model reads (as in [HashModel]),
 // must be covered. A failed check is a [*RejectedError] that names the file.
 func (v *Verified) CheckFiles(ctx context.Context, path string, external []string) error {
+	if v.manifest != nil && v.manifest.sharded {
+		return v.checkSharded(ctx, path, external)
+	}
 	model, err := v.match(ctx, path)
 	if err != nil {
 		return err

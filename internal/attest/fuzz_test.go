@@ -66,7 +66,7 @@ func FuzzStatement(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	model, err := modelStatement("m", []Subject{{"a", signme1}, {"b/c", signme2}})
+	model, err := modelStatement("m", []Subject{{"a", signme1}, {"b/c", signme2}}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -103,8 +103,8 @@ func FuzzStatement(f *testing.F) {
 			t.Errorf("read again (-first +second):\n%s", diff)
 		}
 		if st.PredicateType == ModelPredicateType {
-			if files, err := parseManifest(st); err == nil && rootDigest(files) != st.Subjects[0].SHA256 {
-				t.Errorf("files %v do not add up to the subject", files)
+			if m, err := parseManifest(st); err == nil && (rootDigest(m.listed) != st.Subjects[0].SHA256 || len(m.pieces) != len(m.listed)) {
+				t.Errorf("files %v do not add up to the subject", m.listed)
 			}
 		}
 	})

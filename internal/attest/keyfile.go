@@ -91,6 +91,10 @@ func (k *PrivateKey) WriteFiles(prefix string, o KeyOptions) error {
 	return nil
 }
 
+// WriteFile writes the key as PEM to a file that must not exist yet; where it does, the
+// error is fs.ErrExist (for errors.Is).
+func (k PublicKey) WriteFile(path string) error { return writeNew(path, k.PEM(), 0o644) }
+
 // writeNew writes a file that must not exist. What cannot be written whole is removed.
 func writeNew(path string, data []byte, perm fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
@@ -144,12 +148,17 @@ func (k *PrivateKey) marshal(o KeyOptions) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: sigstoreBlock, Bytes: box}), nil
 }
 
-// decryptKey opens the box that cosign and WriteFiles make, and returns PKCS#8.
-func decryptKey(box []byte, passphrase func() ([]byte, error)) ([]byte, error) {
+// ask returns the passphrase of an encrypted key.
+func ask(passphrase func() ([]byte, error)) ([]byte, error) {
 	if passphrase == nil {
 		return nil, errors.New("it is encrypted, and no passphrase was given")
 	}
-	p, err := passphrase()
+	return passphrase()
+}
+
+// decryptKey opens the box that cosign and WriteFiles make, and returns PKCS#8.
+func decryptKey(box []byte, passphrase func() ([]byte, error)) ([]byte, error) {
+	p, err := ask(passphrase)
 	if err != nil {
 		return nil, err
 	}

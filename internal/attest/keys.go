@@ -3,6 +3,7 @@ package attest
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -20,8 +21,9 @@ import (
 type Signer interface {
 	// PublicKey returns the key that verifies the signatures.
 	PublicKey() PublicKey
-	// SignDigest returns the ASN.1 DER signature of a SHA-256 digest.
-	SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byte, error)
+	// Sign returns the ASN.1 DER signature of the SHA-256 of message. It is given the
+	// message, not the digest, so that whoever holds the key can see what it signs.
+	Sign(ctx context.Context, message []byte) ([]byte, error)
 }
 
 // PublicKey is an ECDSA P-256 public key. The zero value verifies nothing.
@@ -108,23 +110,28 @@ func newPrivateKey(key any) (*PrivateKey, error) {
 // PublicKey returns the public half.
 func (k *PrivateKey) PublicKey() PublicKey { return k.public }
 
-// SignDigest implements [Signer].
-func (k *PrivateKey) SignDigest(_ context.Context, digest [sha256.Size]byte) ([]byte, error) {
+// Sign implements [Signer].
+func (k *PrivateKey) Sign(_ context.Context, message []byte) ([]byte, error) {
+	digest := sha256.Sum256(message)
 	return ecdsa.SignASN1(rand.Reader, k.key, digest[:])
 }
 
-// wrongKind says what an unsupported key is.
+// NewPublicKey returns a key that a token or another store holds, if it is one of
+// ECDSA P-256.
+func NewPublicKey(key crypto.PublicKey) (PublicKey, error) { return newPublicKey(key) }
+
+// wrongKind says what an unsupported key is, and who would not verify its signatures.
 func wrongKind(key any) error {
-	kind := fmt.Sprintf("a key of type %T", key)
+	kind, why := fmt.Sprintf("a key of type %T", key), "other verifiers do not know it"
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
-		kind = "an ECDSA " + k.Curve.Params().Name + " key"
+		kind, why = "an ECDSA "+k.Curve.Params().Name+" key", "cosign checks it only when told another digest algorithm"
 	case *rsa.PublicKey, *rsa.PrivateKey:
-		kind = "an RSA key"
+		kind, why = "an RSA key", "OpenSSF Model Signing does not verify it"
 	case ed25519.PublicKey, ed25519.PrivateKey:
-		kind = "an Ed25519 key"
+		kind, why = "an Ed25519 key", "OpenSSF Model Signing does not verify it"
 	}
-	return fmt.Errorf("it is %s; only ECDSA P-256 keys are supported, since these verify everywhere", kind)
+	return fmt.Errorf("it is %s; only ECDSA P-256 keys are supported, since these verify everywhere: %s", kind, why)
 }
 
 // Types of PEM blocks.
@@ -165,15 +172,15 @@ func onlyBlock(data []byte) (*pem.Block, error) {
 }
 
 // ParsePrivateKey reads a PEM block with a key of one of these forms: encrypted as by
-// cosign, PKCS#8, SEC 1. The passphrase is asked for only where the key is encrypted
-// by cosign's format; nil stands for nobody to ask.
+// cosign, of either generation; PKCS#8, encrypted by PBES2 or not; SEC 1. The
+// passphrase is asked for only where the key is encrypted; nil stands for nobody to ask.
 func ParsePrivateKey(data []byte, passphrase func() ([]byte, error)) (*PrivateKey, error) {
 	block, err := onlyBlock(data)
 	if err != nil {
 		return nil, err
 	}
 	if block.Headers[opensslCipherField] != "" {
-		return nil, errors.New(`it is encrypted in an old format of openssl; convert it with "openssl pkcs8 -topk8 -nocrypt"`)
+		return nil, errors.New(`it is encrypted in an old format of openssl; convert it with "openssl pkcs8 -topk8"`)
 	}
 	der := block.Bytes
 	switch block.Type {
@@ -189,7 +196,9 @@ func ParsePrivateKey(data []byte, passphrase func() ([]byte, error)) (*PrivateKe
 		}
 	case pkcs8Block:
 	case pkcs8SecretBlock:
-		return nil, errors.New(`it is encrypted as PKCS#8, which is not supported; convert it with "openssl pkcs8 -topk8 -nocrypt" or "cosign import-key-pair"`)
+		if der, err = decryptPKCS8(der, passphrase); err != nil {
+			return nil, err
+		}
 	case publicBlock, certificateBlock:
 		return nil, fmt.Errorf("it holds a %q, want a private key", block.Type)
 	default:

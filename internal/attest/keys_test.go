@@ -14,6 +14,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -222,18 +223,23 @@ func TestParsePrivateKeyRefused(t *testing.T) {
 		passphrase func() ([]byte, error)
 		want       string
 	}{
-		"empty":            {nil, nil, "not in PEM format"},
-		"no PEM":           {[]byte("hello"), nil, "not in PEM format"},
-		"P-384 as PKCS#8":  {block("PRIVATE KEY", der(t)(x509.MarshalPKCS8PrivateKey(p384))), nil, "ECDSA P-384 key"},
-		"P-384 as SEC 1":   {block("EC PRIVATE KEY", der(t)(x509.MarshalECPrivateKey(p384))), nil, "ECDSA P-384 key"},
-		"Ed25519":          {block("PRIVATE KEY", der(t)(x509.MarshalPKCS8PrivateKey(ed))), nil, "Ed25519 key"},
-		"RSA":              {block("PRIVATE KEY", der(t)(x509.MarshalPKCS8PrivateKey(rsaKey))), nil, "RSA key"},
-		"public key":       {key.PublicKey().PEM(), nil, "want a private key"},
-		"two keys":         {append(bytes.Clone(pkcs8), pkcs8...), nil, "more than one"},
-		"text after":       {append(bytes.Clone(pkcs8), "text"...), nil, "something after"},
-		"damaged":          {block("PRIVATE KEY", []byte{1, 2}), nil, "not a private key"},
-		"damaged SEC 1":    {block("EC PRIVATE KEY", []byte{1, 2}), nil, "not a private key"},
-		"encrypted PKCS#8": {block("ENCRYPTED PRIVATE KEY", []byte{1}), nil, "openssl pkcs8 -topk8 -nocrypt"},
+		"empty":                {nil, nil, "not in PEM format"},
+		"no PEM":               {[]byte("hello"), nil, "not in PEM format"},
+		"P-384 as PKCS#8":      {block("PRIVATE KEY", der(t)(x509.MarshalPKCS8PrivateKey(p384))), nil, "ECDSA P-384 key"},
+		"P-384 as SEC 1":       {block("EC PRIVATE KEY", der(t)(x509.MarshalECPrivateKey(p384))), nil, "ECDSA P-384 key"},
+		"Ed25519":              {block("PRIVATE KEY", der(t)(x509.MarshalPKCS8PrivateKey(ed))), nil, "Ed25519 key"},
+		"RSA":                  {block("PRIVATE KEY", der(t)(x509.MarshalPKCS8PrivateKey(rsaKey))), nil, "RSA key"},
+		"public key":           {key.PublicKey().PEM(), nil, "want a private key"},
+		"two keys":             {append(bytes.Clone(pkcs8), pkcs8...), nil, "more than one"},
+		"text after":           {append(bytes.Clone(pkcs8), "text"...), nil, "something after"},
+		"damaged":              {block("PRIVATE KEY", []byte{1, 2}), nil, "not a private key"},
+		"damaged SEC 1":        {block("EC PRIVATE KEY", []byte{1, 2}), nil, "not a private key"},
+		"PKCS#8 box damaged":   {block("ENCRYPTED PRIVATE KEY", []byte{1}), good, "damaged, or of an old kind"},
+		"PKCS#8 nobody to ask": {[]byte(opensslKey), nil, "no passphrase was given"},
+		"PKCS#8 wrong":         {[]byte(opensslKey), wrong, "wrong passphrase"},
+		"PKCS#8 empty":         {[]byte(opensslKey), func() ([]byte, error) { return nil, nil }, "wrong passphrase"},
+		"PKCS#8 too expensive": {block("ENCRYPTED PRIVATE KEY", costly(t, opensslDER())), good, "2147483647 iterations of PBKDF2"},
+		"PKCS#8 half a block":  {block("ENCRYPTED PRIVATE KEY", halfBlock(opensslDER())), good, "its encryption is damaged"},
 		"encrypted SEC 1": {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte{1},
 			Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}}), nil, "old format of openssl"},
 		"other block":        {block("X", []byte{1}), nil, `PEM block "X"`},
@@ -253,6 +259,119 @@ func TestParsePrivateKeyRefused(t *testing.T) {
 			}
 			if got != nil {
 				t.Error("there is a key beside the error")
+			}
+		})
+	}
+}
+
+// opensslKey is a key that openssl 3 encrypted with the passphrase "secret" and 1000
+// iterations, and opensslPublic its public half.
+const (
+	opensslKey = `-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAg5/obGpqmO7AICA+gw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEENFYx9TnFaTVzKuPhLtTYKwEgZBF
+27NxbENF4cZkHc4p9DSVFRkaWIx/IgXq4jzCMZIDJ81NczLOt1UpZo4SkSImEHc6
+7LIJKV5gODB19z5u6yQrO2WPlJzsvVL1QCiB4PWu4Aqat84BwSRHpJRG8zjSHGTG
+/C1g2jk7bvy0bsF0Sqc/x05Ywj6Rp5x6LjedJ49d/4t1DiBse0QRi1nTx+AFCfk=
+-----END ENCRYPTED PRIVATE KEY-----
+`
+	opensslPublic = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEuzBbHjEpaDdA2S4OYspDCNc6a4IW
+Si4OX0MSCL7aJQEYT4Cu2ZmE0z953HDB6Y3tHMOT5425uRew+Mf/MkYTDA==
+-----END PUBLIC KEY-----
+`
+)
+
+// opensslDER returns what is inside opensslKey.
+func opensslDER() []byte {
+	b, _ := pem.Decode([]byte(opensslKey))
+	return b.Bytes
+}
+
+// costly raises the iterations of an encrypted key to more than 2^30.
+func costly(t *testing.T, data []byte) []byte {
+	t.Helper()
+	thousand, billion := []byte{2, 2, 0x03, 0xe8}, []byte{2, 4, 0x7f, 0xff, 0xff, 0xff}
+	if !bytes.Contains(data, thousand) {
+		t.Fatal("the key does not have the iterations asked for")
+	}
+	data = bytes.Replace(data, thousand, billion, 1)
+	for _, at := range lengthsBefore(data, bytes.Index(data, billion)) {
+		data[at] += 2
+	}
+	return data
+}
+
+// halfBlock cuts the encrypted key where no block ends.
+func halfBlock(data []byte) []byte {
+	data = data[:len(data)-8]
+	data[2] -= 8  // of the whole
+	data[94] -= 8 // of the encrypted key
+	return data
+}
+
+// lengthsBefore returns where the lengths of the DER values around a place stand, all
+// of which are shorter than 128 bytes or given in one more byte.
+func lengthsBefore(data []byte, place int) []int {
+	var out []int
+	for i := 0; i < place; {
+		length := i + 1
+		if data[length] >= 0x80 {
+			length++
+		}
+		if end := length + 1 + int(data[length]); data[i]&0x20 != 0 && end > place {
+			out = append(out, length)
+			i = length + 1
+			continue
+		}
+		i = length + 1 + int(data[length])
+	}
+	return out
+}
+
+func TestEncryptedPKCS8(t *testing.T) {
+	got, err := ParsePrivateKey([]byte(opensslKey), func() ([]byte, error) { return []byte("secret"), nil })
+	if err != nil || string(got.PublicKey().PEM()) != opensslPublic {
+		t.Errorf("key %v, %v; want the one of\n%s", got, err, opensslPublic)
+	}
+}
+
+// TestOpenSSLKeys reads what openssl writes.
+func TestOpenSSLKeys(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("no openssl on the PATH")
+	}
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain.key")
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("openssl", args...).CombinedOutput(); err != nil {
+			t.Skipf("openssl %v: %v\n%s", args, err, out)
+		}
+	}
+	run("ecparam", "-name", "prime256v1", "-genkey", "-out", plain) // SEC 1 after its parameters
+	want, err := LoadPrivateKey(plain, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, how := range map[string][]string{
+		"default":       nil,
+		"AES, SHA-512":  {"-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA512"},
+		"AES-128":       {"-v2", "aes-128-cbc"},
+		"3DES":          {"-v2", "des3"},
+		"SHA-1":         {"-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA1"},
+		"scrypt":        {"-scrypt"},
+		"not encrypted": {"-nocrypt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "k.key")
+			run(append([]string{"pkcs8", "-topk8", "-in", plain, "-out", path, "-passout", "pass:secret"}, how...)...)
+			got, err := LoadPrivateKey(path, func() ([]byte, error) { return []byte("secret"), nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.key.Equal(want.key) {
+				t.Error("another key came back")
 			}
 		})
 	}
@@ -317,10 +436,10 @@ func TestLoadKeyRefused(t *testing.T) {
 	}
 }
 
-func TestSignDigest(t *testing.T) {
+func TestPrivateKeySign(t *testing.T) {
 	key := newKey(t)
 	digest := sha256.Sum256([]byte("x"))
-	sig, err := key.SignDigest(context.Background(), digest)
+	sig, err := key.Sign(context.Background(), []byte("x"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,3 +73,68 @@ func TestModelSigning(t *testing.T) {
 		})
 	}
 }
+
+// TestModelSigningFolder has OpenSSF's tool verify our signature of a folder with files
+// that are left out, and us its own, of files and of shards.
+func TestModelSigningFolder(t *testing.T) {
+	tool := verifier(t, "model_signing", "model-signing/bin/model_signing")
+	ctx, key, dir := context.Background(), newKey(t), modelDir(t)
+	prefix := filepath.Join(t.TempDir(), "signer")
+	if err := key.WriteFiles(prefix, KeyOptions{Unencrypted: true}); err != nil {
+		t.Fatal(err)
+	}
+	run := func(program string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+		}
+	}
+	putFile(t, filepath.Join(dir, ".git", "HEAD"), "x")
+	sig := filepath.Join(dir, "model.sig")
+	ignore := append(GitPaths(), "README", "model.sig")
+	files, _, err := HashFolder(ctx, dir, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := SignFolder(ctx, key, filepath.Base(dir), files, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	putFile(t, sig, string(ours))
+	run(tool, "verify", "key", dir, "--public_key", prefix+".pub", "--signature", sig)
+
+	check := func(t *testing.T) {
+		t.Helper()
+		theirs, err := os.ReadFile(sig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := Verify(theirs, []PublicKey{key.PublicKey()})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, theirs)
+		}
+		folder := FolderCheck{Ignore: append(GitPaths(), "model.sig")}
+		r, err := v.CheckFolder(ctx, dir, folder)
+		if err != nil || r.Files != 3 || len(r.Ignored) == 0 {
+			t.Errorf("result %+v, %v; want three files, and README left out", r, err)
+		}
+		putFile(t, filepath.Join(dir, "weights", "w0.bin"), "weightS")
+		_, err = v.CheckFolder(ctx, dir, folder)
+		wantRejected(t, err, ReasonDigest, "w0.bin has the SHA-256")
+		putFile(t, filepath.Join(dir, "weights", "w0.bin"), "weights")
+	}
+	t.Run("files", func(t *testing.T) {
+		run(tool, "sign", "key", dir, "--private_key", prefix+".key", "--signature", sig, "--ignore-paths", filepath.Join(dir, "README"))
+		check(t)
+	})
+	t.Run("shards", func(t *testing.T) {
+		run(filepath.Join(filepath.Dir(tool), "python"), "-c", `
+import pathlib, sys, model_signing
+key, folder, sig = sys.argv[1:]
+hashing = model_signing.hashing.Config().use_shard_serialization(shard_size=3)
+hashing.set_ignored_paths(paths=[pathlib.Path(folder) / "README", pathlib.Path(sig)])
+model_signing.signing.Config().use_elliptic_key_signer(private_key=pathlib.Path(key)).set_hashing_config(hashing).sign(pathlib.Path(folder), pathlib.Path(sig))
+`, prefix+".key", dir, sig)
+		check(t)
+	})
+}

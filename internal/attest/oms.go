@@ -25,9 +25,10 @@ type manifest struct {
 }
 
 type serialization struct {
-	Method        string `json:"method"`
-	HashType      string `json:"hash_type"`
-	AllowSymlinks bool   `json:"allow_symlinks"`
+	Method        string   `json:"method"`
+	HashType      string   `json:"hash_type"`
+	AllowSymlinks bool     `json:"allow_symlinks"`
+	IgnorePaths   []string `json:"ignore_paths,omitempty"`
 }
 
 type resource struct {
@@ -43,7 +44,21 @@ type resource struct {
 // The official verifier refuses a folder with further files, unless it is told to
 // ignore unsigned files.
 func SignModel(ctx context.Context, s Signer, name string, files []Subject) ([]byte, error) {
-	st, err := modelStatement(name, files)
+	if len(files) == 1 {
+		name = files[0].Name
+		files = []Subject{{Name: selfName, SHA256: files[0].SHA256}}
+	}
+	return signManifest(ctx, s, name, files, nil)
+}
+
+// SignFolder makes an OMS signature of all that [HashFolder] returned for the folder
+// of that name. The paths that were left out are part of the signature.
+func SignFolder(ctx context.Context, s Signer, name string, files []Subject, ignored []string) ([]byte, error) {
+	return signManifest(ctx, s, name, files, ignored)
+}
+
+func signManifest(ctx context.Context, s Signer, name string, files []Subject, ignored []string) ([]byte, error) {
+	st, err := modelStatement(name, files, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +69,7 @@ func SignModel(ctx context.Context, s Signer, name string, files []Subject) ([]b
 	return ev.Bundle, nil
 }
 
-func modelStatement(name string, files []Subject) (Statement, error) {
+func modelStatement(name string, files []Subject, ignored []string) (Statement, error) {
 	if len(files) == 0 {
 		return Statement{}, fmt.Errorf("signing a model: it has no files")
 	}
@@ -62,12 +77,8 @@ func modelStatement(name string, files []Subject) (Statement, error) {
 		return Statement{}, fmt.Errorf("signing a model: %v", err)
 	}
 	files = slices.Clone(files)
-	if len(files) == 1 {
-		name = files[0].Name
-		files[0].Name = selfName
-	}
 	slices.SortFunc(files, func(a, b Subject) int { return comparePaths(a.Name, b.Name) })
-	m := manifest{Serialization: serialization{Method: "files", HashType: "sha256"}}
+	m := manifest{Serialization: serialization{Method: methodFiles, HashType: "sha256", IgnorePaths: ignored}}
 	for _, f := range files {
 		m.Resources = append(m.Resources, resource{Name: f.Name, Algorithm: "sha256", Digest: f.SHA256})
 	}
@@ -97,37 +108,4 @@ func rootDigest(files []Subject) string {
 		h.Write(raw)
 	}
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// parseManifest returns the files of a model signature. As the specification has it,
-// fields it does not name are ignored; so are the paths that a signer excluded, since
-// only listed files are ever accepted here.
-func parseManifest(st Statement) ([]Subject, error) {
-	var m manifest
-	if err := UnmarshalStrict(st.Predicate, &m, JSONOptions{AllowUnknown: true}); err != nil {
-		return nil, err
-	}
-	if s := m.Serialization; s.Method != "files" || s.HashType != "sha256" {
-		return nil, fmt.Errorf("its serialization is %q with %q, only \"files\" with \"sha256\" can be checked", s.Method, s.HashType)
-	}
-	if len(st.Subjects) != 1 {
-		return nil, fmt.Errorf("%d subjects, a model signature has exactly one", len(st.Subjects))
-	}
-	var files []Subject
-	for _, r := range m.Resources {
-		if r.Algorithm != "sha256" {
-			return nil, fmt.Errorf("the digest of %q is %q, want sha256", r.Name, r.Algorithm)
-		}
-		files = append(files, Subject{Name: r.Name, SHA256: r.Digest})
-	}
-	if err := checkFiles(files); err != nil {
-		return nil, err
-	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("it lists no files")
-	}
-	if got, want := rootDigest(files), st.Subjects[0].SHA256; got != want {
-		return nil, fmt.Errorf("its files add up to the root digest %s, the subject says %s", got, want)
-	}
-	return files, nil
 }

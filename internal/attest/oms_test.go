@@ -35,7 +35,7 @@ func TestRootDigest(t *testing.T) {
 		names []string
 	}{
 		"one file": {
-			[]Subject{{"signme-1", signme1}},
+			[]Subject{{selfName, signme1}},
 			"afa48c8674afe334b8a7dea34f7b46ab256e9255edf8da2132792341b667a45b",
 			[]string{"."},
 		},
@@ -58,7 +58,7 @@ func TestRootDigest(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			given := slices.Clone(tt.files)
-			st, err := modelStatement("folder", tt.files)
+			st, err := modelStatement("folder", tt.files, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestComparePaths(t *testing.T) {
 }
 
 func TestModelPredicate(t *testing.T) {
-	st, err := modelStatement("folder", []Subject{{"signme-1", signme1}})
+	st, err := modelStatement("signme-1", []Subject{{selfName, signme1}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestVerifyModelSignature(t *testing.T) {
 	key := newKey(t)
 	keys := []PublicKey{key.PublicKey()}
 	files := []Subject{{"signme-1", signme1}, {"signme-2", signme2}}
-	good, err := modelStatement("folder", files)
+	good, err := modelStatement("folder", files, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,9 @@ func TestVerifyModelSignature(t *testing.T) {
 		})
 	}
 	tests := map[string]struct{ old, new, want string }{
-		"shards":         {`"files"`, `"shards"`, `"shards"`},
+		"shards":         {`"files"`, `"shards"`, `the shard "signme-1" is not named path:start:end`},
+		"other method":   {`"files"`, `"tensors"`, `"tensors"`},
+		"ignores all":    {`"method"`, `"ignore_paths":["./"],"method"`, "the whole model"},
 		"blake3":         {`"hash_type":"sha256"`, `"hash_type":"blake3"`, `"blake3"`},
 		"other digest":   {`"algorithm":"sha256"`, `"algorithm":"blake3"`, `"blake3"`},
 		"changed digest": {signme2, signme1, "root digest"},

@@ -11,6 +11,8 @@ type Verified struct {
 	key       PublicKey
 	statement Statement
 	files     []Subject
+	manifest  *Manifest // of a model signature
+	warnings  []string
 }
 
 // Verify accepts a Sigstore bundle or a bare DSSE envelope that one of the keys
@@ -38,8 +40,8 @@ func Verify(evidence []byte, keys []PublicKey) (*Verified, error) {
 		return nil, rejectf(ReasonSignature, "it was not signed with the key %s, or was changed since", keys[0].Fingerprint())
 	case i < 0:
 		return nil, rejectf(ReasonSignature, "it was not signed with any of the %d trusted keys, or was changed since", len(keys))
-	case !isHintOf(hint, keys[i]):
-		return nil, rejectf(ReasonSignature, "its key hint is %q, but the key that signed it is %s", hint, keys[i].Fingerprint())
+	case !hint.isOf(keys[i]):
+		return nil, rejectf(ReasonSignature, "its key hint is %q, but the key that signed it is %s", hint.Hint, keys[i].Fingerprint())
 	}
 	st, err := parseStatement(payload)
 	if err != nil {
@@ -47,9 +49,13 @@ func Verify(evidence []byte, keys []PublicKey) (*Verified, error) {
 	}
 	v := &Verified{key: keys[i], statement: st, files: st.Subjects}
 	if st.PredicateType == ModelPredicateType {
-		if v.files, err = parseManifest(st); err != nil {
+		if v.manifest, err = parseManifest(st); err != nil {
 			return nil, rejectf(ReasonSchema, "the signed model manifest is not acceptable: %v", err)
 		}
+		v.files = v.manifest.listed
+	}
+	if err := v.acceptOldKey(hint); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
@@ -68,7 +74,8 @@ func (v *Verified) Predicate() json.RawMessage { return slices.Clone(v.statement
 func (v *Verified) Subjects() []Subject { return slices.Clone(v.statement.Subjects) }
 
 // Files returns the files that the evidence covers: the subjects, or for a model
-// signature the files of its manifest, where the name "." is the model itself.
+// signature the files (or shards of files) of its manifest, where the name "." is the
+// model itself.
 func (v *Verified) Files() []Subject { return slices.Clone(v.files) }
 
 // Statement returns the whole statement.

@@ -93,6 +93,23 @@ func Looser(a, b Class) Class {
 	return a
 }
 
+// Bounds of [Distance.Noise].
+const (
+	noiseMargin = 10.0 // dB beyond what a class asks for
+	noiseCrest  = 8.0  // largest difference in units of the differences' root mean square: in normal noise one of 10^15 is beyond it
+)
+
+// Noise reports whether a difference that class c refuses element by element is nothing but rounding, spread evenly: all of it
+// together is 10 dB below what the class allows as noise, and no element is far beyond the others' differences, as an element
+// computed wrongly would be. The class bounds small elements by the largest, which many layers of rounding exceed in a few of
+// thousands. It accepts, it does not measure: the caller says on what grounds elements may differ at all.
+func (d *Distance) Noise(c Class) bool {
+	if c.MinSQNR <= 0 || d.NonFinite > 0 || math.IsInf(d.SQNR, 0) || d.SQNR < c.MinSQNR+noiseMargin {
+		return false
+	}
+	return d.MaxAbs <= noiseCrest*d.RMS*math.Pow(10, -d.SQNR/20)
+}
+
 // judge sets the verdict of a distance under class c.
 func (d *Distance) judge(c Class) {
 	d.Class = c.Name

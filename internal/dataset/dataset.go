@@ -24,10 +24,11 @@ type Options struct {
 	Outputs []Port           // the model's outputs, which name the expected outputs of test data
 	Dims    map[string]int64 // sizes of symbolic dimensions
 
-	Label      string            // name of the label array or column; "": labels or label
-	Classes    []string          // class names in order of their index, for labels that are names
-	Preprocess *Preprocess       // what to do with pictures; nil: nothing
-	State      map[string]string // output → input that it feeds in the next sample
+	Label         string            // name of the label array or column; "": labels or label
+	CategoryOrder bool              // number the classes of COCO annotations in the order of its categories, not by their ids
+	Classes       []string          // class names in order of their index, for labels that are names
+	Preprocess    *Preprocess       // what to do with pictures; nil: nothing
+	State         map[string]string // output → input that it feeds in the next sample
 
 	Shuffle bool   // visit the rows in an order drawn from Seed
 	Seed    uint64 // of the order and of synthetic data
@@ -80,7 +81,8 @@ type raw struct {
 
 // Open opens the data that spec names: an .npz file; a folder or a comma
 // separated list of .npy files; a folder of images, with labels.tsv or
-// labels.csv or without; a .csv, .tsv or .jsonl table; a test data folder of
+// labels.csv or without; a .csv, .tsv or .jsonl table; a .json file of COCO
+// annotations beside its pictures; a test data folder of
 // ONNX or a folder of several; or synthetic[:N].
 func Open(spec string, o Options) (*Set, error) {
 	if err := o.check(); err != nil {
@@ -161,8 +163,10 @@ func (s *Set) open(spec string) error {
 		return s.openNpyFiles([]string{spec})
 	case ".csv", ".tsv", ".jsonl":
 		return s.openTable(spec)
+	case ".json":
+		return s.openCOCO(spec)
 	}
-	return fmt.Errorf("data %s: the form is not known; use .npz, .npy, .csv, .tsv, .jsonl, a folder, or synthetic", spec)
+	return fmt.Errorf("data %s: the form is not known; use .npz, .npy, .csv, .tsv, .jsonl, .json of COCO, a folder, or synthetic", spec)
 }
 
 // openFolder looks at what a folder holds.

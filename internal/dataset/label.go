@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -62,11 +63,21 @@ func classIndex(text string, classes []string) (int64, error) {
 
 // parseLabel reads a label from a table: 3, 0.5, a class name, 3|7 for several
 // classes at once, [1, 2, 3] for one class per position or, with fractions, for
-// several numbers to predict.
+// several numbers to predict, or the objects in a picture (see parseBoxes).
+// The name of a file with a class per pixel is told by its ending alone; the
+// tensor is then nil, and the file is read when its row is.
 func parseLabel(text string, classes []string) (*onnx.Tensor, LabelKind, error) {
 	text = strings.TrimSpace(text)
-	if strings.HasPrefix(text, "[") {
-		return parseLabelList(text)
+	switch {
+	case text == "":
+		return nil, NoLabel, errors.New("it is missing: every sample needs one")
+	case strings.HasPrefix(text, "{"):
+		t, err := parseBoxes(text, classes)
+		return t, Boxes, err
+	case strings.HasPrefix(text, "["):
+		return parseLabelList(text, classes)
+	case isLabelMap(text) && !slices.Contains(classes, text):
+		return nil, LabelMap, nil
 	}
 	if strings.Contains(text, "|") {
 		set := []int64{}
@@ -92,10 +103,14 @@ func parseLabel(text string, classes []string) (*onnx.Tensor, LabelKind, error) 
 	}
 }
 
-func parseLabelList(text string) (*onnx.Tensor, LabelKind, error) {
+func parseLabelList(text string, classes []string) (*onnx.Tensor, LabelKind, error) {
 	var ints []int64
 	if err := json.Unmarshal([]byte(text), &ints); err == nil {
 		return onnx.FromInts("", []int64{int64(len(ints))}, ints), Positions, nil
+	}
+	if inner := strings.TrimSpace(text[1:]); inner != "" && (inner[0] == '[' || inner[0] == '{') {
+		t, err := parseBoxes(text, classes)
+		return t, Boxes, err
 	}
 	var v []float64
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
@@ -115,6 +130,8 @@ func mergeKind(a, b LabelKind) (LabelKind, bool) {
 		return b, true
 	case a == Class && (b == Value || b == ClassSet), a == Value && b == Positions:
 		return map[LabelKind]LabelKind{Value: Value, ClassSet: ClassSet, Positions: Value}[b], true
+	case a == Positions && b == Boxes: // [] among lists of boxes
+		return Boxes, true
 	}
 	return NoLabel, false
 }
@@ -126,6 +143,8 @@ func asKind(t *onnx.Tensor, have, want LabelKind) (*onnx.Tensor, error) {
 		return t, nil
 	case want == Value:
 		return convert(t, onnx.Double)
+	case have == Positions && want == Boxes && len(t.Shape) == 1 && t.Shape[0] == 0:
+		return onnx.FromFloat64s("", onnx.Double, []int64{0, BoxColumns}, nil)
 	case have == Class && want == ClassSet:
 		return reshaped(t, "", []int64{1}), nil
 	}

@@ -286,7 +286,8 @@ func TestIterationStops(t *testing.T) {
 // TestBrokenImage: an error comes in its place, after the samples before it.
 func TestBrokenImage(t *testing.T) {
 	dir := write(t, map[string][]byte{
-		"labels.csv": []byte("file,label\na.png,1\nb.png,2\nc.png,3\na.png,4\n"),
+		"labels.csv": []byte("file,label\na.png,1\nb.png,2\nc.png,3\nd.png,4\n"),
+		"d.png":      pngBytes(2, 2, func(x, y int) [3]byte { return [3]byte{} }),
 		"a.png":      pngBytes(2, 2, func(x, y int) [3]byte { return [3]byte{} }),
 		"b.png":      pngBytes(2, 2, func(x, y int) [3]byte { return [3]byte{} }), "c.png": []byte("no image"),
 	})

@@ -18,6 +18,8 @@ const (
 	Value               // one or more numbers to predict: double, scalar or [K]
 	Positions           // one class index per position, such as the next token: int64 [T…]
 	ClassSet            // the indices of the classes that apply: int64 [k], k ≥ 0
+	Boxes               // the objects in a picture: double [n, BoxColumns]
+	LabelMap            // one class index per pixel: int64 [H,W]
 )
 
 // String returns the kind's name in reports.
@@ -31,6 +33,10 @@ func (k LabelKind) String() string {
 		return "positions"
 	case ClassSet:
 		return "class-set"
+	case Boxes:
+		return "boxes"
+	case LabelMap:
+		return "label-map"
 	}
 	return "none"
 }

@@ -38,6 +38,7 @@ type table struct {
 	sequence int
 	file     int
 	id       int
+	pictured bool // the picture is all that a row has for the model
 }
 
 type boundColumn struct {
@@ -131,6 +132,7 @@ func (s *Set) bindRest(t *table, missing []Port, free []int) error {
 			return fmt.Errorf("data %s: %w", t.path, err)
 		}
 	}
+	t.pictured = pictured && len(t.inputs) == 0 && t.id < 0 && t.sequence < 0
 	if len(missing) > 0 {
 		return fmt.Errorf("data %s: no column for input %q; the columns are %s", t.path, missing[0].Name, strings.Join(t.cols, ", "))
 	}
@@ -143,6 +145,7 @@ func (s *Set) bindRest(t *table, missing []Port, free []int) error {
 // index counts the rows, remembers offsets, and finds out what the labels are.
 func (t *table) index(f *os.File) error {
 	rows := t.form.rows(f, t.first, t.cols, t.limit)
+	names := newTwice()
 	for {
 		rec, at, err := rows.next()
 		if err == io.EOF {
@@ -150,6 +153,9 @@ func (t *table) index(f *os.File) error {
 		}
 		if err != nil {
 			return t.errf(t.n, "%w", err)
+		}
+		if t.pictured {
+			names.add(rec[t.file].text)
 		}
 		if t.n%markStride == 0 {
 			t.marks = append(t.marks, at)
@@ -170,7 +176,7 @@ func (t *table) index(f *os.File) error {
 	if t.n == 0 {
 		return fmt.Errorf("data %s has no rows", t.path)
 	}
-	return nil
+	return t.namesOnce(f, names)
 }
 
 func (t *table) errf(row int64, format string, args ...any) error {
@@ -266,6 +272,9 @@ func (t *table) row(i int64, rec []cell) (*raw, error) {
 		return r, nil
 	}
 	label, have, err := parseLabel(rec[t.label].text, t.classes)
+	if err == nil && have == LabelMap {
+		label, err = readLabelMap(t.dir, strings.TrimSpace(rec[t.label].text), t.limit)
+	}
 	if err == nil {
 		s.Label, err = asKind(label, have, t.kind)
 	}

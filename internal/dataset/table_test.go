@@ -122,7 +122,7 @@ func TestTableErrors(t *testing.T) {
 		{"gap.csv", "a,b\n1,\n", Options{Inputs: features}, `column "b": "" is not a number`},
 		{"few.csv", "a\n1\n", Options{Inputs: features}, "a sample of shape [1] does not fit"},
 		{"label.csv", "a,b,label\n1,2,cat\n", Options{Inputs: features}, `row 0: label: "cat" is not a class index`},
-		{"nolabel.csv", "a,b,label\n1,2,0\n1,2,\n", Options{Inputs: features}, `row 1: label: "" is not a class index`},
+		{"nolabel.csv", "a,b,label\n1,2,0\n1,2,\n", Options{Inputs: features}, `row 1: label: it is missing`},
 		{"mixed.csv", "a,b,label\n1,2,0\n1,2,\"[1,2]\"\n", Options{Inputs: features}, "a label of kind positions among those of kind class"},
 		{"both.csv", "a,b,label,labels\n1,2,0,1\n", Options{Inputs: features}, `both "label" and "labels" could be the labels`},
 		{"absent.csv", "a,b\n1,2\n", Options{Inputs: features, Label: "y"}, `no label column "y"`},

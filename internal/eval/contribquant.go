@@ -2,10 +2,12 @@ package eval
 
 import "github.com/lapidary-ml/lapidary/internal/onnx"
 
-// contribQuantOperators are products of integers that ONNX Runtime scales to
-// floats in one operator.
+// contribQuantOperators are quantization as ONNX Runtime had it first for 16
+// bits, and products of integers that it scales to floats in one operator.
 func contribQuantOperators() []operator {
 	return []operator{
+		{"QuantizeLinear", 1, 1, "axis", quantize},
+		{"DequantizeLinear", 1, 1, "axis", dequantize},
 		{"DynamicQuantizeMatMul", 1, 1, "", dynamicQuantizeMatMul},
 		{"MatMulIntegerToFloat", 1, 1, "", matMulIntegerToFloat},
 		{"MatMulNBits", 1, 1, "K N accuracy_level bits block_size", matMulNBits},

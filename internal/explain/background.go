@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -15,7 +17,8 @@ type background struct {
 	token int64
 	grid  int
 	means []float64 // per channel of the partition
-	span  float64   // largest less smallest element over all samples
+	spans []float64 // per channel: largest less smallest element over all samples
+	rows  [][]byte  // the input's content in some samples, where methods take hidden features from there; else nil
 }
 
 // fillOf resolves the default fill for an element type; it errs on a fill the type cannot have.
@@ -38,8 +41,11 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 	if fill == FillToken {
 		return b, nil
 	}
-	var sums, counts []float64
-	lo, hi := math.Inf(1), math.Inf(-1)
+	var sums, counts, lo, hi []float64
+	start := func(n int) {
+		sums, counts = make([]float64, n), make([]float64, n)
+		lo, hi = slices.Repeat([]float64{math.Inf(1)}, n), slices.Repeat([]float64{math.Inf(-1)}, n)
+	}
 	for _, s := range samples {
 		t := s.Inputs[input]
 		p, err := newPartition(t.Shape, o)
@@ -54,14 +60,14 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 			return nil, fmt.Errorf("sample %q: %v", s.ID, err)
 		}
 		if sums == nil {
-			sums, counts = make([]float64, p.nChannels), make([]float64, p.nChannels)
+			start(p.nChannels)
 		}
 		if len(sums) != p.nChannels {
 			if fill == FillMean {
 				return nil, fmt.Errorf("sample %q: input %q has %d channels or columns, the samples before have %d: a mean needs equal ones, fill with zero",
 					s.ID, input, p.nChannels, len(sums))
 			}
-			sums, counts = make([]float64, p.nChannels), make([]float64, p.nChannels)
+			start(p.nChannels)
 		}
 		for e, x := range v {
 			if math.IsNaN(x) || math.IsInf(x, 0) {
@@ -70,14 +76,78 @@ func newBackground(samples []Sample, input string, o Options, fill Fill) (*backg
 			c := p.channels(e)
 			sums[c] += x
 			counts[c]++
-			lo, hi = min(lo, x), max(hi, x)
+			lo[c], hi[c] = min(lo[c], x), max(hi[c], x)
 		}
 	}
 	for c := range sums {
 		sums[c] /= counts[c]
+		hi[c] -= lo[c]
 	}
-	b.means, b.span = sums, hi-lo
+	b.means, b.spans = sums, hi
 	return b, nil
+}
+
+// defaultRows is how many rows of a table hidden features are taken from; SHAP's users take 100, of which the first sixteenth says most.
+const defaultRows = 16
+
+// drawRows takes rows of the data to hide features by, evenly spread over the samples: as many as the options ask for, for a table
+// 16 where they say nothing. Samples of several shapes, tokens and fills that were asked for give none.
+func (b *background) drawRows(samples []Sample, input string, o Options) error {
+	n := o.Rows
+	first := samples[0].Inputs[input]
+	if n == 0 && b.fill == FillMean {
+		if p, err := newPartition(first.Shape, o); err == nil && p.layout == Flat && p.single {
+			n = defaultRows
+		}
+	}
+	if n <= 0 || b.fill == FillToken {
+		return nil
+	}
+	for _, s := range samples {
+		if !slices.Equal(s.Inputs[input].Shape, first.Shape) {
+			if o.Rows > 0 {
+				return fmt.Errorf("sample %q: input %q has shape %v, the samples before have %v: hidden features can be taken from rows of one shape only", s.ID, input, s.Inputs[input].Shape, first.Shape)
+			}
+			return nil
+		}
+	}
+	n = min(n, len(samples))
+	for i := range n {
+		content, err := samples[i*len(samples)/n].Inputs[input].Bytes()
+		if err != nil {
+			return err
+		}
+		b.rows = append(b.rows, content)
+	}
+	return nil
+}
+
+// name says what hides features: by rows of the data where there are some and they are wanted.
+func (b *background) name(rows bool) string {
+	if rows && len(b.rows) > 0 {
+		return "rows"
+	}
+	return b.fill.String()
+}
+
+// digest returns the SHA-256, in hexadecimal, of what hides features: the name, a zero byte, and the content of the rows; else the
+// fill's means as float64, its token or its grid as int64, all in little-endian order.
+func (b *background) digest(rows bool) string {
+	h := sha256.New()
+	h.Write(append([]byte(b.name(rows)), 0))
+	switch name := b.name(rows); {
+	case name == "rows":
+		for _, r := range b.rows {
+			h.Write(r)
+		}
+	case b.fill == FillMean:
+		binary.Write(h, binary.LittleEndian, b.means)
+	case b.fill == FillToken:
+		binary.Write(h, binary.LittleEndian, b.token)
+	case b.fill == FillBlur:
+		binary.Write(h, binary.LittleEndian, int64(b.grid))
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
 // bytes returns the background for one sample, packed like the sample.
@@ -145,14 +215,28 @@ func boxLine(out, in []float64, start, stride, n, radius int) {
 	}
 }
 
-// jittered returns the tensor with every element shifted by up to amplitude, uniformly.
-func jittered(t *onnx.Tensor, amplitude float64, rng *rand.Rand) (*onnx.Tensor, error) {
+// movable says whether samples can be moved by a part of their range.
+func (b *background) movable() bool {
+	return b.fill != FillToken && slices.ContainsFunc(b.spans, func(s float64) bool { return s > 0 })
+}
+
+// jittered returns the tensor with every element moved by up to a share of its channel's range, uniformly: columns of a table have
+// units of their own.
+func (b *background) jittered(t *onnx.Tensor, o Options, rng *rand.Rand) (*onnx.Tensor, error) {
+	p, err := newPartition(t.Shape, o)
+	if err != nil {
+		return nil, err
+	}
 	v, err := t.Float64s()
 	if err != nil {
 		return nil, err
 	}
 	for i := range v {
-		v[i] += amplitude * (2*rng.Float64() - 1)
+		span := slices.Max(b.spans) // of samples of several sizes, the last one's channels are not this one's
+		if p.nChannels == len(b.spans) {
+			span = b.spans[p.channels(i)]
+		}
+		v[i] += o.Jitter * span * (2*rng.Float64() - 1)
 		if t.DType.IsInt() {
 			v[i] = math.Round(v[i])
 		}

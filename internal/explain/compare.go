@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -12,16 +11,16 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
-// Compare explains both models on the samples by occlusion and compares the maps.
+// Compare explains both models on the samples by one method and compares the maps.
 //
 // What is explained is the class that the baseline predicts, in both models: its margin over the best other class in logits
 // (in log-probabilities where a model gives probabilities). Outputs that are not one row of classes are explained by their
 // projection on the baseline's output. Figures are taken over the samples on which both models predict the same class; the
 // others are listed apart in Flips.
 //
-// Per sample and model it costs 1 + features runs, 2 or 3 deletion curves of at most 11 runs, and a second pass of the
-// baseline over up to NoiseFloor samples (twice). It errs on input that cannot be perturbed, and where a model cannot be run.
-func Compare(ctx context.Context, baseline, candidate session.Session, samples []Sample, o Options) (*Result, error) {
+// [Runs] says what it costs. It errs on input that cannot be perturbed, on models that the method cannot explain, and where a
+// model cannot be run.
+func Compare(ctx context.Context, baseline, candidate Model, samples []Sample, o Options) (*Result, error) {
 	o, err := o.filled()
 	if err != nil {
 		return nil, err
@@ -37,14 +36,14 @@ func Compare(ctx context.Context, baseline, candidate session.Session, samples [
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := c.sample(ctx, s); err != nil {
+		if err := c.sample(ctx, i, s); err != nil {
 			return nil, err
 		}
 		if o.Progress != nil {
 			o.Progress(i+1, len(samples))
 		}
 	}
-	if err := c.noise(ctx, samples); err != nil {
+	if err := c.noise(ctx); err != nil {
 		return nil, err
 	}
 	return c.result()
@@ -56,21 +55,26 @@ type comparison struct {
 	models     [2]*model
 	background *background
 	projection bool
+	table      bool // features are columns, which have no distance from each other
 
 	pairs    []Pair
 	dead     [2]int
-	moved    int
-	own      [2]float64 // deletion areas of each model's own map, summed over agreeing samples
-	cross    float64    // of the baseline's map on the candidate
-	curved   int        // samples in own and cross
-	self     []float64
-	floor    []float64
-	broken   []string
-	warnings []string
+	moved    [2]int
+	runs     int       // most perturbations of one map
+	curves   []curves  // of agreeing samples
+	errors   []float64 // Monte-Carlo errors of the baseline's maps, as shares of their largest values
+	residual *float64  // largest of both models
+	drawn    []drawn   // of the samples that the noise floor is taken from
+
+	self       []float64
+	floor      []float64
+	calibrated calibration
+	broken     []string
+	warnings   []string
 }
 
-func newComparison(ctx context.Context, baseline, candidate session.Session, samples []Sample, o Options) (*comparison, error) {
-	input, err := chooseInput(baseline, samples[0], o.Input)
+func newComparison(ctx context.Context, baseline, candidate Model, samples []Sample, o Options) (*comparison, error) {
+	input, err := chooseInput(baseline.Session, samples[0], o.Input)
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +93,50 @@ func newComparison(ctx context.Context, baseline, candidate session.Session, sam
 	if c.background, err = newBackground(samples, input, o, fill); err != nil {
 		return nil, err
 	}
-	for i, s := range []session.Session{baseline, candidate} {
-		c.models[i] = &model{name: []string{"baseline", "candidate"}[i], session: s, input: input, batch: 1}
+	if err := c.background.drawRows(samples, input, o); err != nil {
+		return nil, err
+	}
+	part, err := newPartition(samples[0].Inputs[input].Shape, o)
+	if err != nil {
+		return nil, err
+	}
+	c.table = part.single && fill != FillToken
+	for i, m := range []Model{baseline, candidate} {
+		c.models[i] = &model{name: []string{"baseline", "candidate"}[i], session: m.Session, input: input, batch: 1}
 	}
 	if err := c.chooseOutput(ctx, samples); err != nil {
 		return nil, err
 	}
-	return c, c.chooseBatch(ctx, samples[0])
+	for i, m := range []Model{baseline, candidate} {
+		if err := c.models[i].provide(ctx, m, samples[0], o.Method); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.chooseBatch(ctx, samples[0]); err != nil {
+		return nil, err
+	}
+	return c, c.chooseTailBatch(ctx, samples[0])
+}
+
+// provide gets what a method needs of a model beyond its session.
+func (m *model) provide(ctx context.Context, from Model, s Sample, method Method) (err error) {
+	if method.Splits {
+		if from.Split == nil {
+			return fmt.Errorf("%s needs the graphs of the models", method.Name)
+		}
+		if m.split, err = from.Split(ctx, m.output, s); err != nil {
+			return fmt.Errorf("the %s: %w", m.name, err)
+		}
+	}
+	if method.Slopes {
+		if from.Gradient == nil {
+			return fmt.Errorf("%s needs the gradients of the models", method.Name)
+		}
+		if m.gradient, err = from.Gradient(ctx, m.output, s); err != nil {
+			return fmt.Errorf("the %s: %w", m.name, err)
+		}
+	}
+	return nil
 }
 
 // chooseInput returns the named input, or the first with floating-point elements, or the first.
@@ -197,13 +238,15 @@ func (c *comparison) chooseBatch(ctx context.Context, s Sample) error {
 			return nil
 		}
 	}
-	probe, err := newOcclusion(s, c.models[0].input, c.o, c.background)
+	v, err := newView(s, c.models[0].input, c.o, c.background)
 	if err != nil {
 		return err
 	}
-	batch := min(c.o.Batch, len(probe.part.features)+1)
+	n := len(v.part.features)
+	probe := variants{n: n, fill: func(i int, dst []byte) { v.hide(dst, i, v.fill) }}
+	batch := min(c.o.Batch, n+1)
 	for _, m := range c.models {
-		if !m.batchInvariant(ctx, s, probe.one(), batch) {
+		if !m.batchInvariant(ctx, s, probe, batch) {
 			c.warnings = append(c.warnings, fmt.Sprintf("the %s's output depends on what else is in the batch: perturbed inputs were run one by one", m.name))
 			return ctx.Err()
 		}
@@ -212,146 +255,131 @@ func (c *comparison) chooseBatch(ctx context.Context, s Sample) error {
 	return nil
 }
 
-// sample explains one sample in both models.
-func (c *comparison) sample(ctx context.Context, s Sample) error {
-	occ, err := newOcclusion(s, c.models[0].input, c.o, c.background)
-	if err != nil {
-		return err
+// chooseTailBatch is chooseBatch for the heads of split models.
+func (c *comparison) chooseTailBatch(ctx context.Context, s Sample) error {
+	if c.models[0].split == nil || c.o.Batch == 1 {
+		return nil
 	}
-	var t target
-	a, err := c.models[0].attribute(ctx, occ, func(row []float64) target {
-		t = newTarget(row, c.projection)
-		return t
-	})
-	if err != nil {
-		return err
+	batch := 0
+	for _, m := range c.models {
+		f, err := m.features(ctx, s)
+		if err != nil {
+			return err
+		}
+		at := Sample{ID: s.ID, Inputs: map[string]*onnx.Tensor{m.split.Input: f}}
+		positions := int(f.Shape[2] * f.Shape[3])
+		batch = min(c.o.Batch, positions+1)
+		size := f.DType.Bits() / 8
+		probe := variants{n: positions, fill: func(i int, dst []byte) {
+			for e := i * size; e < len(dst); e += positions * size {
+				clear(dst[e : e+size])
+			}
+		}}
+		if !freeBatch(m.split.Tail, at) || !m.tail().batchInvariant(ctx, at, probe, batch) {
+			return ctx.Err()
+		}
 	}
-	b, err := c.models[1].attribute(ctx, occ, func([]float64) target { return t })
+	c.models[0].tailBatch, c.models[1].tailBatch = batch, batch
+	return nil
+}
+
+// problem makes the problem of explaining one sample in one model.
+func (c *comparison) problem(m *model, s Sample, t target, seed uint64) (*problem, error) {
+	v, err := newView(s, m.input, c.o, c.background)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	return &problem{model: m, view: v, target: t, o: c.o, seed: seed}, nil
+}
+
+// explain draws the map of one sample in one model.
+func (c *comparison) explain(ctx context.Context, m *model, s Sample, t target, seed uint64) (*attribution, error) {
+	p, err := c.problem(m, s, t, seed)
+	if err != nil {
+		return nil, err
+	}
+	return c.o.Method.Attribute(ctx, p)
+}
+
+// sample explains sample i in both models.
+func (c *comparison) sample(ctx context.Context, i int, s Sample) error {
+	var rows [2][]float64
+	for k, m := range c.models {
+		r, err := m.alone().rows(ctx, s, variants{n: 1, fill: func(int, []byte) {}})
+		if err != nil {
+			return err
+		}
+		rows[k] = r[0]
+	}
+	t := newTarget(rows[0], c.projection)
+	var maps [2]*attribution
+	for k, m := range c.models {
+		a, err := c.explain(ctx, m, s, t, c.o.Seed)
+		if err != nil {
+			return err
+		}
+		maps[k] = a
+	}
+	a, b := maps[0], maps[1]
+	if a.rows != b.rows || a.cols != b.cols {
+		return fmt.Errorf("sample %q: the baseline's map has %d × %d cells, the candidate's %d × %d: they cannot be compared", s.ID, a.rows, a.cols, b.rows, b.cols)
 	}
 	if a.broken() || b.broken() {
 		c.broken = append(c.broken, s.ID)
 		return nil
 	}
-	p := c.pair(occ, a, b)
+	if i < c.o.NoiseFloor {
+		c.drawn = append(c.drawn, drawn{s, t, a})
+	}
+	p := c.pair(s, a, b, rows)
 	c.pairs = append(c.pairs, p)
 	if !p.Agree {
 		return nil
 	}
-	c.dead[0] += a.dead
-	c.dead[1] += b.dead
-	c.moved += a.moved
-	return c.curves(ctx, occ, a, b, t)
+	c.count(a, b)
+	return c.trace(ctx, s, a, b, t)
 }
 
-func (c *comparison) pair(occ *occlusion, a, b *attribution) Pair {
+// count adds what was seen while the maps of an agreeing sample were drawn.
+func (c *comparison) count(maps ...*attribution) {
+	for k, a := range maps {
+		c.dead[k] += a.dead
+		c.moved[k] += a.moved
+		c.runs = max(c.runs, a.runs)
+		if a.residual != nil && (c.residual == nil || *a.residual > *c.residual) {
+			c.residual = a.residual
+		}
+	}
+	if e := maps[0].stdErr; e != nil {
+		share := 0.0
+		if l := largest(maps[0].values); l > 0 {
+			share = *e / l
+		}
+		c.errors = append(c.errors, share)
+	}
+}
+
+// largest returns the largest magnitude.
+func largest(a []float64) float64 {
+	m := 0.0
+	for _, v := range a {
+		m = max(m, math.Abs(v))
+	}
+	return m
+}
+
+func (c *comparison) pair(s Sample, a, b *attribution, rows [2][]float64) Pair {
 	p := Pair{
-		ID: occ.sample.ID, Rows: occ.part.rows, Cols: occ.part.cols, Baseline: a.values, Candidate: b.values,
-		Classes: [2]int{argmax(a.row), argmax(b.row)}, Agree: true,
+		ID: s.ID, Rows: a.rows, Cols: a.cols, Baseline: a.values, Candidate: b.values,
+		Classes: [2]int{argmax(rows[0]), argmax(rows[1])}, Agree: true,
 	}
 	if c.projection {
 		p.Classes = [2]int{-1, -1}
 	}
 	p.Agree = p.Classes[0] == p.Classes[1]
-	k := max(1, int(math.Round(c.o.Top*float64(len(a.values)))))
-	p.TopK = k
-	p.Spearman, p.Defined = Spearman(a.values, b.values)
-	if !p.Defined && slices.Equal(a.values, b.values) {
-		p.Spearman = 1
+	p.similarities(c.o.Top)
+	if c.table {
+		p.ArgmaxDistance = min(p.ArgmaxDistance, 1)
 	}
-	p.TopKJaccard = TopJaccard(a.values, b.values, k)
-	p.SignAgreement = SignAgreement(a.values, b.values, k)
-	p.Cosine = Cosine(a.values, b.values)
-	p.MassDisplacement = MassDisplacement(a.values, b.values)
 	return p
-}
-
-// curves runs the deletion curves of an agreeing sample: each map on its own model, and the baseline's on the candidate.
-func (c *comparison) curves(ctx context.Context, occ *occlusion, a, b *attribution, t target) error {
-	if c.o.SkipCurves {
-		return nil
-	}
-	orders := [2][]int{descending(a.values), descending(b.values)}
-	var own [2]float64
-	for k, m := range c.models {
-		area, err := m.deletion(ctx, occ, orders[k], t)
-		if err != nil {
-			return err
-		}
-		own[k] = area
-	}
-	cross := own[1]
-	if !slices.Equal(orders[0], orders[1]) {
-		area, err := c.models[1].deletion(ctx, occ, orders[0], t)
-		if err != nil {
-			return err
-		}
-		cross = area
-	}
-	if math.IsNaN(own[0] + own[1] + cross) {
-		c.broken = append(c.broken, occ.sample.ID)
-		return nil
-	}
-	c.own[0] += own[0]
-	c.own[1] += own[1]
-	c.cross += cross
-	c.curved++
-	return nil
-}
-
-// noise compares the baseline with itself: on the same inputs, which must give the same maps, and on inputs moved by less
-// than a quantization step of the data, which tells how much rank correlation a difference of no consequence costs.
-func (c *comparison) noise(ctx context.Context, samples []Sample) error {
-	rng := rand.New(rand.NewPCG(c.o.Seed, 0x6a697474))
-	m := c.models[0]
-	for i, s := range samples {
-		if i >= c.o.NoiseFloor {
-			break
-		}
-		own, err := c.remap(ctx, s, m)
-		if err != nil {
-			return err
-		}
-		again, err := c.remap(ctx, s, m)
-		if err != nil {
-			return err
-		}
-		if own.broken() || again.broken() {
-			continue
-		}
-		c.self = append(c.self, similarity(own.values, again.values))
-		if t := s.Inputs[m.input]; c.background.fill == FillToken || c.background.span == 0 || t.DType == onnx.Bool {
-			continue
-		}
-		moved, err := jittered(s.Inputs[m.input], c.o.Jitter*c.background.span, rng)
-		if err != nil {
-			return fmt.Errorf("sample %q: %v", s.ID, err)
-		}
-		shaken, err := c.remap(ctx, replaced(s, m.input, moved), m)
-		if err != nil {
-			return err
-		}
-		if !shaken.broken() {
-			c.floor = append(c.floor, similarity(own.values, shaken.values))
-		}
-	}
-	return nil
-}
-
-func (c *comparison) remap(ctx context.Context, s Sample, m *model) (*attribution, error) {
-	occ, err := newOcclusion(s, m.input, c.o, c.background)
-	if err != nil {
-		return nil, err
-	}
-	return m.attribute(ctx, occ, func(row []float64) target { return newTarget(row, c.projection) })
-}
-
-// similarity is the rank correlation; of constant maps, 1 if they are equal and else 0.
-func similarity(a, b []float64) float64 {
-	rho, ok := Spearman(a, b)
-	if !ok && slices.Equal(a, b) {
-		return 1
-	}
-	return rho
 }

@@ -1,7 +1,10 @@
-// Package explain asks what two models look at, by hiding parts of the input, and how far their answers agree.
+// Package explain asks what two models look at, by several methods, and how far their answers agree.
 //
 // Both models see exactly the same perturbed inputs in the same order and batch size: what differs between their maps is
 // the model, not the masks. Identical models therefore give a rank correlation of exactly 1.
+//
+// A [Method] turns one sample and one model into a map; [Methods] lists them. [Compare] draws the maps of both models for all
+// samples, holds them against each other, and asks of each how faithful it is and what the method itself cannot tell apart.
 package explain
 
 import (
@@ -62,6 +65,8 @@ func (f Fill) String() string {
 
 // Options says how to explain and compare; the zero value is the default of every field.
 type Options struct {
+	Method Method // the zero value is the first of [Methods]
+
 	Input       string // the input to perturb; "" is the first one with floating-point elements, else the first
 	Output      string // the output to explain; "" is the first one with floating-point elements
 	Layout      Layout
@@ -70,7 +75,13 @@ type Options struct {
 	Fill        Fill    // FillMean becomes FillToken for 32- and 64-bit integers
 	Token       int64   // replacement token, such as the id of [MASK]
 	Keep        []int64 // tokens that are never hidden, such as those of [CLS], [SEP] and [PAD]
-	Batch       int     // perturbed inputs per run, where both models' batch axes are free; 0 means 32, 1 never batches
+	Window      int     // occlusion: side of the sliding window, in pixels of an image, else in features; 0 hides the features themselves
+	Stride      int     // occlusion: step of the window; 0 means half of it
+	Rows        int     // rows of the data that feature-ablation and kernel-shap take hidden features from; 0 means 16 for tables and else the fill, negative the fill
+
+	Perturbations int // coalitions or masks per map of the methods that draw them; 0 is the method's own number
+
+	Batch int // perturbed inputs per run, where both models' batch axes are free; 0 means 32, 1 never batches
 
 	Top        float64 // share of features that count as most important; 0 means 0.1
 	Seed       uint64
@@ -78,15 +89,28 @@ type Options struct {
 	Confidence float64               // 0 means 0.95
 	Jitter     float64               // noise floor: inputs are shifted by up to this share of the data's range; 0 means 1/255
 	NoiseFloor int                   // samples spent on the noise floor; 0 means 8, negative none
-	SkipCurves bool                  // leave out the deletion curves, and so the faithfulness figures: saves up to 33 runs per sample
+	SkipCurves bool                  // leave out the deletion and insertion curves, and so the faithfulness figures
+	Reference  *Model                // a copy of the baseline with a change of no consequence, to calibrate by where inputs cannot be moved; may be nil
 	KeepMaps   bool                  // keep every sample's maps in the result, not only those of flips
 	Projection bool                  // explain the projection on the baseline's output even where the output is a row of classes
 	Progress   func(done, total int) // called after each sample; may be nil
 }
 
+// Check says what is wrong with options.
+func (o Options) Check() error {
+	_, err := o.filled()
+	return err
+}
+
 func (o Options) filled() (Options, error) {
+	if o.Method.Attribute == nil {
+		o.Method = Methods()[0]
+	}
 	if o.Grid == 0 {
 		o.Grid = 7
+	}
+	if o.Stride == 0 {
+		o.Stride = max(1, o.Window/2)
 	}
 	if o.MaxFeatures == 0 {
 		o.MaxFeatures = 64
@@ -109,6 +133,14 @@ func (o Options) filled() (Options, error) {
 	switch {
 	case o.Grid < 1 || o.Grid > 256:
 		return o, fmt.Errorf("a grid of %d cells, want 1 to 256", o.Grid)
+	case o.Window < 0 || o.Stride < 0:
+		return o, fmt.Errorf("a window of %d and a stride of %d, want at least 1", o.Window, o.Stride)
+	case o.Window == 0 && o.Stride > 1:
+		return o, fmt.Errorf("a stride of %d needs a window", o.Stride)
+	case o.Window > 0 && o.Stride > o.Window:
+		return o, fmt.Errorf("a stride of %d leaves gaps between windows of %d", o.Stride, o.Window)
+	case o.Perturbations < 0:
+		return o, fmt.Errorf("%d perturbations, want at least 1", o.Perturbations)
 	case o.MaxFeatures < 2:
 		return o, fmt.Errorf("at most %d features, want at least 2", o.MaxFeatures)
 	case o.Batch < 1:

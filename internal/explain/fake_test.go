@@ -122,7 +122,7 @@ func samplesOf(t *testing.T, d onnx.DType, shape []int64, rows ...[]float64) []S
 
 func compared(t *testing.T, a, b session.Session, s []Sample, o Options) *Result {
 	t.Helper()
-	r, err := Compare(t.Context(), a, b, s, o)
+	r, err := Compare(t.Context(), Model{Session: a}, Model{Session: b}, s, o)
 	if err != nil {
 		t.Fatal(err)
 	}

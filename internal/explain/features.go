@@ -7,13 +7,17 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
-// partition cuts a tensor of one shape into features: disjoint sets of element indices, laid out on a grid of Rows × Cols.
+// partition cuts a tensor of one shape into features: disjoint sets of element indices, laid out on a grid of rows × cols.
 type partition struct {
 	rows, cols int
 	features   [][]int32 // element indices per feature, ascending
 	layout     Layout    // resolved: never Auto
 	channels   func(element int) int
 	nChannels  int
+
+	height, width int                     // of an image, in pixels
+	index         func(c, y, x int) int32 // of an image's element
+	single        bool                    // each feature is one element: a column of a table
 }
 
 // batched says whether a shape's first axis is a batch of one: rank 2 and more with a leading 1.
@@ -54,27 +58,37 @@ func newPartition(shape []int64, o Options) (*partition, error) {
 }
 
 func imagePartition(layout Layout, channels, height, width, grid int) *partition {
-	p := &partition{rows: min(grid, height), cols: min(grid, width), layout: layout, nChannels: channels}
+	p := &partition{layout: layout, nChannels: channels, height: height, width: width}
 	p.channels = func(e int) int { return e / (height * width) }
-	index := func(c, y, x int) int32 { return int32((c*height+y)*width + x) }
+	p.index = func(c, y, x int) int32 { return int32((c*height+y)*width + x) }
 	if layout == NHWC {
 		p.channels = func(e int) int { return e % channels }
-		index = func(c, y, x int) int32 { return int32((y*width+x)*channels + c) }
+		p.index = func(c, y, x int) int32 { return int32((y*width+x)*channels + c) }
 	}
-	p.features = make([][]int32, p.rows*p.cols)
-	for c := range channels {
-		for y := range height {
-			for x := range width {
-				cell := y*p.rows/height*p.cols + x*p.cols/width
-				p.features[cell] = append(p.features[cell], index(c, y, x))
+	return p.regrid(min(grid, height), min(grid, width))
+}
+
+// regrid returns the partition of an image into rows × cols cells, none of which is empty where the image has as many pixels.
+func (p *partition) regrid(rows, cols int) *partition {
+	q := *p
+	q.rows, q.cols = min(rows, p.height), min(cols, p.width)
+	q.features = make([][]int32, q.rows*q.cols)
+	for c := range p.nChannels {
+		for y := range p.height {
+			for x := range p.width {
+				cell := q.cell(y, x)
+				q.features[cell] = append(q.features[cell], p.index(c, y, x))
 			}
 		}
 	}
-	for _, f := range p.features {
+	for _, f := range q.features {
 		slices.Sort(f)
 	}
-	return p
+	return &q
 }
+
+// cell returns the cell of an image's pixel.
+func (p *partition) cell(y, x int) int { return y*p.rows/p.height*p.cols + x*p.cols/p.width }
 
 func flatPartition(shape []int64, n, limit int) *partition {
 	if batched(shape) {
@@ -85,7 +99,7 @@ func flatPartition(shape []int64, n, limit int) *partition {
 		positions = int(shape[0])
 	}
 	each := n / positions
-	p := &partition{rows: 1, cols: min(positions, limit), layout: Flat, nChannels: n}
+	p := &partition{rows: 1, cols: min(positions, limit), layout: Flat, nChannels: n, single: len(shape) <= 1 && positions <= limit}
 	p.channels = func(e int) int { return e }
 	if len(shape) > 1 {
 		last := int(shape[len(shape)-1])

@@ -2,30 +2,12 @@ package explain
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/measure"
 )
 
-// Pair is the two maps of one sample and how alike they are.
-type Pair struct {
-	ID                  string
-	Agree               bool   // both models predict the same class; always true where there are no classes
-	Classes             [2]int // predicted by baseline and candidate; -1 where there are no classes
-	Rows, Cols          int
-	Baseline, Candidate []float64 // Rows × Cols attributions, row by row, in units of the target
-
-	Spearman         float64
-	Defined          bool // false where a map is constant: Spearman is then 1 for equal maps, else 0
-	TopK             int  // features that count as most important
-	TopKJaccard      float64
-	SignAgreement    float64
-	Cosine           float64
-	MassDisplacement float64
-}
-
-// Estimate is the median over samples of a measure of similarity.
+// Estimate is the median over samples of a measure of similarity, or where it says so the mean.
 type Estimate struct {
 	Median, P10 float64
 	Interval    *measure.Interval // BCa bootstrap over samples; nil below 2 samples
@@ -33,28 +15,42 @@ type Estimate struct {
 
 // Result compares what two models look at. Estimates cover the samples on which both predict the same class.
 type Result struct {
-	Method        string // "occlusion"
-	Fill          string // what hid the features
+	Method        string
+	Fill          string // what hid the features: a [Fill], "rows" of the data, or "zero-features" in a feature map
 	Target        string // "margin" or "projection"
 	Input, Output string
 	Samples       int // samples that the estimates cover
 	Flipped       int // samples left out because the prediction changed
 	Features      int // per map; the most common number where it varies
-	Perturbations int // runs per sample and model for the map
+	Perturbations int // runs per sample and model for the map, at most
 	Batch         int // perturbed inputs per run
 	TopK          int
 
 	Spearman, TopKJaccard, Cosine   Estimate
 	SignAgreement, MassDisplacement Estimate
+	Overlaps                        [len(TopShares)]Estimate // TopKJaccard for TopShares of the features
+	TopKs                           [len(TopShares)]int      // how many features these are
+	ArgmaxDistance                  Estimate                 // mean, not median
+	SSIM                            *Estimate                // nil where maps have one row
 
-	SelfCheck  *float64 // least rank correlation of the baseline with itself on the same inputs: 1 unless the runtime is nondeterministic
-	NoiseFloor *float64 // median rank correlation of the baseline with itself on jittered inputs; nil for tokens
+	SelfCheck  *float64    // least rank correlation of the baseline with itself on the same inputs: 1 unless the runtime is nondeterministic
+	NoiseFloor *float64    // median rank correlation of the baseline with itself: with other masks for a random method, else as in Calibrated
+	Calibrated *Calibrated // nil where no change of no consequence could be made
 
-	// Faithfulness is the mean drop of the target while features are hidden from the most important on, by each model's own
-	// map on that model; CrossFaithfulness is that of the baseline's map on the candidate, divided by that of the
-	// candidate's own map: 1 when the old explanation explains the new model as well as its own. nil without curves.
-	Faithfulness      *[2]float64
-	CrossFaithfulness *float64
+	StandardError *float64 // median over samples of the Monte-Carlo error of a value, as a share of the map's largest; nil for methods that draw nothing
+	Completeness  *float64 // largest residual of all maps of methods that are complete
+
+	StraightThrough *[2]int // nodes whose rounding counted as the identity, baseline and candidate; nil for methods without gradients
+
+	Background     string // SHA-256 of what hides features
+	BackgroundRows int    // 0 where they are hidden by the fill
+
+	// Deletion and Insertion are each model's own maps on that model. CrossFaithfulness is the area of the deletion curve of the
+	// baseline's map on the candidate, divided by that of the candidate's own map: 1 when the old explanation explains the new
+	// model as well as its own. nil without curves.
+	Deletion, Insertion *Faithfulness
+	CrossFaithfulness   *float64
+	CrossInterval       *measure.Interval
 
 	DeadPerturbations [2]float64 // share of effective perturbations that left the output exactly as it was: baseline, candidate
 	DeadMaps          int        // samples where a map is constant
@@ -67,14 +63,20 @@ type Result struct {
 	Warnings []string
 }
 
+// trustedFloor is the noise floor below which single maps of a random method are mostly chance.
+const trustedFloor = 0.7
+
 func (c *comparison) result() (*Result, error) {
 	r := &Result{
-		Method: "occlusion", Fill: c.background.fill.String(), Target: "margin",
+		Method: c.o.Method.Name, Target: "margin",
 		Input: c.models[0].input, Output: c.models[0].output, Batch: c.models[0].batch, Warnings: c.warnings,
+		Calibrated: c.calibrated.limits(c.o), Completeness: c.residual,
 	}
 	if c.projection {
 		r.Target = "projection"
 	}
+	c.describeBackground(r)
+	c.describeGradients(r)
 	var agree []Pair
 	for _, p := range c.pairs {
 		if p.Agree {
@@ -94,9 +96,9 @@ func (c *comparison) result() (*Result, error) {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the baseline's maps differ between two runs on the same input (rank correlation %.3f): the runtime is not deterministic", worst))
 		}
 	}
-	if len(c.floor) > 0 {
-		floor := measure.Median(c.floor)
-		r.NoiseFloor = &floor
+	r.NoiseFloor, r.StandardError = medianOf(c.floor), medianOf(c.errors)
+	if f := r.NoiseFloor; c.o.Method.Random && f != nil && *f < trustedFloor {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s with other masks gives maps of the same model that correlate by only %.2f: compare models by it, which see the same masks, but read single maps only after more perturbations", r.Method, *f))
 	}
 	if len(agree) == 0 {
 		r.Warnings = append(r.Warnings, "no sample is left on which both models predict the same class: there is nothing to compare")
@@ -108,23 +110,69 @@ func (c *comparison) result() (*Result, error) {
 	return r, c.summarize(r, agree)
 }
 
-func (c *comparison) summarize(r *Result, agree []Pair) error {
-	for _, e := range []struct {
-		into *Estimate
-		of   func(Pair) float64
-	}{
-		{&r.Spearman, func(p Pair) float64 { return p.Spearman }},
-		{&r.TopKJaccard, func(p Pair) float64 { return p.TopKJaccard }},
-		{&r.Cosine, func(p Pair) float64 { return p.Cosine }},
-		{&r.SignAgreement, func(p Pair) float64 { return p.SignAgreement }},
-		{&r.MassDisplacement, func(p Pair) float64 { return p.MassDisplacement }},
-	} {
-		v := make([]float64, len(agree))
-		for i, p := range agree {
-			v[i] = e.of(p)
+func (c *comparison) describeBackground(r *Result) {
+	m := c.o.Method
+	switch {
+	case m.Splits:
+		r.Fill = "zero-features"
+		return
+	case m.Slopes && !m.Complete:
+		return // nothing is hidden
+	}
+	r.Fill, r.Background = c.background.name(m.Rows), c.background.digest(m.Rows)
+	if m.Rows {
+		r.BackgroundRows = len(c.background.rows)
+	}
+}
+
+// incomplete is the residual of completeness from which on a map is reported to lack too much.
+const incomplete = 0.1
+
+// describeGradients says of what function the gradients are.
+func (c *comparison) describeGradients(r *Result) {
+	if !c.o.Method.Slopes {
+		return
+	}
+	r.StraightThrough = &[2]int{}
+	for k, m := range c.models {
+		nodes := m.gradient.StraightThrough()
+		if r.StraightThrough[k] = len(nodes); len(nodes) > 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s's gradients are straight-through: at %d nodes, the first is %s, rounding counts as the identity within its range; "+
+				"its maps are those of this surrogate, with the model's own weights and activations, as the slope of a staircase is 0", m.name, len(nodes), nodes[0]))
 		}
-		var err error
-		if *e.into, err = estimateOf(v, c.o); err != nil {
+	}
+	if r.Completeness != nil && *r.Completeness > incomplete {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the attributions of %s miss the difference that they explain by up to %.0f %%: more points of the path help against kinks, nothing against a surrogate's error",
+			c.o.Method.Name, 100**r.Completeness))
+	}
+}
+
+func medianOf(v []float64) *float64 {
+	if len(v) == 0 {
+		return nil
+	}
+	m := measure.Median(slices.Clone(v))
+	return &m
+}
+
+func (c *comparison) summarize(r *Result, agree []Pair) error {
+	list := []estimated{
+		{&r.Spearman, measure.Median, func(p *Pair) float64 { return p.Spearman }},
+		{&r.TopKJaccard, measure.Median, func(p *Pair) float64 { return p.TopKJaccard }},
+		{&r.Cosine, measure.Median, func(p *Pair) float64 { return p.Cosine }},
+		{&r.SignAgreement, measure.Median, func(p *Pair) float64 { return p.SignAgreement }},
+		{&r.MassDisplacement, measure.Median, func(p *Pair) float64 { return p.MassDisplacement }},
+		{&r.ArgmaxDistance, mean, func(p *Pair) float64 { return p.ArgmaxDistance }},
+	}
+	for i := range r.Overlaps {
+		list = append(list, estimated{&r.Overlaps[i], measure.Median, func(p *Pair) float64 { return p.Overlaps[i] }})
+	}
+	if !slices.ContainsFunc(agree, func(p Pair) bool { return p.SSIM == nil }) {
+		r.SSIM = &Estimate{}
+		list = append(list, estimated{r.SSIM, measure.Median, func(p *Pair) float64 { return *p.SSIM }})
+	}
+	for _, e := range list {
+		if err := e.over(agree, c.o); err != nil {
 			return err
 		}
 	}
@@ -134,37 +182,44 @@ func (c *comparison) summarize(r *Result, agree []Pair) error {
 		}
 	}
 	for k := range c.dead {
-		if c.moved > 0 {
-			r.DeadPerturbations[k] = float64(c.dead[k]) / float64(c.moved)
+		if c.moved[k] > 0 {
+			r.DeadPerturbations[k] = float64(c.dead[k]) / float64(c.moved[k])
 		}
 	}
-	if c.curved > 0 {
-		n := float64(c.curved)
-		r.Faithfulness = &[2]float64{c.own[0] / n, c.own[1] / n}
-		if c.own[1] > 0 {
-			ratio := c.cross / c.own[1]
-			r.CrossFaithfulness = &ratio
-		}
-	}
+	r.Deletion = faithfulness(c.curves, func(x *curves, k int) curve { return x.deletion[k] }, c.o)
+	r.Insertion = faithfulness(c.curves, func(x *curves, k int) curve { return x.insertion[k] }, c.o)
+	r.CrossFaithfulness, r.CrossInterval = crossFaithfulness(c.curves, c.o)
 	r.size(agree)
+	r.Perturbations = c.runs
 	if len(agree) < 30 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("explanations of %d samples give wide intervals, want at least 30", len(agree)))
 	}
 	return nil
 }
 
-func estimateOf(v []float64, o Options) (Estimate, error) {
+// estimated says which measure becomes which estimate, and by which statistic over samples.
+type estimated struct {
+	into      *Estimate
+	statistic func([]float64) float64
+	of        func(*Pair) float64
+}
+
+func (e estimated) over(pairs []Pair, o Options) error {
+	v := make([]float64, len(pairs))
+	for i := range pairs {
+		v[i] = e.of(&pairs[i])
+	}
 	sorted := slices.Sorted(slices.Values(v))
-	e := Estimate{Median: measure.Median(v), P10: sorted[(len(sorted)-1)/10]}
+	*e.into = Estimate{Median: e.statistic(slices.Clone(v)), P10: sorted[(len(sorted)-1)/10]}
 	if len(v) < 2 {
-		return e, nil
+		return nil
 	}
-	i, err := measure.Bootstrap(v, measure.Median, measure.BootstrapOptions{Seed: o.Seed, Resamples: o.Resamples, Confidence: o.Confidence})
+	i, err := measure.Bootstrap(v, e.statistic, measure.BootstrapOptions{Seed: o.Seed, Resamples: o.Resamples, Confidence: o.Confidence})
 	if err != nil {
-		return e, fmt.Errorf("bootstrapping over %d samples: %v", len(v), err)
+		return fmt.Errorf("bootstrapping over %d samples: %v", len(v), err)
 	}
-	e.Interval = &i
-	return e, nil
+	e.into.Interval = &i
+	return nil
 }
 
 // size sets the number of features and the mean maps.
@@ -177,21 +232,17 @@ func (r *Result) size(agree []Pair) {
 			r.Features, r.Rows, r.Cols, r.TopK = n, p.Rows, p.Cols, p.TopK
 		}
 	}
-	r.Perturbations = r.Features
+	for i, s := range TopShares {
+		r.TopKs[i] = topOf(s, r.Features)
+	}
 	if len(count) > 1 {
 		return
 	}
 	r.MeanBaseline, r.MeanCandidate = make([]float64, r.Features), make([]float64, r.Features)
 	for _, p := range agree {
 		for into, from := range map[*[]float64][]float64{&r.MeanBaseline: p.Baseline, &r.MeanCandidate: p.Candidate} {
-			largest := 0.0
-			for _, v := range from {
-				largest = max(largest, math.Abs(v))
-			}
-			for i, v := range from {
-				if largest > 0 {
-					(*into)[i] += v / largest / float64(len(agree))
-				}
+			for i, v := range scaled(from) {
+				(*into)[i] += v / float64(len(agree))
 			}
 		}
 	}

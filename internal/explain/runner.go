@@ -17,6 +17,16 @@ type model struct {
 	input, output string
 	batch         int // perturbed inputs per run; 1 runs one by one
 	kind          score.Kind
+	split         *Split   // nil where the method needs none
+	tailBatch     int      // feature maps per run of the split's tail; 0 is 1
+	gradient      Gradient // nil where the method needs none
+}
+
+// alone returns the model running one input at a time.
+func (m *model) alone() *model {
+	one := *m
+	one.batch = 1
+	return &one
 }
 
 // variants yields n versions of a sample's perturbed input: fill writes the i-th into dst, which starts as the sample itself.
@@ -25,14 +35,13 @@ type variants struct {
 	fill func(i int, dst []byte)
 }
 
-// rows runs the variants of a sample and returns one output row each. All runs of a call have the same batch size: a short
-// last batch is filled up with the sample itself, so that no kernel is chosen by what is left over.
-func (m *model) rows(ctx context.Context, s Sample, v variants) ([][]float64, error) {
+// each runs the variants of a sample in order and hands each output row to see, which must not keep it. All runs of a call have the
+// same batch size: a short last batch is filled up with the sample itself, so that no kernel is chosen by what is left over.
+func (m *model) each(ctx context.Context, s Sample, v variants, see func(i int, row []float64)) error {
 	original, err := s.Inputs[m.input].Bytes()
 	if err != nil {
-		return nil, fmt.Errorf("sample %q: %v", s.ID, err)
+		return fmt.Errorf("sample %q: %v", s.ID, err)
 	}
-	out := make([][]float64, 0, v.n)
 	for at := 0; at < v.n; at += m.batch {
 		buffer := make([]byte, m.batch*len(original))
 		for i := range m.batch {
@@ -44,15 +53,24 @@ func (m *model) rows(ctx context.Context, s Sample, v variants) ([][]float64, er
 		}
 		got, err := m.run(ctx, s, buffer)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, got[:min(m.batch, v.n-at)]...)
+		for i, row := range got[:min(m.batch, v.n-at)] {
+			see(at+i, row)
+		}
 	}
-	return out, nil
+	return nil
 }
 
-// run executes one batch; the other inputs are repeated as often.
-func (m *model) run(ctx context.Context, s Sample, data []byte) ([][]float64, error) {
+// rows returns the output rows of the variants of a sample.
+func (m *model) rows(ctx context.Context, s Sample, v variants) ([][]float64, error) {
+	out := make([][]float64, v.n)
+	err := m.each(ctx, s, v, func(i int, row []float64) { out[i] = row })
+	return out, err
+}
+
+// inputs returns the inputs of one batch; those that are not explained are repeated as often.
+func (m *model) inputs(s Sample, data []byte) (map[string]*onnx.Tensor, error) {
 	in := make(map[string]*onnx.Tensor, len(s.Inputs))
 	for name, t := range s.Inputs {
 		repeated, err := m.repeat(t, name, data)
@@ -60,6 +78,15 @@ func (m *model) run(ctx context.Context, s Sample, data []byte) ([][]float64, er
 			return nil, fmt.Errorf("sample %q: input %q: %v", s.ID, name, err)
 		}
 		in[name] = repeated
+	}
+	return in, nil
+}
+
+// run executes one batch.
+func (m *model) run(ctx context.Context, s Sample, data []byte) ([][]float64, error) {
+	in, err := m.inputs(s, data)
+	if err != nil {
+		return nil, err
 	}
 	result, err := m.session.Run(ctx, in)
 	if err != nil {
@@ -138,8 +165,8 @@ func hasPort(ports []session.Port, name string) bool {
 // their outputs stay the same to 1e-4 of the largest value. Dynamically quantized models fail this: their ranges are taken
 // over the whole batch.
 func (m *model) batchInvariant(ctx context.Context, s Sample, v variants, batch int) bool {
-	alone, together := *m, *m
-	alone.batch, together.batch = 1, batch
+	together := *m
+	together.batch = batch
 	n := min(batch, v.n+1)
 	row := func(i int, dst []byte) {
 		if i > 0 {
@@ -147,7 +174,7 @@ func (m *model) batchInvariant(ctx context.Context, s Sample, v variants, batch 
 		}
 	}
 	probes := []int{0, n / 2, n - 1}
-	want, err := alone.rows(ctx, s, variants{n: len(probes), fill: func(i int, dst []byte) { row(probes[i], dst) }})
+	want, err := m.alone().rows(ctx, s, variants{n: len(probes), fill: func(i int, dst []byte) { row(probes[i], dst) }})
 	if err != nil {
 		return false
 	}
@@ -180,63 +207,4 @@ func sameRow(want, got []float64) bool {
 		}
 	}
 	return true
-}
-
-// target turns an output row into the number that is explained.
-type target struct {
-	class     int       // for a margin
-	direction []float64 // for a projection: unit vector along the baseline's output; nil for a margin
-}
-
-// newTarget fixes what is explained by the baseline's output for the unperturbed sample.
-func newTarget(row []float64, projection bool) target {
-	if !projection {
-		return target{class: argmax(row)}
-	}
-	norm := 0.0
-	for _, v := range row {
-		norm += v * v
-	}
-	t := target{direction: make([]float64, len(row))}
-	for i, v := range row {
-		if norm > 0 {
-			t.direction[i] = v / math.Sqrt(norm)
-		}
-	}
-	return t
-}
-
-// value is the margin of the target class over the best other one, in logits: of probabilities their logarithms are taken,
-// which differ from the logits by a constant and so have the same margin. For a projection it is the dot product.
-func (t target) value(row []float64, kind score.Kind) float64 {
-	if t.direction != nil {
-		sum := 0.0
-		for i, v := range row {
-			sum += v * t.direction[i]
-		}
-		return sum
-	}
-	other := math.Inf(-1)
-	for i, v := range row {
-		if math.IsNaN(v) {
-			return math.NaN()
-		}
-		if i != t.class {
-			other = max(other, v)
-		}
-	}
-	if kind == score.Probabilities {
-		return math.Log(max(row[t.class], 1e-7)) - math.Log(max(other, 1e-7))
-	}
-	return row[t.class] - other
-}
-
-func argmax(row []float64) int {
-	best := 0
-	for i, v := range row {
-		if v > row[best] {
-			best = i
-		}
-	}
-	return best
 }

@@ -141,3 +141,27 @@ func shares(a []float64) []float64 {
 	}
 	return out
 }
+
+// ArgmaxDistance returns the Euclidean distance, in cells, between the features of largest magnitude of two maps with rows of cols
+// cells; of several, between the nearest ones.
+func ArgmaxDistance(a, b []float64, cols int) float64 {
+	nearest := math.Inf(1)
+	for _, i := range peaks(a) {
+		for _, j := range peaks(b) {
+			nearest = min(nearest, math.Hypot(float64(i/cols-j/cols), float64(i%cols-j%cols)))
+		}
+	}
+	return nearest
+}
+
+// peaks returns the features of the largest magnitude.
+func peaks(a []float64) []int {
+	var out []int
+	top := largest(a)
+	for i, v := range a {
+		if math.Abs(v) == top {
+			out = append(out, i)
+		}
+	}
+	return out
+}

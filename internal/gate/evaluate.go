@@ -78,6 +78,9 @@ func evaluate(r *report.Report, g Gate) report.Gate {
 	if read.detail != "" && out.Verdict != report.Pass && out.Observed != nil {
 		out.Reason += "; " + read.detail
 	}
+	if read.hint != "" && out.Verdict == report.Inconclusive {
+		out.Reason += "; " + read.hint
+	}
 	return out
 }
 

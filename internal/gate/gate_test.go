@@ -35,6 +35,16 @@ func measured() *report.Report {
 				{Name: "class=1", Delta: report.Num(-0.01), CI95: report.CI(-0.03, 0.01)},
 				{Name: "class=2", Delta: report.Num(0.01), CI95: report.CI(0, 0.02)},
 			},
+			Ratio: report.Num(0.995), RatioCI95: report.CI(0.991, 1.001), TopKOverlap: report.Num(0.9),
+			Cosine: &report.Similarity{Mean: report.Num(0.99), CI95: report.CI(0.98, 0.995)},
+			TopK:   []report.Measure{further("top5", report.BetterHigher)},
+			NLL:    pointer(further("nll", report.BetterLower)), Brier: pointer(further("brier", report.BetterLower)),
+			Perplexity: pointer(further("perplexity", report.BetterLower)),
+			Metrics: []report.Measure{
+				further("map50", report.BetterHigher), further("map75", report.BetterHigher), further("recall100", report.BetterHigher),
+				further("pixel-accuracy", report.BetterHigher), further("micro-f1", report.BetterHigher), further("recall@5", report.BetterHigher),
+				further("rmse", report.BetterLower),
+			},
 		},
 		Latency: &report.Latency{
 			Ratio: report.Num(0.8), CI95: report.CI(0.78, 0.82), P50: q, P90: q, P95: q, P99: q,
@@ -42,10 +52,28 @@ func measured() *report.Report {
 		},
 		Explanation: &report.Explanation{
 			Spearman: report.Num(0.95), CI95: report.CI(0.93, 0.96), TopKJaccard: report.Num(0.7), TopKCI95: report.CI(0.6, 0.8),
-			Cosine: report.Num(0.9), CosineCI95: report.CI(0.88, 0.92),
+			Cosine: report.Num(0.9), CosineCI95: report.CI(0.88, 0.92), SSIM: report.Num(0.8), SSIMCI95: report.CI(0.75, 0.85),
+			Sign: report.Num(1), SignCI95: report.CI(0.9, 1), ArgmaxDistance: report.Num(0.5), ArgmaxDistanceCI95: report.CI(0.25, 0.75),
+			MassDisplacement: report.Num(0.1), MassDisplacementCI95: report.CI(0.08, 0.12), CrossFaithfulness: report.Num(0.98), CrossCI95: report.CI(0.96, 1),
+			Deletion:          &report.Faithfulness{Delta: report.Num(-0.01), DeltaCI95: report.CI(-0.02, 0.01)},
+			Insertion:         &report.Faithfulness{Delta: report.Num(0.01), DeltaCI95: report.CI(-0.01, 0.02)},
+			DeadPerturbations: report.Num(0.02), Calibrated: &report.Calibrated{Spearman: report.Num(0.9), Samples: 8, How: "jitter"},
 		},
 	}
 }
+
+// further is a measure that is a little worse in the candidate.
+func further(name, better string) report.Measure {
+	d := 0.01
+	if better == report.BetterHigher {
+		d = -d
+	}
+	return report.Measure{
+		Name: name, Better: better, Delta: &d, CI95: report.CI(d-0.005, d+0.005), Ratio: report.Num(1.02), RatioCI95: report.CI(1.01, 1.03),
+	}
+}
+
+func pointer[T any](v T) *T { return &v }
 
 func TestEvaluateByInterval(t *testing.T) {
 	const (
@@ -74,6 +102,11 @@ func TestEvaluateByInterval(t *testing.T) {
 		{"min-sqnr", "30dB", pass, 31},
 		{"min-sqnr", "31", pass, 31},
 		{"min-sqnr", "40", fail, 31},
+		{"min-gain", "-1pt", pass, -0.004}, // the whole interval of a gain of -0.4 pt
+		{"min-gain", "0.2pt", fail, -0.004},
+		{"min-gain", "0", inconclusive, -0.004},
+		{"min-accuracy-ratio", "99%", pass, 0.995},
+		{"min-accuracy-ratio", "0.999", inconclusive, 0.995},
 		{"max-latency-ratio", "1.0", pass, 0.8},
 		{"max-latency-ratio", "80%", inconclusive, 0.8},
 		{"max-latency-ratio", "0.5x", fail, 0.8},
@@ -84,6 +117,14 @@ func TestEvaluateByInterval(t *testing.T) {
 		{"min-explanation-rho", "0.9", pass, 0.95},
 		{"min-explanation-rho", "0.95", inconclusive, 0.95},
 		{"min-explanation-rho", "0.97", fail, 0.95},
+		{"min-explanation-topk", "61%", inconclusive, 0.7},
+		{"min-explanation-topk", "0.5", pass, 0.7},
+		{"min-explanation-ssim", "0.9", fail, 0.8},
+		{"min-explanation-margin", "0.02", pass, 0.05},
+		{"min-explanation-margin", "0.05", inconclusive, 0.05},
+		{"min-explanation-margin", "0.07", fail, 0.05},
+		{"min-cross-faithfulness", "0.95", pass, 0.98},
+		{"min-cross-faithfulness", "97%", inconclusive, 0.98},
 	}
 	for _, tt := range tests {
 		g, err := Parse(tt.gate, tt.value)

@@ -29,11 +29,12 @@ type reading struct {
 	ci     *report.Interval
 	best   bool   // as good as can be, with no finite number: identical outputs have no noise
 	detail string // appended to the reason of a gate that does not pass
+	hint   string // appended to the reason of a gate that decides nothing
 }
 
 // Metrics returns all metrics that a gate may refer to, in the order of the report.
 func Metrics() []Metric {
-	return []Metric{
+	return append([]Metric{
 		{Name: "bytes_ratio", Unit: report.UnitRatio, Exact: true, Doc: "size of the candidate with its external files / that of the baseline", read: readBytesRatio},
 		{Name: "candidate.bytes", Unit: report.UnitBytes, Exact: true, Doc: "size of the candidate with its external files", read: readBytes},
 		{Name: "parameters_ratio", Unit: report.UnitRatio, Exact: true, Doc: "parameters of the candidate / those of the baseline", read: readParametersRatio},
@@ -42,7 +43,6 @@ func Metrics() []Metric {
 		{Name: "data.samples", Higher: true, Exact: true, Real: true, Doc: "rows of validation data", read: readSamples},
 		{Name: "data.calibration_overlap", Exact: true, Real: true, Doc: "validation rows that are also calibration rows", read: readOverlap},
 		{Name: "accuracy.drop", Unit: report.UnitDifference, Real: true, Doc: "loss of the accuracy metric; positive is worse", read: accuracy(readDrop)},
-		{Name: "accuracy.gain", Unit: report.UnitDifference, Higher: true, Real: true, Doc: "gain of the accuracy metric; positive is better", read: accuracy(readGain)},
 		{Name: "accuracy.worst_slice_drop", Unit: report.UnitDifference, Real: true, Doc: "largest loss within any slice", read: accuracy(readWorstSlice)},
 		{Name: "accuracy.agreement", Unit: report.UnitFraction, Higher: true, Real: true, Doc: "share of samples with the same prediction", read: accuracy(func(a *report.Accuracy) reading {
 			return reading{value: a.Agreement, ci: a.AgreementCI95}
@@ -73,7 +73,32 @@ func Metrics() []Metric {
 		{Name: "explanation.cosine", Higher: true, Real: true, Doc: "median cosine of the attribution maps", read: explanation(func(e *report.Explanation) reading {
 			return reading{value: e.Cosine, ci: e.CosineCI95}
 		})},
-	}
+		{Name: "explanation.spearman_margin", Higher: true, Real: true, Doc: "explanation.spearman less its calibrated limit: what a change of no consequence leaves", read: explanation(readMargin)},
+		{Name: "explanation.ssim", Higher: true, Real: true, Doc: "median structural similarity of the attribution maps of images", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.SSIM, ci: e.SSIMCI95}
+		})},
+		{Name: "explanation.sign_agreement", Unit: report.UnitFraction, Higher: true, Real: true, Doc: "median share of the most important features whose sign is the same", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.Sign, ci: e.SignCI95}
+		})},
+		{Name: "explanation.argmax_distance", Real: true, Doc: "mean distance between the most important features, in cells", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.ArgmaxDistance, ci: e.ArgmaxDistanceCI95}
+		})},
+		{Name: "explanation.mass_displacement", Unit: report.UnitFraction, Real: true, Doc: "median share of importance that lies elsewhere", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.MassDisplacement, ci: e.MassDisplacementCI95}
+		})},
+		{Name: "explanation.deletion_delta", Higher: true, Real: true, Doc: "faithfulness by deletion of the candidate's maps to the candidate, less that of the baseline's to the baseline", read: explanation(func(e *report.Explanation) reading {
+			return readFaithfulness(e.Deletion)
+		})},
+		{Name: "explanation.insertion_delta", Higher: true, Real: true, Doc: "the same by insertion", read: explanation(func(e *report.Explanation) reading {
+			return readFaithfulness(e.Insertion)
+		})},
+		{Name: "explanation.cross_faithfulness", Unit: report.UnitRatio, Higher: true, Real: true, Doc: "how well the baseline's maps explain the candidate / how well its own do", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.CrossFaithfulness, ci: e.CrossCI95}
+		})},
+		{Name: "explanation.dead_perturbations", Unit: report.UnitFraction, Exact: true, Real: true, Doc: "share of perturbations that leave the candidate's output exactly unchanged", read: explanation(func(e *report.Explanation) reading {
+			return reading{value: e.DeadPerturbations}
+		})},
+	}, accuracyMetrics()...)
 }
 
 // lookup returns the metric of that name.
@@ -162,24 +187,7 @@ func readOverlap(r *report.Report) reading {
 
 func readDrop(a *report.Accuracy) reading {
 	v, ci := a.Drop()
-	read := reading{value: v, ci: ci}
-	if a.NRequired != nil && *a.NRequired > a.N {
-		read.detail = sampleHint(*a.NRequired, a.N)
-	}
-	return read
-}
-
-// readGain is readDrop with the sign of a gain, for requirements that the candidate be better.
-func readGain(a *report.Accuracy) reading {
-	v, ci := a.Drop()
-	if v == nil {
-		return reading{}
-	}
-	out := reading{value: report.Num(0 - *v)}
-	if ci != nil {
-		out.ci = &report.Interval{0 - ci[1], 0 - ci[0]}
-	}
-	return out
+	return reading{value: v, ci: ci, hint: shortOfSamples(a)}
 }
 
 // readSpeedup is the reciprocal of the latency ratio, whose interval turns around with it.
@@ -242,6 +250,26 @@ func readECE(a *report.Accuracy) reading {
 		return reading{}
 	}
 	return reading{value: a.ECE.Delta, ci: a.ECE.CI95}
+}
+
+// readMargin shifts the rank correlation and its interval by the calibrated limit.
+func readMargin(e *report.Explanation) reading {
+	if e.Spearman == nil || e.Calibrated == nil || e.Calibrated.Spearman == nil {
+		return reading{}
+	}
+	limit := *e.Calibrated.Spearman
+	out := reading{value: report.Num(*e.Spearman - limit)}
+	if e.CI95 != nil {
+		out.ci = report.CI(e.CI95[0]-limit, e.CI95[1]-limit)
+	}
+	return out
+}
+
+func readFaithfulness(f *report.Faithfulness) reading {
+	if f == nil {
+		return reading{}
+	}
+	return reading{value: f.Delta, ci: f.DeltaCI95}
 }
 
 func readMemory(l *report.Latency) reading {

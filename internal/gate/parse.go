@@ -23,16 +23,22 @@ type Shorthand struct {
 func Shorthands() []Shorthand {
 	return []Shorthand{
 		{"max-drop", "accuracy.drop", "<=", "largest accepted loss of accuracy: 0.5pt, 0.5% or 0.005"},
-		{"min-gain", "accuracy.gain", ">", "smallest gain of accuracy that must be exceeded, beyond doubt: 0, 0.5pt"},
 		{"max-slice-drop", "accuracy.worst_slice_drop", "<=", "largest accepted loss of accuracy within any slice: 2pt"},
+		{"min-gain", "accuracy.gain", ">=", "smallest demanded gain of accuracy: 0.5pt"},
+		{"min-accuracy-ratio", "accuracy.ratio", ">=", "smallest accepted share of the baseline's accuracy metric: 0.99 or 99%"},
 		{"min-agreement", "accuracy.agreement", ">=", "smallest accepted share of unchanged predictions: 0.99 or 99%"},
 		{"max-kl", "accuracy.kl", "<=", "largest accepted mean divergence of the class distributions, in nats"},
 		{"min-sqnr", "accuracy.sqnr_db", ">=", "smallest accepted signal to noise ratio of the outputs, in dB"},
+		{"min-cosine", "accuracy.cosine", ">=", "smallest accepted mean cosine of both models' embeddings: 0.995"},
 		{"max-latency-ratio", "latency.ratio", "<=", "largest accepted run time of the candidate / that of the baseline: 1.0"},
 		{"min-speedup", "latency.speedup", ">=", "smallest accepted run time of the baseline / that of the candidate: 1.2"},
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
 		{"min-explanation-rho", "explanation.spearman", ">=", "smallest accepted rank correlation of the attribution maps: 0.9"},
+		{"min-explanation-margin", "explanation.spearman_margin", ">=", "smallest accepted rank correlation above what a change of no consequence leaves, as measured: 0 or -0.05"},
+		{"min-explanation-topk", "explanation.topk_jaccard", ">=", "smallest accepted overlap of the most important features: 0.6"},
+		{"min-explanation-ssim", "explanation.ssim", ">=", "smallest accepted structural similarity of the attribution maps of images: 0.8"},
+		{"min-cross-faithfulness", "explanation.cross_faithfulness", ">=", "smallest accepted worth of the baseline's explanations for the candidate, relative to its own: 0.95"},
 	}
 }
 
@@ -125,7 +131,7 @@ func inRange(m Metric, text string, v float64) error {
 		lo, hi = 0, 1
 	case m.Unit == report.UnitRatio, m.Unit == report.UnitMS, m.Unit == report.UnitBytes, m.Unit == report.UnitNats:
 		lo = 0
-	case m.Name == "explanation.spearman", m.Name == "explanation.cosine":
+	case m.Name == "explanation.spearman", m.Name == "explanation.cosine", m.Name == "explanation.ssim", m.Name == "explanation.spearman_margin", m.Name == "accuracy.cosine":
 		lo, hi = -1, 1
 	}
 	if v < lo || v > hi || math.IsInf(v, 0) {

@@ -29,6 +29,17 @@ type Policy struct {
 // Empty reports whether nothing is required.
 func (p Policy) Empty() bool { return len(p.Gates)+len(p.Rules) == 0 }
 
+// First names the first requirement, such as `gate "max-drop"`.
+func (p Policy) First() string {
+	switch {
+	case len(p.Gates) > 0:
+		return fmt.Sprintf("gate %q", p.Gates[0].Name)
+	case len(p.Rules) > 0:
+		return fmt.Sprintf("rule %q", p.Rules[0].Name)
+	}
+	return "requirement"
+}
+
 // Digest returns the lower-case hexadecimal SHA-256 of the canonical JSON of the gates, or of gates and rules where there are any rules. The
 // source does not enter it.
 func (p Policy) Digest() (string, error) {
@@ -133,10 +144,11 @@ func metricNames() string {
 
 // Limits of the default policy.
 const (
-	DefaultMaxDrop         = 0.01 // 1 percentage point of the accuracy metric
-	DefaultMinAgreement    = 0.99 // of the predictions
-	DefaultMinSQNR         = 20.0 // dB
-	DefaultMaxLatencyRatio = 1.05 // candidate / baseline
+	DefaultMaxDrop         = 0.01  // 1 percentage point of the accuracy metric
+	DefaultMinAgreement    = 0.99  // of the predictions
+	DefaultMinSQNR         = 20.0  // dB
+	DefaultMinCosine       = 0.995 // of embeddings: what noise of 1 % of their power leaves
+	DefaultMaxLatencyRatio = 1.05  // candidate / baseline
 )
 
 // Default returns the policy for a user who states none. It asks the two questions that every replacement must answer, each in
@@ -144,7 +156,8 @@ const (
 //
 //   - Is it as good? With labels for a classification: a drop of at most 1 point. Without labels: at least 99 % of the predictions stay the
 //     same, which bounds the drop by the same 1 point whatever the labels are. For outputs that are not classes: at least 20 dB,
-//     which is noise of at most 1 % of the outputs' power; an absolute margin for an error such as MAE would depend on its unit.
+//     which is noise of at most 1 % of the outputs' power; an absolute margin for an error such as MAE would depend on its unit. For embeddings without
+//     labels: a mean cosine of at least 0.995, which is the same noise.
 //   - Is it not slower? A ratio of at most 1.05. The limit is not 1, because the interval of two equally fast models
 //     always contains 1 and could never decide; 5 % is what a run on a shared machine resolves.
 //
@@ -155,6 +168,8 @@ func Default(r *report.Report) Policy {
 	switch {
 	case r.Accuracy != nil && !r.Accuracy.IsShare():
 		p.Gates = append(p.Gates, Gate{"min-sqnr", "accuracy.sqnr_db", ">=", DefaultMinSQNR})
+	case r.Accuracy != nil && r.Accuracy.Task == report.TaskEmbeddings && r.Accuracy.Metric == "":
+		p.Gates = append(p.Gates, Gate{"min-cosine", "accuracy.cosine", ">=", DefaultMinCosine})
 	case r.Data != nil && !r.Data.Labelled:
 		p.Gates = append(p.Gates, Gate{"min-agreement", "accuracy.agreement", ">=", DefaultMinAgreement})
 	default:

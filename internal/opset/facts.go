@@ -173,6 +173,9 @@ func (f *Facts) Infer(n *onnx.Node) {
 	f.node(n, s)
 }
 
+// Set records that v, a value that was added after [Infer] ran, has type t.
+func (f *Facts) Set(v *onnx.Value, t *onnx.Type) { f.facts[v] = fact{typ: t} }
+
 // opsetsOf returns the opset imports in force where n stands.
 func (f *Facts) opsetsOf(n *onnx.Node) []onnx.Opset {
 	g := n.Graph()

@@ -315,10 +315,12 @@ func (a *attempt) drop() {
 func (j *job) attempt(ctx context.Context, o rewrite.Options) (*attempt, error) {
 	j.progress("rewriting")
 	a := &attempt{model: j.m.Clone()}
+	silent := untyped(a.model)
 	var err error
 	if a.log, err = j.f(ctx, a.model, o); err != nil {
 		return nil, fmt.Errorf("%s: %w", j.src, err)
 	}
+	forget(silent)
 	step := j.o.Step
 	step.Verified = j.o.Verify != nil
 	step.InputSHA256 = pendingDigest

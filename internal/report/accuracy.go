@@ -2,18 +2,33 @@ package report
 
 // Accuracy compares the predictions of the two models on the same samples.
 type Accuracy struct {
-	Task      string   `json:"task" schema:"classification|multilabel|tokens|regression|tensor"` // what the outputs were read as; the first three have metrics that are fractions
-	Metric    string   `json:"metric,omitempty"`                                                 // name of the metric against labels, such as top1 or mae; absent without labels
-	Better    string   `json:"better,omitempty" schema:"higher|lower"`                           // "higher" or "lower": the metric's good direction
-	Baseline  *float64 `json:"baseline,omitempty"`                                               // the metric of the baseline, a fraction for top1
-	Candidate *float64 `json:"candidate,omitempty"`                                              // the metric of the candidate
+	Task      string   `json:"task" schema:"classification|multilabel|tokens|regression|detection|segmentation|embeddings|custom|tensor"` // what the outputs were read as; all but regression, custom and tensor have metrics that are fractions
+	Metric    string   `json:"metric,omitempty"`                                                                                          // name of the metric against labels, such as top1 or mae; absent without labels
+	Better    string   `json:"better,omitempty" schema:"higher|lower"`                                                                    // "higher" or "lower": the metric's good direction
+	Baseline  *float64 `json:"baseline,omitempty"`                                                                                        // the metric of the baseline, a fraction for top1
+	Candidate *float64 `json:"candidate,omitempty"`                                                                                       // the metric of the candidate
 
 	Delta     *float64  `json:"delta,omitempty"`                     // candidate − baseline, paired
 	CI95      *Interval `json:"ci95,omitempty"`                      // interval of delta
 	CIMethod  string    `json:"ci_method,omitempty"`                 // how the interval was computed
 	N         int       `json:"n" schema:"count"`                    // samples compared
 	NRequired *int      `json:"n_required,omitempty" schema:"count"` // samples that the accuracy gate's margin needs at the observed disagreement (power 80 %, one-sided 5 %)
-	PValue    *float64  `json:"p_value,omitempty" schema:"fraction"` // of the exact McNemar test of no difference
+	PValue    *float64  `json:"p_value,omitempty" schema:"fraction"` // of no difference: exact McNemar for shares of right answers, else as ci_method says
+
+	Margin        *float64  `json:"margin,omitempty"`              // loss that n_required is stated for, in the metric's own unit
+	MinDetectable *float64  `json:"min_detectable_drop,omitempty"` // smallest loss that these samples can rule out (power 80 %, one-sided 5 %), in the metric's own unit
+	Ratio         *float64  `json:"ratio,omitempty"`               // share of the baseline's metric that is kept: candidate / baseline, or baseline / candidate where lower is better
+	RatioCI95     *Interval `json:"ratio_ci95,omitempty"`          // interval of ratio
+
+	TopK       []Measure `json:"topk,omitempty"`       // top-k accuracy for each k asked for
+	NLL        *Measure  `json:"nll,omitempty"`        // mean negative log-likelihood of the labels, in nats
+	Brier      *Measure  `json:"brier,omitempty"`      // mean squared distance of the class distribution from the label, 0 to 2
+	Perplexity *Measure  `json:"perplexity,omitempty"` // exp of the mean negative log-likelihood per token
+	Metrics    []Measure `json:"metrics,omitempty"`    // further metrics of the task, such as map50, miou or recall@5
+
+	TopKOverlap  *float64    `json:"topk_overlap,omitempty" schema:"fraction"` // mean share of the baseline's k highest classes that are among the candidate's
+	TopKOverlapK int         `json:"topk_overlap_k,omitempty" schema:"count"`  // k of topk_overlap
+	Cosine       *Similarity `json:"cosine,omitempty"`                         // of both models' embeddings of a sample
 
 	Flips         *Flips    `json:"flips,omitempty"`                       // predictions that changed
 	Agreement     *float64  `json:"agreement,omitempty" schema:"fraction"` // share of samples with the same prediction
@@ -24,9 +39,10 @@ type Accuracy struct {
 	Identical     bool      `json:"identical,omitempty"`                   // every output of every sample is bitwise the same
 	ECE           *ECE      `json:"ece,omitempty"`                         // calibration of the stated probabilities
 
-	Confusion []ConfusionChange `json:"confusion,omitempty"` // pairs of classes whose counts changed, largest change first
-	Outputs   []OutputDistance  `json:"outputs,omitempty"`   // numeric distance per output of the model
-	Slices    []Slice           `json:"slices,omitempty"`    // the same comparison within parts of the data
+	Confusion []ConfusionChange `json:"confusion,omitempty"`   // pairs of classes whose counts changed, largest change first
+	Outputs   []OutputDistance  `json:"outputs,omitempty"`     // numeric distance per output of the model
+	Slices    []Slice           `json:"slices,omitempty"`      // the same comparison within parts of the data
+	Worst     *SliceDrop        `json:"worst_slice,omitempty"` // the slice that lost most, of those with enough samples
 }
 
 // Drop returns how much worse the candidate is in the metric's own unit (positive is worse) with its interval;
@@ -64,13 +80,17 @@ const (
 	TaskMultiLabel     = "multilabel"
 	TaskTokens         = "tokens"
 	TaskRegression     = "regression"
+	TaskDetection      = "detection"
+	TaskSegmentation   = "segmentation"
+	TaskEmbeddings     = "embeddings"
+	TaskCustom         = "custom"
 	TaskTensor         = "tensor"
 )
 
 // IsShare reports whether the accuracy metric of the task is a share of right answers, and not a quantity with a unit of its own.
 func (a *Accuracy) IsShare() bool {
 	switch a.Task {
-	case TaskClassification, TaskMultiLabel, TaskTokens:
+	case TaskClassification, TaskMultiLabel, TaskTokens, TaskDetection, TaskSegmentation, TaskEmbeddings:
 		return true
 	}
 	return false
@@ -101,6 +121,7 @@ type ECE struct {
 	Delta     *float64  `json:"delta,omitempty"`                       // candidate − baseline; positive is worse
 	CI95      *Interval `json:"ci95,omitempty"`                        // interval of delta
 	Bins      int       `json:"bins,omitempty" schema:"count"`         // number of bins
+	Floor     *float64  `json:"floor,omitempty" schema:"fraction"`     // what a perfectly calibrated model shows on average with so few samples: the bias of the estimate
 }
 
 // ConfusionChange is a cell of the confusion matrix whose count differs between the two models.
@@ -119,45 +140,4 @@ type OutputDistance struct {
 	MaxAbs    *float64 `json:"max_abs,omitempty"`                 // largest absolute difference
 	SQNR      *float64 `json:"sqnr_db,omitempty"`                 // 10·log10(Σ baseline² / Σ difference²); absent when identical
 	Cosine    *float64 `json:"cosine,omitempty"`                  // cosine of the two flattened outputs
-}
-
-// Slice is the accuracy comparison within one part of the data.
-type Slice struct {
-	Name      string    `json:"name"`                // the class or attribute, such as class=7
-	N         int       `json:"n" schema:"count"`    // samples in the slice
-	Baseline  *float64  `json:"baseline,omitempty"`  // the metric of the baseline
-	Candidate *float64  `json:"candidate,omitempty"` // the metric of the candidate
-	Delta     *float64  `json:"delta,omitempty"`     // candidate − baseline
-	CI95      *Interval `json:"ci95,omitempty"`      // interval of delta, for this slice alone
-}
-
-// WorstSlice returns the slice with the largest drop, that drop, and the interval whose ends are the largest lower and the
-// largest upper end over all slices. Its upper end bounds every slice's drop, so a threshold above it holds for each of them
-// at the stated confidence without correction for the number of slices (an intersection-union test).
-// It returns nil values when a slice lacks its delta or interval, or there are no slices.
-func (a *Accuracy) WorstSlice() (*Slice, *float64, *Interval) {
-	var (
-		worst *Slice
-		value *float64
-		bound Interval
-	)
-	for i := range a.Slices {
-		s := &a.Slices[i]
-		d, ci := drop(a.Better, s.Delta, s.CI95)
-		if d == nil || ci == nil {
-			return nil, nil, nil
-		}
-		if worst == nil {
-			worst, value, bound = s, d, *ci
-			continue
-		}
-		bound = Interval{max(bound[0], ci[0]), max(bound[1], ci[1])}
-		if *d > *value {
-			worst, value = s, d
-		}
-	}
-	if worst == nil {
-		return nil, nil, nil
-	}
-	return worst, value, &bound
 }

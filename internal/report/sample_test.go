@@ -72,8 +72,19 @@ func sampleAccuracy() *Accuracy {
 		Delta: Num(-0.0045), CI95: CI(-0.0105, 0.001), CIMethod: "paired BCa bootstrap, 2000 resamples", N: 2000, NRequired: Count(2900), PValue: Num(0.136),
 		Flips: &Flips{Changed: 47, RightToWrong: Count(21), WrongToRight: Count(12), WrongToOther: Count(14)},
 		KL:    Num(0.0121), KLP95: Num(0.0522), SQNR: Num(24.7),
+		Margin: Num(0.01), MinDetectable: Num(0.0087), Ratio: Num(0.9951), RatioCI95: CI(0.9885, 1.0011),
+		TopK: []Measure{
+			{Name: "top1", Better: BetterHigher, Share: true, Baseline: Num(0.9125), Candidate: Num(0.908), Delta: Num(-0.0045), CI95: CI(-0.0105, 0.001),
+				CIMethod: "tango", Ratio: Num(0.9951), RatioCI95: CI(0.9885, 1.0011), PValue: Num(0.136)},
+			{Name: "top5", Better: BetterHigher, Share: true, Baseline: Num(0.994), Candidate: Num(0.9935), Delta: Num(-0.0005), CI95: CI(-0.0027, 0.0014)},
+		},
+		NLL:         &Measure{Name: "nll", Better: BetterLower, Baseline: Num(0.281), Candidate: Num(0.2925), Delta: Num(0.0115), CI95: CI(0.0032, 0.0198)},
+		Brier:       &Measure{Name: "brier", Better: BetterLower, Baseline: Num(0.131), Candidate: Num(0.1355), Delta: Num(0.0045), CI95: CI(0.0008, 0.0082)},
+		Perplexity:  &Measure{Name: "perplexity", Better: BetterLower, Baseline: Num(1.3245), Candidate: Num(1.3398), Delta: Num(0.0153), CI95: CI(0.0042, 0.0264)},
+		Metrics:     []Measure{{Name: "micro-f1", Better: BetterHigher, Share: true, Baseline: Num(0.9125), Candidate: Num(0.908), Delta: Num(-0.0045)}},
+		TopKOverlap: Num(0.962), TopKOverlapK: 5, Cosine: &Similarity{Mean: Num(0.9981), CI95: CI(0.9979, 0.9983), P5: Num(0.994), Min: Num(0.9712)},
 		Agreement: Num(0.9765), AgreementCI95: CI(0.969, 0.9825),
-		ECE: &ECE{Baseline: Num(0.021), Candidate: Num(0.0262), Delta: Num(0.0052), CI95: CI(-0.0011, 0.0116), Bins: 15},
+		ECE: &ECE{Baseline: Num(0.021), Candidate: Num(0.0262), Delta: Num(0.0052), CI95: CI(-0.0011, 0.0116), Bins: 15, Floor: Num(0.0093)},
 		Outputs: []OutputDistance{
 			{Name: "logits", Elements: 20_000, MaxAbs: Num(1.42), SQNR: Num(24.7), Cosine: Num(0.9983)},
 			{Name: "mask", Elements: 2_000, Identical: true, MaxAbs: Num(0), Cosine: Num(1)},
@@ -92,8 +103,11 @@ func sampleAccuracy() *Accuracy {
 	for i, c := range classes {
 		d := math.Round((rng.Float64()-0.62)*30) / 1000
 		half := 0.008 + rng.Float64()*0.012
-		a.Slices = append(a.Slices, Slice{Name: "class=" + c, N: 180 + 4*i, Baseline: Num(0.9125), Candidate: Num(0.9125 + d), Delta: Num(d), CI95: CI(d-half, d+half)})
+		a.Slices = append(a.Slices, Slice{Name: "class=" + c, N: 180 + 4*i, Baseline: Num(0.9125), Candidate: Num(0.9125 + d), Delta: Num(d), CI95: CI(d-half, d+half),
+			CI95All: CI(d-1.4*half, d+1.4*half), PValue: Num(0.05), PHolm: Num(0.4)})
 	}
+	a.Slices = append(a.Slices, Slice{Name: "light=dusk", N: 7, Baseline: Num(0.857), Candidate: Num(0.714), Delta: Num(-0.143), CI95: CI(-0.5, 0.24), Small: true})
+	a.SetWorst()
 	a.Confusion = []ConfusionChange{
 		{Label: "cat", Predicted: "dog", Baseline: 14, Candidate: 20}, {Label: "cat", Predicted: "cat", Baseline: 171, Candidate: 166},
 		{Label: "deer", Predicted: "horse", Baseline: 4, Candidate: 7}, {Label: "bird", Predicted: "deer", Baseline: 6, Candidate: 4},
@@ -138,8 +152,19 @@ func sampleExplanation() *Explanation {
 		Method: "occlusion", Samples: 128, Features: 49, Perturbations: 49, Spearman: Num(0.912), CI95: CI(0.894, 0.927), SpearmanP10: Num(0.741),
 		TopKJaccard: Num(0.667), TopKCI95: CI(0.6, 0.667), TopK: 5, Cosine: Num(0.951), CosineCI95: CI(0.940, 0.960),
 		NoiseFloor: Num(0.63), SelfCheck: Num(1), CrossFaithfulness: Num(1.03), DeadPerturbations: Num(0.034), DeadMaps: 1,
-		Flips: []ExplanationFlip{{ID: "0412", Spearman: Num(0.44)}, {ID: "1207", Spearman: Num(0.61)}},
+		Flips:   []ExplanationFlip{{ID: "0412", Spearman: Num(0.44), Baseline: "3", Candidate: "8"}, {ID: "1207", Spearman: Num(0.61), Baseline: "1", Candidate: "7"}},
+		Flipped: Count(2), Fill: "mean", Target: "margin",
+		TopKShares: []TopKOverlap{{Share: 0.05, K: 2, Jaccard: Num(1), CI95: CI(0.333, 1)}, {Share: 0.1, K: 5, Jaccard: Num(0.667), CI95: CI(0.6, 0.667)}, {Share: 0.2, K: 10, Jaccard: Num(0.667), CI95: CI(0.667, 0.818)}},
+		SSIM:       Num(0.874), SSIMCI95: CI(0.851, 0.893), Sign: Num(1), SignCI95: CI(1, 1), ArgmaxDistance: Num(0.31), ArgmaxDistanceCI95: CI(0.21, 0.44),
+		MassDisplacement: Num(0.118), MassDisplacementCI95: CI(0.104, 0.131),
+		Deletion: &Faithfulness{Num(0.812), Num(0.797), Num(-0.015), CI(-0.031, 0.002)}, Insertion: &Faithfulness{Num(0.774), Num(0.768), Num(-0.006), CI(-0.019, 0.008)},
+		CrossCI95: CI(0.99, 1.06), BaselineDeadPerturbations: Num(0), BackgroundDigest: digest("background"),
+		Calibrated: &Calibrated{Num(0.962), Num(0.818), 8, "the baseline with itself, on inputs moved by up to 0.0039 of their range"},
 	}
+	e.Others = []Explanation{{
+		Method: "kernel-shap", Samples: 128, Flipped: Count(2), Features: 49, Perturbations: 355, Fill: "rows", Target: "margin", BackgroundRows: 16, BackgroundDigest: digest("rows"),
+		Spearman: Num(0.884), CI95: CI(0.861, 0.903), SpearmanP10: Num(0.702), StandardError: Num(0.062), CompletenessResidual: Num(2e-16), StraightThrough: Count(26), BaselineStraightThrough: Count(0), NoiseFloor: Num(0.81), SelfCheck: Num(1),
+	}}
 	blob := func(shift float64) *Map {
 		m := &Map{Rows: 7, Cols: 7}
 		for y := range 7 {
@@ -158,6 +183,8 @@ func sampleExplanation() *Explanation {
 	one := blob(1.2)
 	one.ID = "0007"
 	e.Maps = []Map{*one}
+	flipped := blob(2.1)
+	flipped.ID, e.Flips[0].Map = e.Flips[0].ID, flipped
 	return e
 }
 

@@ -106,6 +106,7 @@ func (r *Report) rows() []row {
 		if a.Metric != "" {
 			rows = append(rows, row{clean(a.Metric), value(unit, a.Baseline), value(unit, a.Candidate), signed(diff, a.Delta, a.CI95)})
 		}
+		rows = append(rows, a.measures()...)
 		if a.ECE != nil {
 			rows = append(rows, row{"calibration error", value(UnitFraction, a.ECE.Baseline), value(UnitFraction, a.ECE.Candidate), signed(UnitDifference, a.ECE.Delta, a.ECE.CI95)})
 		}
@@ -174,10 +175,8 @@ func (a *Accuracy) facts() [][2]string {
 		}
 	}
 	out = append(out, [2]string{"samples compared", FormatCount(a.N)})
-	if a.NRequired != nil {
-		out = append(out, [2]string{"samples that the margin needs", FormatCount(*a.NRequired)})
-	}
-	add("p value of no difference (McNemar)", UnitNone, a.PValue, nil)
+	out = append(out, a.evidence()...)
+	add("p value of no difference", UnitNone, a.PValue, nil)
 	add("agreement of predictions", UnitFraction, a.Agreement, a.AgreementCI95)
 	if f := a.Flips; f != nil {
 		out = append(out, [2]string{"predictions that changed", FormatCount(f.Changed)})
@@ -195,28 +194,6 @@ func (a *Accuracy) facts() [][2]string {
 	add("signal to quantization noise", UnitDecibel, a.SQNR, nil)
 	if a.Identical {
 		out = append(out, [2]string{"outputs", "bitwise identical"})
-	}
-	return out
-}
-
-// facts returns the figures of the explanation section as pairs of name and value.
-func (e *Explanation) facts() [][2]string {
-	out := [][2]string{{"method", clean(e.Method)}, {"samples", FormatCount(e.Samples)}}
-	add := func(name, unit string, v *float64, ci *Interval) {
-		if v != nil {
-			out = append(out, [2]string{name, estimate(unit, v, ci)})
-		}
-	}
-	add("rank correlation, median", UnitNone, e.Spearman, e.CI95)
-	add("rank correlation, 10th percentile", UnitNone, e.SpearmanP10, nil)
-	add(fmt.Sprintf("overlap of the top %d features", e.TopK), UnitFraction, e.TopKJaccard, e.TopKCI95)
-	add("cosine, median", UnitNone, e.Cosine, e.CosineCI95)
-	add("noise floor (baseline with itself, disturbed)", UnitNone, e.NoiseFloor, nil)
-	add("self check (baseline with itself)", UnitNone, e.SelfCheck, nil)
-	add("cross-faithfulness", UnitRatio, e.CrossFaithfulness, nil)
-	add("perturbations without any effect on the candidate", UnitFraction, e.DeadPerturbations, nil)
-	if e.DeadMaps > 0 {
-		out = append(out, [2]string{"constant maps", FormatCount(e.DeadMaps)})
 	}
 	return out
 }

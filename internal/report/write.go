@@ -26,6 +26,7 @@ func Formats() []Format {
 		{"junit.xml", (*Report).JUnit},
 		{"report.sarif", (*Report).SARIF},
 		{"bench.txt", plain((*Report).Bench)},
+		{"bom.cdx.json", (*Report).BOM},
 		{"report.json", (*Report).JSON},
 	}
 }

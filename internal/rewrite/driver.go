@@ -32,6 +32,11 @@ type Options struct {
 	Dims  map[string]int64 // sizes of symbolic dimensions
 }
 
+// Whole reports whether all rewrites are allowed.
+func (o Options) Whole() bool {
+	return o.Limit == 0 && len(o.Skip)+len(o.Disable)+len(o.Only) == 0
+}
+
 // maxRounds bounds how often the list of passes is repeated; real models
 // settle in two or three rounds.
 const maxRounds = 12

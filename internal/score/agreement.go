@@ -53,7 +53,7 @@ func NewAgreement(o Options, numeric bool) (*Agreement, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agreement{o: o, numeric: numeric, cosineMin: math.Inf(1), dist: newDistribution(o.Kind)}, nil
+	return &Agreement{o: o, numeric: numeric, cosineMin: math.Inf(1), dist: newDistribution(o)}, nil
 }
 
 // Add compares the outputs for one sample; it errs when their lengths differ or are 0.
@@ -179,7 +179,7 @@ func (a *Agreement) Result() (*AgreementResult, error) {
 	r := &AgreementResult{
 		N: a.n, FiniteSamples: a.finite, Disagreements: a.flips, Ties: a.ties, NonFinite: a.nonFinite, NumericOutputs: a.numeric,
 		SQNR: math.Inf(1), MaxAbs: a.maxAbs, CosineMean: math.NaN(), CosineMin: math.NaN(),
-		Distribution: a.dist.result(a.o.Confidence),
+		Distribution: a.dist.result(a.o),
 	}
 	if a.finite > 0 {
 		r.CosineMean, r.CosineMin = a.cosine/float64(a.finite), a.cosineMin

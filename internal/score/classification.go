@@ -1,9 +1,7 @@
 package score
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 )
 
@@ -63,18 +61,6 @@ func shareOf(count, n int, confidence float64) Share {
 	return s
 }
 
-// Slice is the paired accuracy within a group of samples.
-type Slice struct {
-	Name                string
-	N                   int
-	Baseline, Candidate float64
-	Delta               float64
-	Low, High           float64 // Tango interval at the level that makes all tested slices hold at once (Bonferroni)
-	PValue              float64 // exact McNemar
-	Adjusted            float64 // PValue after Holm's correction over the tested slices
-	Tested              bool    // false below Options.MinSlice samples: no interval correction, Adjusted is 1
-}
-
 // NewClassification returns an empty scorer.
 func NewClassification(o Options) (*Classification, error) {
 	o, err := o.filled()
@@ -82,7 +68,7 @@ func NewClassification(o Options) (*Classification, error) {
 		return nil, err
 	}
 	return &Classification{
-		o: o, topK: map[int]*outcomes{}, dist: newDistribution(o.Kind),
+		o: o, topK: map[int]*outcomes{}, dist: newDistribution(o),
 		perClass: map[string]*outcomes{}, slices: map[string]*outcomes{},
 	}, nil
 }
@@ -152,19 +138,9 @@ func (c *Classification) record(s Sample, picked, ranks [2]int) {
 		c.agree++
 	}
 	c.flips.add(Flip{ID: s.ID, Label: s.Label, Baseline: picked[0], Candidate: picked[1]}, right[0], right[1], c.o.MaxFlips)
-	tally(c.perClass, strconv.Itoa(s.Label), right)
-	for i, name := range s.Slices {
-		if !slices.Contains(s.Slices[:i], name) {
-			tally(c.slices, name, right)
-		}
-	}
-}
-
-func tally(groups map[string]*outcomes, name string, right [2]bool) {
-	if groups[name] == nil {
-		groups[name] = new(outcomes)
-	}
-	groups[name].add(right[0], right[1])
+	tally := func(g *outcomes) { g.add(right[0], right[1]) }
+	intoSlices(c.perClass, []string{strconv.Itoa(s.Label)}, tally)
+	intoSlices(c.slices, s.Slices, tally)
 }
 
 // Result returns the comparison so far; it errs when no sample was added.
@@ -179,21 +155,19 @@ func (c *Classification) Result() (*ClassificationResult, error) {
 		N: n, Classes: c.classes,
 		Agreement: shareOf(c.agree, n, c.o.Confidence),
 		Flips:     c.flips, Ties: c.ties, NonFinite: c.nonFinite,
-		Distribution: c.dist.result(c.o.Confidence),
+		Distribution: c.dist.result(c.o),
 		PerClass:     slicesOf(c.perClass, c.o), Slices: slicesOf(c.slices, c.o),
 		Margin: c.o.Margin, Discordance: psi, Required: Required(psi, c.o.Margin), MDE: Detectable(psi, n),
 	}
-	slices.SortFunc(r.PerClass, func(a, b Slice) int {
-		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
-	})
+	byClass(r.PerClass)
 	for _, k := range c.o.TopK {
 		if k == 1 || k < c.classes {
 			r.TopK = append(r.TopK, c.topK[k].paired(fmt.Sprintf("top%d", k), c.o.Confidence))
 		}
 	}
-	r.Worst = worst(r.Slices)
+	r.Worst = worst(r.Slices, false)
 	if len(r.Slices) == 0 {
-		r.Worst = worst(r.PerClass)
+		r.Worst = worst(r.PerClass, false)
 	}
 	r.Warnings = append(r.NonFinite.warnings(), r.Distribution.warnings()...)
 	if n < r.Required {
@@ -206,43 +180,4 @@ func (c *Classification) Result() (*ClassificationResult, error) {
 		}
 	}
 	return r, nil
-}
-
-// slicesOf turns tallies into slices in name order, corrected for their number.
-func slicesOf(groups map[string]*outcomes, o Options) []Slice {
-	out := make([]Slice, 0, len(groups))
-	var tested []int
-	for name, g := range groups {
-		p := g.paired("", o.Confidence)
-		out = append(out, Slice{
-			Name: name, N: p.N, Baseline: p.Baseline, Candidate: p.Candidate, Delta: p.Delta,
-			Low: p.Low, High: p.High, PValue: *p.PValue, Adjusted: 1, Tested: p.N >= o.MinSlice,
-		})
-	}
-	slices.SortFunc(out, func(a, b Slice) int { return cmp.Compare(a.Name, b.Name) })
-	var p []float64
-	for i := range out {
-		if out[i].Tested {
-			tested = append(tested, i)
-			p = append(p, out[i].PValue)
-		}
-	}
-	for i, adjusted := range Holm(p) {
-		s, g := &out[tested[i]], groups[out[tested[i]].Name]
-		s.Adjusted = adjusted
-		s.Low, s.High = Tango(g.gains, g.losses, g.n(), 1-(1-o.Confidence)/float64(len(p)))
-	}
-	return out
-}
-
-// worst returns the tested slice with the lowest Delta, of equals the one with more samples, then the first.
-func worst(all []Slice) *Slice {
-	var w *Slice
-	for i := range all {
-		s := &all[i]
-		if s.Tested && (w == nil || s.Delta < w.Delta || s.Delta == w.Delta && s.N > w.N) {
-			w = s
-		}
-	}
-	return w
 }

@@ -72,6 +72,7 @@ type Distribution struct {
 // bins of equal mass.
 type Calibration struct {
 	Baseline, Candidate, Delta float64
+	Low, High                  float64 // interval of Delta by a paired bootstrap; ±Inf for fewer than two samples
 	Floor                      float64 // what a perfectly calibrated model shows on average with so few samples
 }
 
@@ -83,7 +84,8 @@ type distribution struct {
 	labelled bool
 	joint    [2][2]joint
 	ece      [2][2]reliability // model, hypothesis
-	logs     [2][2][]float64   // log-probabilities of the current row: model, hypothesis
+	stated   statements
+	logs     [2][2][]float64 // log-probabilities of the current row: model, hypothesis
 }
 
 type joint struct {
@@ -94,8 +96,8 @@ type joint struct {
 	sketch     sketch
 }
 
-func newDistribution(kind Kind) *distribution {
-	return &distribution{kind: kind, maybe: [2]bool{kind != Logits, kind != Logits}}
+func newDistribution(o Options) *distribution {
+	return &distribution{kind: o.Kind, maybe: [2]bool{o.Kind != Logits, o.Kind != Logits}, stated: newStatements(o.Seed)}
 }
 
 // hypotheses returns the kinds to follow for a model, as indices.
@@ -109,9 +111,16 @@ func (d *distribution) hypotheses(model int) []int {
 	return []int{0, 1}
 }
 
+// chosen returns the hypothesis that no row of a model has contradicted: probabilities if these are possible.
+func (d *distribution) chosen(model int) int {
+	h := d.hypotheses(model)
+	return h[len(h)-1]
+}
+
 // add takes a pair of finite rows; label < 0 means none.
 func (d *distribution) add(label int, baseline, candidate []float64) {
 	rows := [2][]float64{baseline, candidate}
+	var said statement
 	for m, row := range rows {
 		if d.kind == Auto && d.maybe[m] && DetectKind(row) != Probabilities {
 			d.maybe[m] = false
@@ -120,7 +129,8 @@ func (d *distribution) add(label int, baseline, candidate []float64) {
 			d.logs[m][h] = logProbabilities(d.logs[m][h], row, h == 1)
 			if label >= 0 {
 				best, _ := argmax(row)
-				d.ece[m][h].add(math.Exp(d.logs[m][h][best]), best == label)
+				said.confidence[m][h], said.right[m] = math.Exp(d.logs[m][h][best]), best == label
+				d.ece[m][h].add(said.confidence[m][h], said.right[m])
 			}
 		}
 	}
@@ -129,7 +139,10 @@ func (d *distribution) add(label int, baseline, candidate []float64) {
 			d.joint[hb][hc].add(label, d.logs[0][hb], d.logs[1][hc], [2]int{hb, hc})
 		}
 	}
-	d.labelled = d.labelled || label >= 0
+	if label >= 0 {
+		d.labelled = true
+		d.stated.add(said)
+	}
 }
 
 func (d *distribution) close() {
@@ -216,12 +229,12 @@ func logProbabilities(into, row []float64, probabilities bool) []float64 {
 }
 
 // result returns nil when no pair of finite rows was seen.
-func (d *distribution) result(confidence float64) *Distribution {
-	h := [2]int{}
+func (d *distribution) result(o Options) *Distribution {
+	h := [2]int{d.chosen(0), d.chosen(1)}
 	kinds := [2]Kind{Logits, Logits}
 	for m := range h {
-		if options := d.hypotheses(m); options[len(options)-1] == 1 {
-			h[m], kinds[m] = 1, Probabilities
+		if h[m] == 1 {
+			kinds[m] = Probabilities
 		}
 	}
 	j := &d.joint[h[0]][h[1]]
@@ -233,11 +246,12 @@ func (d *distribution) result(confidence float64) *Distribution {
 		KLMean: j.kl / float64(j.n), KLP95: j.sketch.quantile(0.95), KLMax: j.klMax,
 	}
 	if d.labelled {
-		nll, brier := j.nll.paired("nll", confidence), j.brier.paired("brier", confidence)
+		nll, brier := j.nll.paired("nll", o.Confidence), j.brier.paired("brier", o.Confidence)
 		r.NLL, r.Brier = &nll, &brier
 		b, floor := d.ece[0][h[0]].ece()
 		c, _ := d.ece[1][h[1]].ece()
-		r.ECE = &Calibration{Baseline: b, Candidate: c, Delta: c - b, Floor: floor}
+		half := d.stated.half(h, o)
+		r.ECE = &Calibration{Baseline: b, Candidate: c, Delta: c - b, Low: c - b - half, High: c - b + half, Floor: floor}
 	}
 	return r
 }
@@ -249,107 +263,9 @@ func (r *Distribution) warnings() []string {
 	return []string{fmt.Sprintf("the baseline gives %v and the candidate %v: each is turned into a distribution by its own rule", r.BaselineKind, r.CandidateKind)}
 }
 
-// sketch is a histogram of non-negative values on a logarithmic scale, from which quantiles are read within 1 %.
-type sketch struct {
-	n       int
-	buckets map[int]int
-}
-
-const sketchBase = 1.02
-
-func (s *sketch) add(v float64) {
-	if s.buckets == nil {
-		s.buckets = map[int]int{}
-	}
-	s.n++
-	s.buckets[int(math.Ceil(math.Log(min(max(v, 1e-15), 1e15))/math.Log(sketchBase)))]++
-}
-
-// quantile returns the nearest-rank p-quantile; values up to 1e-15 are given as 0.
-func (s *sketch) quantile(p float64) float64 {
-	need := int(math.Ceil(p * float64(s.n)))
-	lowest := int(math.Ceil(math.Log(1e-15) / math.Log(sketchBase)))
-	highest := int(math.Ceil(math.Log(1e15) / math.Log(sketchBase)))
-	for b := lowest; b <= highest; b++ {
-		if need -= s.buckets[b]; need <= 0 {
-			if b == lowest {
-				return 0
-			}
-			return 2 * math.Pow(sketchBase, float64(b)) / (1 + sketchBase)
-		}
-	}
-	return 0
-}
-
-// reliability is a fine histogram of confidences on the logit scale, out of which bins of equal mass are made at the end.
-type reliability struct {
-	n    int
-	fine map[int]*reliabilityBin
-}
-
-type reliabilityBin struct{ n, confidence, right float64 }
-
-const (
-	fineBins  = 4096
-	fineRange = 37.0 // logit(1 - 2^-53)
-	eceBins   = 15
-)
-
-func (r *reliability) add(confidence float64, right bool) {
-	if r.fine == nil {
-		r.fine = map[int]*reliabilityBin{}
-	}
-	x := math.Log(confidence) - math.Log1p(-min(confidence, 1))
-	x = min(max(x, -fineRange), fineRange)
-	at := int((x + fineRange) / (2 * fineRange) * (fineBins - 1))
-	b := r.fine[at]
-	if b == nil {
-		b = new(reliabilityBin)
-		r.fine[at] = b
-	}
-	r.n++
-	b.n++
-	b.confidence += confidence
-	if right {
-		b.right++
-	}
-}
-
-// ece returns the expected calibration error over bins of equal mass (a fine bin that spans a border is divided in
-// proportion), and its mean for a perfectly calibrated model: E|N(0, p(1-p)/n)| summed over the bins.
-func (r *reliability) ece() (value, floor float64) {
-	if r.n == 0 {
-		return 0, 0
-	}
-	mass := float64(r.n) / eceBins
-	var open reliabilityBin
-	flush := func() {
-		if open.n == 0 {
-			return
-		}
-		weight := open.n / float64(r.n)
-		p := min(max(open.confidence/open.n, 0), 1)
-		value += weight * math.Abs(open.confidence-open.right) / open.n
-		floor += weight * math.Sqrt(2*p*(1-p)/(math.Pi*open.n))
-		open = reliabilityBin{}
-	}
-	for at := range fineBins {
-		b := r.fine[at]
-		if b == nil {
-			continue
-		}
-		for left := b.n; left > 1e-9; {
-			take := min(left, mass-open.n)
-			share := take / b.n
-			open.n += take
-			open.confidence += share * b.confidence
-			open.right += share * b.right
-			left -= take
-			if open.n >= mass-1e-9 {
-				flush()
-			}
-		}
-	}
-	flush()
-	return value, floor
+// perplexity returns the half-width of the interval of the difference of the two models' perplexities, exp of their mean negative
+// log-likelihoods, by the delta method.
+func (d *distribution) perplexity(o Options) float64 {
+	j := &d.joint[d.chosen(0)][d.chosen(1)]
+	return j.nll.exponentialHalf(o.Confidence)
 }

@@ -3,6 +3,7 @@ package score
 import (
 	"fmt"
 	"math"
+	"strconv"
 )
 
 // MultiLabel scores models with one yes-or-no score per label; a binary classifier with a single output is the case of one
@@ -21,16 +22,21 @@ type multiJoint struct {
 	label ratio
 	f1    moments // 2tp and 2tp+fp+fn of the baseline, then of the candidate
 	flips Flips
+
+	perLabel []outcomes
+	slices   map[string]*outcomes
 }
 
 // MultiLabelResult is the comparison of two multi-label models.
 type MultiLabelResult struct {
 	N, Labels                   int
 	BaselineKind, CandidateKind Kind
-	Exact                       Paired // "accuracy" for one label, else "exact-match": every label of the sample right
-	Label                       Paired // "label-accuracy": share of right labels
-	MicroF1                     Paired // "micro-f1"
-	Flips                       Flips  // of Exact; Label, Baseline and Candidate of a flip are counts of positive labels
+	Exact                       Paired  // "accuracy" for one label, else "exact-match": every label of the sample right
+	Label                       Paired  // "label-accuracy": share of right labels
+	MicroF1                     Paired  // "micro-f1"
+	PerLabel                    []Slice // right answers per label, by label
+	Slices                      []Slice // of Exact, by name
+	Flips                       Flips   // of Exact; Label, Baseline and Candidate of a flip are counts of positive labels
 	NonFinite                   NonFinite
 	Required                    int
 	MDE                         float64
@@ -46,15 +52,16 @@ func NewMultiLabel(o Options) (*MultiLabel, error) {
 	m := &MultiLabel{o: o, maybe: [2]bool{o.Kind != Logits, o.Kind != Logits}}
 	for b := range m.joint {
 		for c := range m.joint[b] {
-			m.joint[b][c] = new(multiJoint)
+			m.joint[b][c] = &multiJoint{label: ratio{share: true}, slices: map[string]*outcomes{}}
 		}
 	}
 	return m, nil
 }
 
-// Add scores one sample; a label is 1 (yes), 0 (no) or negative (unknown, left out). It errs, leaving the scorer as it was,
+// Add scores one sample, whose Label is not used; a label is 1 (yes), 0 (no) or negative (unknown, left out). It errs, leaving the scorer as it was,
 // when lengths differ from each other or from those before, or when a label is above 1.
-func (m *MultiLabel) Add(id string, labels []int, baseline, candidate []float64) error {
+func (m *MultiLabel) Add(s Sample, labels []int, baseline, candidate []float64) error {
+	id := s.ID
 	if len(labels) == 0 || len(baseline) != len(labels) || len(candidate) != len(labels) || m.labels != 0 && len(labels) != m.labels {
 		return fmt.Errorf("sample %q: %d labels, %d scores of the baseline and %d of the candidate, want equal numbers above 0, the same for every sample",
 			id, len(labels), len(baseline), len(candidate))
@@ -78,7 +85,7 @@ func (m *MultiLabel) Add(id string, labels []int, baseline, candidate []float64)
 	m.nonFinite.add(id, bad[0], bad[1])
 	for b := range m.joint {
 		for c := range m.joint[b] {
-			m.joint[b][c].add(id, labels, baseline, candidate, [2]float64{threshold(b), threshold(c)}, m.o.MaxFlips)
+			m.joint[b][c].add(s, labels, baseline, candidate, [2]float64{threshold(b), threshold(c)}, m.o.MaxFlips)
 		}
 	}
 	return nil
@@ -87,11 +94,14 @@ func (m *MultiLabel) Add(id string, labels []int, baseline, candidate []float64)
 // threshold is where a hypothesis cuts: 0 for logits (index 0), 0.5 for probabilities (index 1).
 func threshold(hypothesis int) float64 { return 0.5 * float64(hypothesis) }
 
-func (j *multiJoint) add(id string, labels []int, baseline, candidate []float64, cut [2]float64, maxFlips int) {
+func (j *multiJoint) add(s Sample, labels []int, baseline, candidate []float64, cut [2]float64, maxFlips int) {
 	exact := [2]bool{true, true}
 	var twice, union [2]float64
 	var positive [2]int
 	truth := 0
+	if j.perLabel == nil {
+		j.perLabel = make([]outcomes, len(labels))
+	}
 	for i, l := range labels {
 		if l < 0 {
 			continue
@@ -107,11 +117,13 @@ func (j *multiJoint) add(id string, labels []int, baseline, candidate []float64,
 			union[k] += number(yes) + float64(l)
 		}
 		j.label.item(number(right[0]), number(right[1]))
+		j.perLabel[i].add(right[0], right[1])
 	}
 	j.label.close()
 	j.exact.add(exact[0], exact[1])
 	j.f1.add(twice[0], union[0], twice[1], union[1])
-	j.flips.add(Flip{ID: id, Label: truth, Baseline: positive[0], Candidate: positive[1]}, exact[0], exact[1], maxFlips)
+	intoSlices(j.slices, s.Slices, func(g *outcomes) { g.add(exact[0], exact[1]) })
+	j.flips.add(Flip{ID: s.ID, Label: truth, Baseline: positive[0], Candidate: positive[1]}, exact[0], exact[1], maxFlips)
 }
 
 // Result returns the comparison so far; it errs when no sample was added.
@@ -137,7 +149,14 @@ func (m *MultiLabel) Result() (*MultiLabelResult, error) {
 		MicroF1: j.microF1(m.o.Confidence), Flips: j.flips, NonFinite: m.nonFinite,
 		Required: Required(psi, m.o.Margin), MDE: Detectable(psi, m.n),
 	}
-	r.Label.LowerIsBetter = false
+	r.Slices = slicesOf(j.slices, m.o)
+	if perLabel := map[string]*outcomes{}; m.labels > 1 {
+		for i := range j.perLabel {
+			perLabel[strconv.Itoa(i)] = &j.perLabel[i]
+		}
+		r.PerLabel = slicesOf(perLabel, m.o)
+		byClass(r.PerLabel)
+	}
 	r.Warnings = m.nonFinite.warnings()
 	if kinds[0] != kinds[1] {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the baseline gives %v and the candidate %v: each is cut at its own threshold", kinds[0], kinds[1]))
@@ -146,14 +165,13 @@ func (m *MultiLabel) Result() (*MultiLabelResult, error) {
 }
 
 func (j *multiJoint) microF1(confidence float64) Paired {
-	p := Paired{Metric: "micro-f1", Confidence: confidence, Method: "delta-method", N: j.f1.n, Clusters: j.f1.n, Low: math.Inf(-1), High: math.Inf(1)}
+	p := Paired{Metric: "micro-f1", Confidence: confidence, Method: "delta-method", N: j.f1.n, Clusters: j.f1.n, Low: math.Inf(-1), High: math.Inf(1), SE: math.Inf(1), Ratio: math.NaN()}
 	ub, uc := j.f1.at(1), j.f1.at(3)
 	if ub == 0 || uc == 0 {
 		return p // no label is positive, in truth or prediction: F1 has no value
 	}
 	p.Baseline, p.Candidate = j.f1.at(0)/ub, j.f1.at(2)/uc
 	p.Delta = p.Candidate - p.Baseline
-	half := j.f1.half(confidence, -1/ub, p.Baseline/ub, 1/uc, -p.Candidate/uc)
-	p.Low, p.High = p.Delta-half, p.Delta+half
+	p.spread(j.f1.half(confidence, -1/ub, p.Baseline/ub, 1/uc, -p.Candidate/uc), j.f1.n)
 	return p
 }

@@ -16,7 +16,12 @@ type Paired struct {
 	Method              string   // "tango", "paired-t", "cluster-t", "delta-method"
 	N                   int      // items: samples, tokens, elements
 	Clusters            int      // independent units among them
-	PValue              *float64 // exact McNemar, for paired proportions only
+	PValue              *float64 // of no difference: exact McNemar for paired proportions, Student's t for means
+	Rare                bool     // the interval is that of a share, at least as wide as if no unit differed
+	SE                  float64  // standard error of Delta, over Clusters; +Inf where there are too few samples for any
+
+	Ratio               float64 // Candidate / Baseline; NaN where it has no value
+	RatioLow, RatioHigh float64 // interval of Ratio
 }
 
 // outcomes counts the pairs of right and wrong.
@@ -47,48 +52,14 @@ func (o outcomes) paired(metric string, confidence float64) Paired {
 		r.Delta = float64(o.gains-o.losses) / float64(n)
 	}
 	r.Low, r.High = Tango(o.gains, o.losses, n, confidence)
+	r.SE = math.Sqrt(discordance(o.gains, o.losses, n) / float64(n))
+	r.Rare = true
+	r.Ratio = math.NaN()
+	if r.Baseline > 0 {
+		r.Ratio = r.Candidate / r.Baseline
+	}
+	r.RatioLow, r.RatioHigh = RatioOfProportions(o.both, o.gains, o.losses, n, confidence)
 	return r
-}
-
-// ratio accumulates the mean over items of a measure of both models, items coming in clusters.
-type ratio struct {
-	baseline, candidate float64 // sums
-	open                struct{ delta, items float64 }
-	m                   moments // delta, items
-}
-
-func (r *ratio) item(baseline, candidate float64) {
-	r.baseline += baseline
-	r.candidate += candidate
-	r.open.delta += candidate - baseline
-	r.open.items++
-}
-
-// close ends the cluster; one without items does not count.
-func (r *ratio) close() {
-	if r.open.items > 0 {
-		r.m.add(r.open.delta, r.open.items)
-	}
-	r.open.delta, r.open.items = 0, 0
-}
-
-func (r *ratio) paired(metric string, confidence float64) Paired {
-	items := r.m.at(1)
-	p := Paired{
-		Metric: metric, LowerIsBetter: true, Confidence: confidence, N: int(items), Clusters: r.m.n,
-		Method: "paired-t", Low: math.Inf(-1), High: math.Inf(1),
-	}
-	if items == 0 {
-		return p
-	}
-	if p.N != p.Clusters {
-		p.Method = "cluster-t"
-	}
-	p.Baseline, p.Candidate = r.baseline/items, r.candidate/items
-	p.Delta = r.m.at(0) / items
-	half := r.m.half(confidence, 1/items, -p.Delta/items)
-	p.Low, p.High = p.Delta-half, p.Delta+half
-	return p
 }
 
 // Options says how to score; the zero value is the default of every field.
@@ -99,6 +70,10 @@ type Options struct {
 	Confidence float64 // 0 means 0.95
 	MinSlice   int     // samples below which a slice is listed but not tested; 0 means 10
 	Margin     float64 // accuracy drop for which Required is computed; 0 means 0.005
+	Resamples  int     // of bootstraps; 0 means 1000
+	Seed       uint64  // of bootstraps
+	Ignore     int     // class of a label map that is not scored; 0 means 255, negative none
+	Gallery    int     // embeddings that others are looked up in; 0 means 4096
 }
 
 func (o Options) filled() (Options, error) {
@@ -117,7 +92,18 @@ func (o Options) filled() (Options, error) {
 	if o.Margin == 0 {
 		o.Margin = 0.005
 	}
+	if o.Resamples == 0 {
+		o.Resamples = 1000
+	}
+	if o.Ignore == 0 {
+		o.Ignore = 255
+	}
+	if o.Gallery == 0 {
+		o.Gallery = 4096
+	}
 	switch {
+	case o.Resamples < 100 || o.Gallery < 2:
+		return o, fmt.Errorf("%d resamples and a gallery of %d are too few, want at least 100 and 2", o.Resamples, o.Gallery)
 	case !(o.Confidence > 0 && o.Confidence < 1):
 		return o, fmt.Errorf("confidence %v is outside (0, 1)", o.Confidence)
 	case !(o.Margin > 0 && o.Margin < 1):

@@ -178,8 +178,9 @@ func TestSlicesAndWorst(t *testing.T) {
 		t.Fatalf("worst: got %+v", r.Worst)
 	}
 	low, high := Tango(0, 50, 100, 1-0.05/3)
+	ownLow, ownHigh := Tango(0, 50, 100, 0.95)
 	want := Slice{
-		Name: "b", N: 100, Baseline: 1, Candidate: 0.5, Delta: -0.5, Low: low, High: high,
+		Name: "b", N: 100, Baseline: 1, Candidate: 0.5, Delta: -0.5, OwnLow: ownLow, OwnHigh: ownHigh, Low: low, High: high,
 		PValue: McNemar(0, 50), Adjusted: 3 * McNemar(0, 50), Tested: true,
 	}
 	if d := cmp.Diff(want, *r.Worst, near); d != "" {
@@ -322,10 +323,10 @@ func TestTokens(t *testing.T) {
 	}
 	for i := range logitsA {
 		sequence := []string{"x", "x", "y", "y"}[i]
-		if err := tokens.Add(sequence, labels[i], logitsA[i], logitsB[i]); err != nil {
+		if err := tokens.Add(Sample{ID: sequence, Label: labels[i]}, logitsA[i], logitsB[i]); err != nil {
 			t.Fatal(err)
 		}
-		if err := tokens.Add(sequence, -1, logitsA[i], logitsB[i]); err != nil {
+		if err := tokens.Add(Sample{ID: sequence, Label: -1}, logitsA[i], logitsB[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -341,7 +342,7 @@ func TestTokens(t *testing.T) {
 	if d := cmp.Diff(want, got, near); d != "" {
 		t.Error(d)
 	}
-	if err := tokens.Add("z", 3, logitsA[0], logitsA[0]); err == nil {
+	if err := tokens.Add(Sample{ID: "z", Label: 3}, logitsA[0], logitsA[0]); err == nil {
 		t.Error("a label beyond the vocabulary was accepted")
 	}
 }
@@ -352,11 +353,11 @@ func TestRegression(t *testing.T) {
 	a := [][]float64{{1, 1}, {3, 6}, {5, 6}}
 	b := [][]float64{{2, 1}, {3, 7}, {4, 6}}
 	for i := range target {
-		if err := r.Add(fmt.Sprint(i), target[i], a[i], b[i]); err != nil {
+		if err := r.Add(Sample{ID: fmt.Sprint(i)}, target[i], a[i], b[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Add("bad", []float64{1, 1}, []float64{1, nan}, []float64{1, 1}); err != nil {
+	if err := r.Add(Sample{ID: "bad"}, []float64{1, 1}, []float64{1, nan}, []float64{1, 1}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.Result()
@@ -377,9 +378,9 @@ func TestRegression(t *testing.T) {
 		t.Errorf("got %+v", got.RMSE)
 	}
 	for name, err := range map[string]error{
-		"length": r.Add("x", []float64{1}, []float64{1, 2}, []float64{1}),
-		"target": r.Add("x", []float64{nan}, []float64{1}, []float64{1}),
-		"empty":  r.Add("x", nil, nil, nil),
+		"length": r.Add(Sample{ID: "x"}, []float64{1}, []float64{1, 2}, []float64{1}),
+		"target": r.Add(Sample{ID: "x"}, []float64{nan}, []float64{1}, []float64{1}),
+		"empty":  r.Add(Sample{ID: "x"}, nil, nil, nil),
 	} {
 		if err == nil {
 			t.Errorf("%s: want an error", name)
@@ -397,7 +398,7 @@ func TestRMSECovers(t *testing.T) {
 		r, _ := NewRegression(Options{})
 		for i := range 200 {
 			e := rng.NormFloat64()
-			if err := r.Add(fmt.Sprint(i), []float64{0}, []float64{e}, []float64{e + 0.5*rng.NormFloat64()}); err != nil {
+			if err := r.Add(Sample{ID: fmt.Sprint(i)}, []float64{0}, []float64{e}, []float64{e + 0.5*rng.NormFloat64()}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -417,7 +418,7 @@ func TestMultiLabel(t *testing.T) {
 	a := [][]float64{{0.9, 0.1, 0.8}, {0.2, 0.7, 0.9}, {0.6, 0.9, 0.2}}
 	b := [][]float64{{2, -2, -1}, {-1, 1, 2}, {-1, 2, -1}} // logits
 	for i := range truth {
-		if err := m.Add(fmt.Sprint(i), truth[i], a[i], b[i]); err != nil {
+		if err := m.Add(Sample{ID: fmt.Sprint(i)}, truth[i], a[i], b[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -435,11 +436,11 @@ func TestMultiLabel(t *testing.T) {
 	if d := cmp.Diff([]float64{1, 0.75, -0.25, 0.75}, []float64{r.MicroF1.Baseline, r.MicroF1.Candidate, r.MicroF1.Delta, r.Label.Candidate}, near); d != "" {
 		t.Error(d)
 	}
-	if err := m.Add("x", []int{2, 0, 0}, a[0], b[0]); err == nil {
+	if err := m.Add(Sample{ID: "x"}, []int{2, 0, 0}, a[0], b[0]); err == nil {
 		t.Error("a label of 2 was accepted")
 	}
 	binary, _ := NewMultiLabel(Options{})
-	if err := binary.Add("0", []int{1}, []float64{nan}, []float64{0.7}); err != nil {
+	if err := binary.Add(Sample{ID: "0"}, []int{1}, []float64{nan}, []float64{0.7}); err != nil {
 		t.Fatal(err)
 	}
 	if r, _ := binary.Result(); r.Exact.Metric != "accuracy" || r.Exact.Baseline != 0 || r.Exact.Candidate != 1 || r.NonFinite.Baseline != 1 {

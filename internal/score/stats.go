@@ -106,12 +106,18 @@ func planFactor() float64 { return normalQuantile(0.95) + normalQuantile(0.8) }
 
 // Required returns how many paired samples show, with 80 % power at one-sided 5 %, that an accuracy is not worse by margin,
 // when the two models disagree in correctness on the share psi of samples and are in truth equally good:
-// (z_0.95 + z_0.8)² psi / margin².
+// (z_0.95 + z_0.8)² psi / margin². Where hardly any disagree, it is the number from which on [Tango]'s 95 % interval of no disagreement
+// at all is within the margin: z_0.975² (1/margin - 1).
 func Required(psi, margin float64) int {
 	if !(psi > 0) || !(margin > 0) {
 		return 0
 	}
-	return int(min(math.Ceil(math.Pow(planFactor()/margin, 2)*psi), math.MaxInt32))
+	return requiredAtLeast(math.Pow(planFactor()/margin, 2)*psi, margin)
+}
+
+func requiredAtLeast(n, margin float64) int {
+	z := normalQuantile(0.975)
+	return int(min(math.Ceil(max(n, z*z*(1/margin-1))), math.MaxInt32))
 }
 
 // Detectable is the inverse of Required: the smallest margin that n paired samples can show.
@@ -119,7 +125,7 @@ func Detectable(psi float64, n int) float64 {
 	if n <= 0 {
 		return math.Inf(1)
 	}
-	return planFactor() * math.Sqrt(psi/float64(n))
+	return max(planFactor()*math.Sqrt(psi/float64(n)), unseen(n, 0.95))
 }
 
 // discordance estimates the share of discordant pairs, away from 0 where none was seen (Jeffreys' prior).

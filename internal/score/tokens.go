@@ -15,6 +15,8 @@ type Tokens struct {
 	ignored   int
 	outcomes  outcomes
 	right     ratio
+	slices    map[string]*ratio
+	open      map[string]bool // slices with tokens of the current sequence
 	flips     Flips
 	nonFinite NonFinite
 	dist      *distribution
@@ -28,7 +30,9 @@ type TokensResult struct {
 	PerplexityRatio       float64 // candidate / baseline
 	PerplexityLow         float64 // interval of the ratio
 	PerplexityHigh        float64
-	Accuracy              Paired // "token-accuracy"
+	PerplexityDelta       [2]float64 // interval of candidate - baseline
+	Accuracy              Paired     // "token-accuracy"
+	Slices                []Slice    // of Accuracy
 	Flips                 Flips
 	NonFinite             NonFinite
 	Distribution          *Distribution
@@ -41,13 +45,16 @@ func NewTokens(o Options) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tokens{o: o, dist: newDistribution(o.Kind)}, nil
+	return &Tokens{
+		o: o, dist: newDistribution(o), right: ratio{share: true}, slices: map[string]*ratio{}, open: map[string]bool{},
+	}, nil
 }
 
-// Add scores one position of a sequence. Positions of a sequence must come one after the other: another name starts another
+// Add scores one position of the sequence that s.ID names, with the token s.Label. Positions of a sequence must come one after the other: another name starts another
 // sequence. A label below 0 is ignored (padding, prompt). It errs, leaving the scorer as it was, on rows of different length
 // or a label out of range.
-func (t *Tokens) Add(sequence string, label int, baseline, candidate []float64) error {
+func (t *Tokens) Add(s Sample, baseline, candidate []float64) error {
+	sequence, label := s.ID, s.Label
 	switch {
 	case len(baseline) != len(candidate):
 		return fmt.Errorf("sequence %q: the baseline gives %d scores, the candidate %d", sequence, len(baseline), len(candidate))
@@ -81,6 +88,13 @@ func (t *Tokens) Add(sequence string, label int, baseline, candidate []float64) 
 	right := [2]bool{picked[0] == label, picked[1] == label}
 	t.outcomes.add(right[0], right[1])
 	t.right.item(number(right[0]), number(right[1]))
+	for _, name := range s.Slices {
+		t.open[name] = true
+	}
+	intoSlices(t.slices, s.Slices, func(g *ratio) {
+		g.share = true
+		g.item(number(right[0]), number(right[1]))
+	})
 	t.flips.add(Flip{ID: sequence, Label: label, Baseline: picked[0], Candidate: picked[1]}, right[0], right[1], t.o.MaxFlips)
 	return nil
 }
@@ -95,6 +109,10 @@ func number(b bool) float64 {
 func (t *Tokens) close() {
 	t.right.close()
 	t.dist.close()
+	for name := range t.open {
+		t.slices[name].close()
+	}
+	clear(t.open)
 }
 
 // Result returns the comparison so far, ending the current sequence; it errs when no labelled token was added.
@@ -108,14 +126,16 @@ func (t *Tokens) Result() (*TokensResult, error) {
 		N: t.outcomes.n(), Sequences: t.right.m.n, Ignored: t.ignored,
 		Accuracy: t.right.paired("token-accuracy", t.o.Confidence),
 		Flips:    t.flips, NonFinite: t.nonFinite,
-		Distribution: t.dist.result(t.o.Confidence),
+		Slices:       slicesOf(t.slices, t.o),
+		Distribution: t.dist.result(t.o),
 	}
-	r.Accuracy.LowerIsBetter = false
 	if r.Distribution != nil {
 		r.NLL = r.Distribution.NLL
 		r.Perplexity = [2]float64{math.Exp(r.NLL.Baseline), math.Exp(r.NLL.Candidate)}
 		r.PerplexityRatio = math.Exp(r.NLL.Delta)
 		r.PerplexityLow, r.PerplexityHigh = math.Exp(r.NLL.Low), math.Exp(r.NLL.High)
+		half := t.dist.perplexity(t.o)
+		r.PerplexityDelta = [2]float64{r.Perplexity[1] - r.Perplexity[0] - half, r.Perplexity[1] - r.Perplexity[0] + half}
 	}
 	r.Warnings = append(r.NonFinite.warnings(), r.Distribution.warnings()...)
 	if r.Sequences < 10 {

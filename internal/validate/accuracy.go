@@ -3,6 +3,7 @@ package validate
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -22,6 +23,7 @@ func (v *validation) accuracy(ctx context.Context) error {
 	for _, port := range s.baseline.Outputs() {
 		p.distances = append(p.distances, &distance{name: port.Name})
 	}
+	defer p.close()
 	done := int64(0)
 	for b, err := range v.set.Batches(ctx, max(v.o.Batch, 1)) {
 		if err != nil {
@@ -47,7 +49,15 @@ type pass struct {
 	carriers  [2]*dataset.Carrier
 	distances []*distance
 	scorer    scorer
+	ragged    map[string]bool // outputs that may differ in shape
 	n         int
+}
+
+// close ends a scorer that holds something open.
+func (p *pass) close() {
+	if c, ok := p.scorer.(io.Closer); ok {
+		c.Close()
+	}
 }
 
 func (p *pass) batch(ctx context.Context, b *dataset.Batch) error {
@@ -63,12 +73,12 @@ func (p *pass) batch(ctx context.Context, b *dataset.Batch) error {
 		return candidateFault("running it on %s: %w", p.v.name(b.Samples[0]), err)
 	}
 	if p.scorer == nil {
-		if err := p.choose(b, want.Outputs); err != nil {
+		if err := p.choose(ctx, b, want.Outputs); err != nil {
 			return err
 		}
 	}
 	p.v.perRun = want.Elapsed + got.Elapsed
-	if err := p.compare(b, want.Outputs, got.Outputs); err != nil {
+	if err := p.compare(ctx, b, want.Outputs, got.Outputs); err != nil {
 		return err
 	}
 	for _, s := range b.Samples {
@@ -115,9 +125,10 @@ func (p *pass) keep(c *dataset.Carrier, outputs map[string]*onnx.Tensor) error {
 	return c.Keep(state)
 }
 
-// compare takes the distances of all outputs and scores the chosen one.
-func (p *pass) compare(b *dataset.Batch, want, got map[string]*onnx.Tensor) error {
+// compare takes the distances of all outputs and scores what the task reads.
+func (p *pass) compare(ctx context.Context, b *dataset.Batch, want, got map[string]*onnx.Tensor) error {
 	n := len(b.Samples) + b.Padding
+	x := &scored{samples: b.Samples, n: n, values: map[string]rows{}, tensors: [2]map[string]*onnx.Tensor{want, got}}
 	for _, d := range p.distances {
 		w, g := want[d.name], got[d.name]
 		if w == nil {
@@ -126,34 +137,23 @@ func (p *pass) compare(b *dataset.Batch, want, got map[string]*onnx.Tensor) erro
 		if g == nil {
 			return candidateFault("it gave no output %q", d.name)
 		}
-		x, y, err := d.add(w, g, n, len(b.Samples))
+		d.ragged = p.ragged[d.name]
+		v, c, err := d.add(w, g, n, len(b.Samples))
 		if err != nil {
 			return err
 		}
-		if d.name != p.v.output || p.scorer == nil || x == nil {
-			continue
-		}
-		if err := p.score(b, w, x, y, n); err != nil {
-			return err
+		if v != nil {
+			x.values[d.name] = rows{baseline: v, candidate: c, shape: w.Shape, theirs: g.Shape}
 		}
 	}
-	return nil
+	if p.scorer == nil {
+		return nil
+	}
+	return p.scorer.add(ctx, x)
 }
 
-// score cuts the chosen output into samples.
-func (p *pass) score(b *dataset.Batch, t *onnx.Tensor, want, got []float64, n int) error {
-	if n > 1 && (len(t.Shape) == 0 || t.Shape[0] != int64(n)) {
-		return fmt.Errorf("output %q has shape %v for a batch of %d: its first axis is not the batch; give a batch size of 1", p.v.output, t.Shape, n)
-	}
-	each := len(want) / n
-	for i, s := range b.Samples {
-		r := rows{baseline: want[i*each : (i+1)*each], candidate: got[i*each : (i+1)*each], shape: t.Shape}
-		if err := p.scorer.add(s, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// free says that the task reads outputs that may differ in shape.
+func (p *pass) free() bool { return len(p.ragged) > 0 }
 
 // report fills the accuracy section.
 func (p *pass) report() error {
@@ -166,7 +166,10 @@ func (p *pass) report() error {
 		if d.float {
 			signal, noise = signal+d.want, noise+d.noise
 		}
-		if d.broken {
+		if d.partial {
+			broken = true
+			p.v.warn("output %q has other numbers of rows in the two models: no distance is taken", d.name)
+		} else if d.broken {
 			broken = true
 			p.v.warn("output %q of the candidate is NaN or infinite where that of the baseline is a number", d.name)
 		}
@@ -181,7 +184,7 @@ func (p *pass) report() error {
 			p.v.warn("accuracy: %s", w)
 		}
 	}
-	if broken {
+	if broken && !p.free() {
 		a.KL, a.KLP95 = nil, nil // taken over the other samples only
 	}
 	if !p.v.o.IncludeSamples && a.Flips != nil {

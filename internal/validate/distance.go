@@ -16,6 +16,8 @@ type distance struct {
 	elements  int64
 	different bool // in bytes, type or shape
 	broken    bool // NaN or infinite in the candidate only
+	ragged    bool // shapes may differ: the number of boxes found
+	partial   bool // they did
 	want, got float64
 	cross     float64
 	noise     float64
@@ -24,7 +26,8 @@ type distance struct {
 
 // add takes the first rows of n that both outputs hold. It returns the numbers of both; nil for strings.
 func (d *distance) add(want, got *onnx.Tensor, n, rows int) (b, c []float64, err error) {
-	if !slices.Equal(want.Shape, got.Shape) {
+	same := slices.Equal(want.Shape, got.Shape)
+	if !same && !d.ragged {
 		return nil, nil, candidateFault("output %q has shape %v, that of the baseline %v", d.name, got.Shape, want.Shape)
 	}
 	if want.DType == onnx.String || got.DType == onnx.String {
@@ -40,6 +43,10 @@ func (d *distance) add(want, got *onnx.Tensor, n, rows int) (b, c []float64, err
 	}
 	if c, err = got.Float64s(); err != nil {
 		return nil, nil, candidateFault("output %q: %w", d.name, err)
+	}
+	if !same {
+		d.different, d.partial = true, true
+		return b, c, nil
 	}
 	d.float = d.float || want.DType.IsFloat()
 	used := len(b)
@@ -102,7 +109,7 @@ func sqnr(signal, noise float64, broken bool) *float64 {
 
 func (d *distance) report() report.OutputDistance {
 	o := report.OutputDistance{Name: d.name, Elements: d.elements, Identical: !d.different}
-	if d.broken {
+	if d.broken || d.partial {
 		return o
 	}
 	o.MaxAbs, o.SQNR = report.Num(d.maxAbs), sqnr(d.want, d.noise, false)

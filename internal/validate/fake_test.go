@@ -254,7 +254,7 @@ func TestErrors(t *testing.T) {
 		{"a task that labels do not fit", nil, func(o *Options) { o.Task = Tokens }, "task tokens does not fit data with labels of kind class"},
 		{"no such task", nil, func(o *Options) { o.Task = "sums" }, `task "sums" is unknown`},
 		{"no such output", nil, func(o *Options) { o.Output = "w" }, `the outputs are "y" float[1 3]`},
-		{"no such method", nil, func(o *Options) { o.Explain.Method = "magic" }, `method "magic" is unknown`},
+		{"no such method", nil, func(o *Options) { o.Explain.Methods = []string{"magic"} }, `method "magic" is unknown`},
 		{"no model", nil, func(o *Options) { o.Candidate += ".gone" }, "b.onnx.gone"},
 		{"the candidate does not load", nil, func(o *Options) {
 			open := o.Open

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -43,12 +42,12 @@ func describe(ctx context.Context, path string) (d *report.Model, doubt, err err
 	}
 	defer m.Close()
 	d = &report.Model{Name: filepath.Base(path)}
-	c := &contents{files: map[string]bool{}}
+	c := &contents{}
 	for _, g := range m.Graphs() {
 		c.graph(g)
 	}
 	d.Parameters, d.Nodes = c.elements, c.nodes
-	subjects, err := attest.HashModel(ctx, path, c.external)
+	subjects, err := attest.HashModel(ctx, path, m.ExternalFiles())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,11 +73,7 @@ func ExternalFiles(path string) ([]string, error) {
 		return nil, err
 	}
 	defer m.Close()
-	c := &contents{files: map[string]bool{}}
-	for _, g := range m.Graphs() {
-		c.graph(g)
-	}
-	return c.external, nil
+	return m.ExternalFiles(), nil
 }
 
 func fileSize(path string) (int64, error) {
@@ -90,11 +85,7 @@ func fileSize(path string) (int64, error) {
 }
 
 // contents counts what a model holds.
-type contents struct {
-	elements, nodes int64
-	files           map[string]bool
-	external        []string // in order of first appearance
-}
+type contents struct{ elements, nodes int64 }
 
 // graph counts one graph, without its subgraphs: nodes, and the elements of its initializers and Constant nodes.
 func (c *contents) graph(g *onnx.Graph) {
@@ -118,12 +109,8 @@ func (c *contents) graph(g *onnx.Graph) {
 }
 
 func (c *contents) sparse(s *onnx.SparseTensor) {
-	if s == nil {
-		return
-	}
-	c.tensor(s.Values)
-	if s.Indices != nil {
-		c.file(s.Indices)
+	if s != nil {
+		c.tensor(s.Values)
 	}
 }
 
@@ -134,14 +121,4 @@ func (c *contents) tensor(t *onnx.Tensor) {
 	if n, ok := t.Elements(); ok {
 		c.elements += n
 	}
-	c.file(t)
-}
-
-func (c *contents) file(t *onnx.Tensor) {
-	if t.External == nil || c.files[t.External.Location] {
-		return
-	}
-	name := strings.Clone(t.External.Location) // the model's file will be unmapped
-	c.files[name] = true
-	c.external = append(c.external, name)
 }

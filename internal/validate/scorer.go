@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -12,50 +13,145 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/score"
 )
 
-// rows are both models' output for one sample; shape is that of the whole output.
+// rows are both models' values of one output for one sample; shape is that of the whole output, and theirs that of the candidate, where
+// a task allows it to differ.
 type rows struct {
 	baseline, candidate []float64
-	shape               []int64
+	shape, theirs       []int64
+}
+
+// scored is what both models gave for one batch.
+type scored struct {
+	samples []*dataset.Sample
+	n       int // rows of the outputs: the samples, and what fills the batch up
+	values  map[string]rows
+	tensors [2]map[string]*onnx.Tensor // baseline, candidate
+}
+
+// sample cuts out the i-th sample of an output.
+func (b *scored) sample(i int, output string) (rows, error) {
+	all, ok := b.values[output]
+	if !ok {
+		return rows{}, fmt.Errorf("output %q has no numbers for %s", output, b.samples[i].ID)
+	}
+	if b.n > 1 && (len(all.shape) == 0 || all.shape[0] != int64(b.n)) {
+		return rows{}, fmt.Errorf("output %q has shape %v for a batch of %d: its first axis is not the batch; give a batch size of 1", output, all.shape, b.n)
+	}
+	k, l := len(all.baseline)/b.n, len(all.candidate)/b.n
+	return rows{baseline: all.baseline[i*k : (i+1)*k], candidate: all.candidate[i*l : (i+1)*l], shape: all.shape, theirs: all.theirs}, nil
 }
 
 // scorer compares both models' outputs with the labels.
 type scorer interface {
-	add(s *dataset.Sample, r rows) error
+	add(ctx context.Context, b *scored) error
 	// fill writes the outcome into the report and returns doubts about it.
 	fill(a *report.Accuracy) ([]string, error)
 }
 
-// newScorer returns the scorer of a task for an output like t, which holds n samples.
-func newScorer(task Task, o Options, t *onnx.Tensor, n int) (scorer, error) {
-	so := score.Options{Margin: o.Margin}
-	count, _ := t.Elements()
-	each := count / int64(n)
-	switch {
-	case task == Tokens:
-		s, err := score.NewTokens(so)
-		return &tokens{s: s}, err
-	case task == Regression:
-		s, err := score.NewRegression(so)
-		return &regression{s: s}, err
-	case task == MultiLabel || task == Classification && each == 1 && t.DType.IsFloat():
-		s, err := score.NewMultiLabel(so)
-		return &multiLabel{s: s}, err
-	case task == Classification:
-		s, err := score.NewClassification(so)
-		return &classification{s: s, groups: map[string]*group{}, cells: map[[2]int]*[2]int{}}, err
-	}
-	numeric := each < 2 || len(t.Shape) != 2
-	s, err := score.NewAgreement(so, numeric)
-	return &agreement{s: s, numeric: numeric}, err
+// sampleScorer is a scorer that reads one output, sample by sample.
+type sampleScorer interface {
+	add(s *dataset.Sample, r rows) error
+	fill(a *report.Accuracy) ([]string, error)
 }
 
-func paired(a *report.Accuracy, p score.Paired) {
-	a.Metric, a.Better = p.Metric, report.BetterHigher
-	if p.LowerIsBetter {
-		a.Better = report.BetterLower
+// each hands a sampleScorer the samples of its output.
+type each struct {
+	output string
+	sampleScorer
+}
+
+func (e each) add(_ context.Context, b *scored) error {
+	for i, s := range b.samples {
+		r, err := b.sample(i, e.output)
+		if err != nil {
+			return err
+		}
+		if err := e.sampleScorer.add(s, r); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// scoring turns the options into those of package score.
+func (o *Options) scoring() score.Options {
+	k := o.Accuracy.TopK
+	if k != nil && !slices.Contains(k, 1) {
+		k = append([]int{1}, k...)
+	}
+	return score.Options{
+		Margin: o.Margin, TopK: k, MinSlice: o.Accuracy.MinSlice, Seed: o.Seed,
+		Ignore: o.Accuracy.Ignore, Gallery: o.Accuracy.Gallery,
+	}
+}
+
+// margin is the loss that required numbers of samples are stated for, of a metric that is a share.
+func (o *Options) margin() float64 {
+	if o.Margin > 0 {
+		return o.Margin
+	}
+	return 0.005
+}
+
+func better(lower bool) string {
+	if lower {
+		return report.BetterLower
+	}
+	return report.BetterHigher
+}
+
+// paired makes p the metric of the report.
+func paired(a *report.Accuracy, p score.Paired) {
+	a.Metric, a.Better = p.Metric, better(p.LowerIsBetter)
 	a.Baseline, a.Candidate, a.Delta = report.Num(p.Baseline), report.Num(p.Candidate), report.Num(p.Delta)
 	a.CI95, a.CIMethod, a.PValue = report.CI(p.Low, p.High), p.Method, p.PValue
+	kept, lo, hi := p.Ratio, p.RatioLow, p.RatioHigh
+	if p.LowerIsBetter {
+		kept, lo, hi = 1/kept, 1/hi, 1/lo
+	}
+	a.Ratio, a.RatioCI95 = report.Num(kept), report.CI(lo, hi)
+}
+
+// measureOf is p as a further number; share says that it is a fraction.
+func measureOf(p score.Paired, share bool) report.Measure {
+	return report.Measure{
+		Name: p.Metric, Better: better(p.LowerIsBetter), Share: share, CIMethod: p.Method, PValue: p.PValue,
+		Baseline: report.Num(p.Baseline), Candidate: report.Num(p.Candidate), Delta: report.Num(p.Delta), CI95: report.CI(p.Low, p.High),
+		Ratio: report.Num(p.Ratio), RatioCI95: report.CI(p.RatioLow, p.RatioHigh),
+	}
+}
+
+// plan states how many samples a loss of margin takes and which loss these samples can rule out; a margin of 0 is none.
+func plan(a *report.Accuracy, p score.Paired, margin float64) {
+	a.MinDetectable = report.Num(p.Detectable())
+	if n := p.RequiredFor(margin); n > 0 {
+		a.Margin, a.NRequired = report.Num(margin), report.Count(int(math.Ceil(float64(n)*float64(p.N)/float64(max(p.Clusters, 1)))))
+	}
+}
+
+// fillSlices lists classes and named slices and finds the worst of them.
+func fillSlices(a *report.Accuracy, perClass, named []score.Slice) {
+	if len(perClass) <= maxGroups {
+		for _, s := range perClass {
+			s.Name = "class=" + s.Name
+			a.Slices = append(a.Slices, slice(s))
+		}
+	}
+	for _, s := range named {
+		a.Slices = append(a.Slices, slice(s))
+	}
+	a.SetWorst()
+}
+
+func slice(s score.Slice) report.Slice {
+	out := report.Slice{
+		Name: s.Name, N: s.N, Baseline: report.Num(s.Baseline), Candidate: report.Num(s.Candidate), Delta: report.Num(s.Delta),
+		CI95: report.CI(s.OwnLow, s.OwnHigh), PValue: report.Num(s.PValue), Small: !s.Tested,
+	}
+	if s.Tested {
+		out.CI95All, out.PHolm = report.CI(s.Low, s.High), report.Num(s.Adjusted)
+	}
+	return out
 }
 
 func distribution(a *report.Accuracy, d *score.Distribution) {
@@ -64,7 +160,21 @@ func distribution(a *report.Accuracy, d *score.Distribution) {
 	}
 	a.KL, a.KLP95 = report.Num(d.KLMean), report.Num(d.KLP95)
 	if e := d.ECE; e != nil {
-		a.ECE = &report.ECE{Baseline: report.Num(e.Baseline), Candidate: report.Num(e.Candidate), Delta: report.Num(e.Delta), Bins: 15}
+		a.ECE = &report.ECE{
+			Baseline: report.Num(e.Baseline), Candidate: report.Num(e.Candidate), Delta: report.Num(e.Delta),
+			CI95: report.CI(e.Low, e.High), Bins: 15, Floor: report.Num(e.Floor),
+		}
+	}
+	if d.NLL != nil {
+		nll, brier := measureOf(*d.NLL, false), measureOf(*d.Brier, false)
+		a.NLL, a.Brier = &nll, &brier
+	}
+}
+
+// forget drops what was taken over the samples with finite outputs only, where the candidate has others.
+func forget(a *report.Accuracy, n score.NonFinite) {
+	if n.Candidate > 0 {
+		a.KL, a.KLP95, a.ECE, a.NLL, a.Brier, a.Perplexity = nil, nil, nil, nil, nil, nil
 	}
 }
 
@@ -96,85 +206,29 @@ func className(c int) string {
 	return strconv.Itoa(c)
 }
 
+// labelOf returns the label of a sample, which must have one.
+func labelOf(s *dataset.Sample) (*onnx.Tensor, error) {
+	if s.Label == nil {
+		return nil, fmt.Errorf("%s has no label: every sample needs one, or none", s.ID)
+	}
+	return s.Label, nil
+}
+
 // classOf returns the label of a sample as a class.
 func classOf(s *dataset.Sample) (int, error) {
-	if s.Label == nil {
-		return 0, fmt.Errorf("%s has no label: every sample needs one, or none", s.ID)
+	t, err := labelOf(s)
+	if err != nil {
+		return 0, err
 	}
-	l, err := s.Label.Ints()
+	l, err := t.Ints()
 	if err != nil || len(l) != 1 {
 		return 0, fmt.Errorf("%s: its label is not one class", s.ID)
 	}
 	return int(l[0]), nil
 }
 
-// maxCells bounds the confusion matrix, maxGroups the classes that are slices of their own, maxChanges what is listed.
-const (
-	maxCells   = 1 << 18
-	maxGroups  = 1000
-	maxChanges = 20
-)
-
-type group struct{ gains, losses, n int }
-
-// classification scores rows of classes, or class indices where a row has one element.
-type classification struct {
-	s      *score.Classification
-	labels bool
-	groups map[string]*group
-	cells  map[[2]int]*[2]int // by label and predicted class; nil once there are too many
-}
-
-func (c *classification) add(s *dataset.Sample, r rows) error {
-	label, err := classOf(s)
-	if err != nil {
-		return err
-	}
-	x := score.Sample{ID: s.ID, Label: label, Slices: s.Slices}
-	picked := [2]int{argmax(r.baseline), argmax(r.candidate)}
-	if c.labels = len(r.baseline) == 1; c.labels {
-		picked = [2]int{int(r.baseline[0]), int(r.candidate[0])}
-		err = c.s.AddLabels(x, picked[0], picked[1])
-	} else {
-		err = c.s.Add(x, r.baseline, r.candidate)
-	}
-	if err != nil {
-		return err
-	}
-	c.tally("class="+strconv.Itoa(label), picked, label)
-	for _, name := range s.Slices {
-		c.tally(name, picked, label)
-	}
-	for m, cell := range picked {
-		if c.cells == nil {
-			break
-		}
-		at := [2]int{label, cell}
-		if c.cells[at] == nil {
-			c.cells[at] = new([2]int)
-		}
-		c.cells[at][m]++
-	}
-	if len(c.cells) > maxCells {
-		c.cells = nil
-	}
-	return nil
-}
-
-func (c *classification) tally(name string, picked [2]int, label int) {
-	g := c.groups[name]
-	if g == nil {
-		g = new(group)
-		c.groups[name] = g
-	}
-	g.n++
-	switch right := [2]bool{picked[0] == label, picked[1] == label}; {
-	case right[0] && !right[1]:
-		g.losses++
-	case right[1] && !right[0]:
-		g.gains++
-	}
-}
+// unscored is what package score is told of a sample besides its label.
+func unscored(s *dataset.Sample) score.Sample { return score.Sample{ID: s.ID, Slices: s.Slices} }
 
 // argmax returns the first index of the highest score, -1 where a score is not a number or infinitely high.
 func argmax(row []float64) int {
@@ -190,207 +244,9 @@ func argmax(row []float64) int {
 	return best
 }
 
-func (c *classification) fill(a *report.Accuracy) ([]string, error) {
-	r, err := c.s.Result()
-	if err != nil {
-		return nil, err
-	}
-	a.Task, a.N = report.TaskClassification, r.N
-	for _, p := range r.TopK {
-		if p.Metric == "top1" {
-			paired(a, p)
-		}
-	}
-	a.NRequired = report.Count(r.Required)
-	agreementOf(a, r.Agreement)
-	a.Flips = flips(r.Flips)
-	a.Flips.Changed = r.N - r.Agreement.Count
-	distribution(a, r.Distribution)
-	if r.NonFinite.Candidate > 0 {
-		a.KL, a.KLP95, a.ECE = nil, nil, nil // taken over the other samples only
-	}
-	if len(r.PerClass) <= maxGroups {
-		for _, s := range r.PerClass {
-			s.Name = "class=" + s.Name
-			a.Slices = append(a.Slices, c.slice(s))
-		}
-	}
-	for _, s := range r.Slices {
-		a.Slices = append(a.Slices, c.slice(s))
-	}
-	a.Confusion = c.changes()
-	return r.Warnings, nil
-}
-
-// slice reports a slice with the interval that it has alone.
-func (c *classification) slice(s score.Slice) report.Slice {
-	g := c.groups[s.Name]
-	lo, hi := score.Tango(g.gains, g.losses, g.n, 0.95)
-	return report.Slice{Name: s.Name, N: s.N, Baseline: report.Num(s.Baseline), Candidate: report.Num(s.Candidate), Delta: report.Num(s.Delta), CI95: report.CI(lo, hi)}
-}
-
-// changes returns the cells of the confusion matrix that changed most.
-func (c *classification) changes() []report.ConfusionChange {
-	type cell struct {
-		at [2]int
-		n  [2]int
-	}
-	var all []cell
-	for at, n := range c.cells {
-		if n[0] != n[1] {
-			all = append(all, cell{at, *n})
-		}
-	}
-	size := func(x cell) int { return max(x.n[0]-x.n[1], x.n[1]-x.n[0]) }
-	slices.SortFunc(all, func(x, y cell) int {
-		if d := size(y) - size(x); d != 0 {
-			return d
-		}
-		return slices.Compare(x.at[:], y.at[:])
-	})
-	var out []report.ConfusionChange
-	for _, x := range all[:min(len(all), maxChanges)] {
-		out = append(out, report.ConfusionChange{Label: className(x.at[0]), Predicted: className(x.at[1]), Baseline: x.n[0], Candidate: x.n[1]})
-	}
-	return out
-}
-
-// tokens scores a row of classes per position.
-type tokens struct{ s *score.Tokens }
-
-func (t *tokens) add(s *dataset.Sample, r rows) error {
-	if s.Label == nil {
-		return fmt.Errorf("%s has no label: every sample needs one, or none", s.ID)
-	}
-	labels, err := s.Label.Ints()
-	if err != nil {
-		return err
-	}
-	classes := int(r.shape[len(r.shape)-1])
-	if classes*len(labels) != len(r.baseline) {
-		return fmt.Errorf("%s has %d labels, the output %d positions", s.ID, len(labels), len(r.baseline)/max(classes, 1))
-	}
-	sequence := s.Sequence
-	if sequence == "" {
-		sequence = s.ID
-	}
-	for i, l := range labels {
-		if err := t.s.Add(sequence, int(l), r.baseline[i*classes:(i+1)*classes], r.candidate[i*classes:(i+1)*classes]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *tokens) fill(a *report.Accuracy) ([]string, error) {
-	r, err := t.s.Result()
-	if err != nil {
-		return nil, err
-	}
-	a.Task, a.N = report.TaskTokens, r.N
-	paired(a, r.Accuracy)
-	a.Flips = flips(r.Flips)
-	distribution(a, r.Distribution)
-	if r.NonFinite.Candidate > 0 {
-		a.KL, a.KLP95, a.ECE = nil, nil, nil
-	}
-	return r.Warnings, nil
-}
-
-// regression scores numbers by their mean absolute error.
-type regression struct{ s *score.Regression }
-
-func (g *regression) add(s *dataset.Sample, r rows) error {
-	if s.Label == nil {
-		return fmt.Errorf("%s has no label: every sample needs one, or none", s.ID)
-	}
-	target, err := s.Label.Float64s()
-	if err != nil {
-		return err
-	}
-	return g.s.Add(s.ID, target, r.baseline, r.candidate)
-}
-
-func (g *regression) fill(a *report.Accuracy) ([]string, error) {
-	a.Task, a.Metric, a.Better = report.TaskRegression, "mae", report.BetterLower
-	r, err := g.s.Result()
-	if err != nil {
-		return []string{err.Error()}, nil // no number at all: the metric stays absent, and gates on it fail
-	}
-	a.N = r.N
-	paired(a, r.MAE)
-	if r.NonFinite.Candidate > r.NonFinite.Baseline {
-		a.Candidate, a.Delta, a.CI95 = nil, nil, nil // an error over the other samples would flatter the candidate
-	}
-	return r.Warnings, nil
-}
-
-// multiLabel scores one yes or no per label.
-type multiLabel struct{ s *score.MultiLabel }
-
-func (m *multiLabel) add(s *dataset.Sample, r rows) error {
-	if s.Label == nil {
-		return fmt.Errorf("%s has no label: every sample needs one, or none", s.ID)
-	}
-	on, err := s.Label.Ints()
-	if err != nil {
-		return err
-	}
-	labels := make([]int, len(r.baseline))
-	if len(labels) == 1 && len(s.Label.Shape) == 0 {
-		labels[0] = int(on[0])
-		return m.s.Add(s.ID, labels, r.baseline, r.candidate)
-	}
-	for _, i := range on {
-		if i < 0 || i >= int64(len(labels)) {
-			return fmt.Errorf("%s: label %d is not one of %d outputs", s.ID, i, len(labels))
-		}
-		labels[i] = 1
-	}
-	return m.s.Add(s.ID, labels, r.baseline, r.candidate)
-}
-
-func (m *multiLabel) fill(a *report.Accuracy) ([]string, error) {
-	r, err := m.s.Result()
-	if err != nil {
-		return nil, err
-	}
-	a.Task, a.N = report.TaskMultiLabel, r.N
-	paired(a, r.Exact)
-	a.NRequired, a.Flips = report.Count(r.Required), flips(r.Flips)
-	return r.Warnings, nil
-}
-
-// agreement compares the outputs with each other only.
-type agreement struct {
-	s       *score.Agreement
-	numeric bool
-}
-
-func (g *agreement) add(s *dataset.Sample, r rows) error {
-	return g.s.Add(s.ID, r.baseline, r.candidate)
-}
-
-func (g *agreement) fill(a *report.Accuracy) ([]string, error) {
-	r, err := g.s.Result()
-	if err != nil {
-		return nil, err
-	}
-	a.N = r.N
-	if g.numeric {
-		return r.Warnings, nil
-	}
-	a.Task = report.TaskClassification
-	if r.Same != nil {
-		agreementOf(a, *r.Same)
-		a.Flips = &report.Flips{Changed: r.N - r.Same.Count}
-		for _, x := range r.Disagreements {
-			a.Flips.Samples = append(a.Flips.Samples, flip(x))
-		}
-	}
-	distribution(a, r.Distribution)
-	if r.NonFinite.Candidate > 0 {
-		a.KL, a.KLP95 = nil, nil
-	}
-	return r.Warnings, nil
-}
+// Bounds of what a report lists: cells of the confusion matrix that are counted, classes that are slices of their own, changes.
+const (
+	maxCells   = 1 << 18
+	maxGroups  = 1000
+	maxChanges = 20
+)

@@ -16,34 +16,10 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/device"
+	"github.com/lapidary-ml/lapidary/internal/explain"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
-
-// Task is what the outputs are read as.
-type Task string
-
-// The tasks. Auto decides by the kind of the labels and the shape of the outputs.
-const (
-	Auto           Task = ""
-	Classification Task = "classification" // one class per sample, by the highest score
-	Tokens         Task = "tokens"         // one class per position
-	Regression     Task = "regression"     // numbers
-	MultiLabel     Task = "multilabel"     // yes or no per label; a single score is the case of one label
-	Unlabelled     Task = "unlabelled"     // labels are ignored: agreement and distance only
-)
-
-// ParseTask reads a task by name; "auto" and "" are [Auto].
-func ParseTask(name string) (Task, error) {
-	if name == "auto" {
-		return Auto, nil
-	}
-	all := []Task{Auto, Classification, Tokens, Regression, MultiLabel, Unlabelled}
-	if slices.Contains(all, Task(name)) {
-		return Task(name), nil
-	}
-	return Auto, fmt.Errorf("task %q is unknown; want auto, classification, tokens, regression, multilabel or unlabelled", name)
-}
 
 // Options says what to compare, on what, and how thoroughly. Baseline, Candidate, Open and Data are needed; the zero value of
 // every other field is its default.
@@ -75,13 +51,21 @@ type Options struct {
 	IncludeSamples bool // name single samples and keep their attribution maps; else aggregates only
 
 	Progress func(stage string, done, total int64) // called now and then; total 0 is unknown
+	Notice   func(text string)                     // called with what is about to be done and what it costs; may be nil
 	Tool     report.Tool
 	Now      func() time.Time // clock of Started and Finished; nil is time.Now
 }
 
 // Accuracy says how outputs are compared.
 type Accuracy struct {
-	Off bool
+	Off         bool
+	TopK        []int // k of top-k accuracy and recall@k; nil means 1 and 5, and 1 is always among them
+	MinSlice    int   // samples below which a slice is listed but not judged; 0 means 10
+	Head        *Head // of a detector
+	Score       Score // who scores a custom task
+	Ignore      int   // class of label maps that is not scored; 0 means 255, negative none
+	ClassesLast bool  // segmentations have their classes along the last axis: [N,H,W,C]
+	Gallery     int   // embeddings that others are looked up in; 0 means 4096
 }
 
 // Latency says how long and how precisely to time.
@@ -95,15 +79,59 @@ type Latency struct {
 	Precision    float64       // half-width of the ratio's interval at which to stop; 0 means 0.01
 }
 
-// Explain says how many samples are explained and by which method.
+// Explain says how many samples are explained and by which methods.
 type Explain struct {
-	Off     bool
-	Method  string        // auto (also "") or occlusion
-	Samples int           // most samples; 0 means 32
-	Budget  time.Duration // wall time aimed at, by which the number of samples is lowered; 0 means 30 s
-	Grid    int           // cells along each side of an image; 0 means 7
-	Token   int64         // what replaces a hidden token
-	Keep    []int64       // tokens that are never hidden
+	Off           bool
+	Methods       []string      // names of [explain.Methods]; the first is the one that gates judge; empty or "auto" is the first of the list
+	Samples       int           // most samples; 0 means 32
+	Budget        time.Duration // wall time aimed at, by which the number of samples is lowered; 0 means 30 s for each method
+	Grid          int           // cells along each side of an image; 0 means 7
+	Window        int           // occlusion: side of a sliding window, in pixels of an image, else in features; 0 hides the features themselves
+	Stride        int           // occlusion: step of the window; 0 means half of it
+	Rows          int           // rows of the data that hidden features are taken from; 0 means 16 for tables, else the fill; negative the fill
+	Perturbations int           // coalitions or masks of the methods that draw them; 0 is the method's own number
+	Fill          explain.Fill  // what hides features
+	Token         int64         // what replaces a hidden token
+	Keep          []int64       // tokens that are never hidden
+}
+
+// Check says what is wrong with the names and numbers.
+func (e *Explain) Check() error {
+	if _, err := e.methods(); err != nil {
+		return err
+	}
+	return e.options().Check()
+}
+
+// options returns what is asked of every method.
+func (e *Explain) options() explain.Options {
+	return explain.Options{
+		Grid: e.Grid, Window: e.Window, Stride: e.Stride, Rows: e.Rows, Perturbations: e.Perturbations, Fill: e.Fill, Token: e.Token, Keep: e.Keep,
+	}
+}
+
+// auto says whether no method was asked for by name.
+func (e *Explain) auto() bool {
+	return len(e.Methods) == 0 || len(e.Methods) == 1 && (e.Methods[0] == "" || e.Methods[0] == "auto")
+}
+
+// methods looks the methods up; one that is named twice is used once.
+func (e *Explain) methods() ([]explain.Method, error) {
+	names := e.Methods
+	if len(names) == 0 {
+		names = []string{"auto"}
+	}
+	var out []explain.Method
+	for _, name := range names {
+		m, err := explain.Lookup(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(out, func(o explain.Method) bool { return o.Name == m.Name }) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
 }
 
 // OverlapError says that the candidate was calibrated on rows that it is now validated on.
@@ -169,8 +197,9 @@ func (o *Options) check() error {
 		return fmt.Errorf("validating: margin %v is outside [0, 1)", o.Margin)
 	case o.Explain.Samples < 0 || o.Explain.Budget < 0 || o.Latency.Budget < 0:
 		return errors.New("validating: numbers of samples and budgets must not be negative")
-	case o.Explain.Method != "" && o.Explain.Method != "auto" && o.Explain.Method != "occlusion":
-		return fmt.Errorf("validating: explanation method %q is unknown; want auto or occlusion", o.Explain.Method)
+	}
+	if err := o.Explain.Check(); err != nil {
+		return fmt.Errorf("validating: %v", err)
 	}
 	if _, err := ParseTask(string(o.Task)); err != nil {
 		return fmt.Errorf("validating: %v", err)
@@ -191,6 +220,12 @@ func (o *Options) now() time.Time {
 func (o *Options) progress(stage string, done, total int64) {
 	if o.Progress != nil {
 		o.Progress(stage, done, total)
+	}
+}
+
+func (o *Options) notice(format string, args ...any) {
+	if o.Notice != nil {
+		o.Notice(fmt.Sprintf(format, args...))
 	}
 }
 
