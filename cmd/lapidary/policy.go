@@ -170,14 +170,14 @@ func lockData(ctx context.Context, df *dataFlags, model string) (gate.DataLock, 
 	if err != nil {
 		return gate.DataLock{}, err
 	}
+	if kind, _, _ := strings.Cut(df.spec, ":"); kind == "synthetic" {
+		return gate.DataLock{}, usagef("a policy is for data of your own; generated inputs say nothing about a candidate's quality")
+	}
 	set, err := dataset.Open(df.spec, o)
 	if err != nil {
 		return gate.DataLock{}, fmt.Errorf("--data %s: %w", df.spec, err)
 	}
 	defer set.Close()
-	if set.Synthetic() {
-		return gate.DataLock{}, usagef("a policy is for data of your own; generated inputs say nothing about a candidate's quality")
-	}
 	digest, err := set.Digest(ctx)
 	if err != nil {
 		return gate.DataLock{}, fmt.Errorf("--data %s: %w", df.spec, err)

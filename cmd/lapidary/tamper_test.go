@@ -148,7 +148,7 @@ func subjectsAs(edit func(s *scene, subjects []attest.Subject) []attest.Subject)
 var statementTamperings = []tampering{
 	{what: "a statement of version 0.1", edit: resignedTo("in-toto.io/Statement/v1", "in-toto.io/Statement/v0.1"), reason: `_type is "https://in-toto.io/Statement/v0.1"`},
 	{what: "another predicate type", edit: resignedTo("attestations/onnx-validation/v1", "attestations/onnx-validation/v2"), reason: "it is of type"},
-	{what: "another maker's predicate type", edit: resignedTo(report.PredicateType, "https://slsa.dev/provenance/v1"), reason: "it is of type"},
+	{what: "another maker's predicate type", edit: resignedTo(report.PredicateType, "https://slsa.dev/provenance/v1"), reason: "where a report was asked for"},
 	{what: "a subject removed: the weights", edit: subjectsAs(func(s *scene, l []attest.Subject) []attest.Subject { return l[:1] }), reason: "for which it was not signed"},
 	{what: "a subject twice", edit: resignedTo(`"subject":[`, `"subject":[{"name":"candidate.onnx","digest":{"sha256":"`+strings.Repeat("0", 64)+`"}},`), reason: `subject "candidate.onnx" appears twice`},
 	{what: "the baseline as a further subject", edit: subjectsAs(func(s *scene, l []attest.Subject) []attest.Subject {
@@ -368,7 +368,7 @@ var modelSigTamperings = []tampering{
 		s.check(os.Rename(s.path(bundleFile), s.path("r/model.sig")))
 	}, args: sigArgs, reason: "add up to the root digest"},
 	{what: "the evidence of the report in its place, for another model", edit: func(s *scene) { s.write("r/model.sig", []byte(s.read(bundleFile))) },
-		args: []string{"verify", "r/model.sig", "--key", "release.pub", "--model", "baseline.onnx"}, reason: "but the evidence is about"},
+		args: []string{"verify", "r/model.sig", "--key", "release.pub", "--model", "baseline.onnx"}, reason: "where a model was asked for"},
 }
 
 // lines edits the lines of the audit log.
