@@ -100,7 +100,7 @@ func (a *app) lockPolicy(ctx context.Context, path string, f lockFlags, df *data
 	}
 	defer key.Close()
 	locked := &gate.Locked{
-		Schema: gate.LockedSchemaURI, SchemaVersion: "1.0", Name: file.Name, Gates: policy.Gates, Rules: policy.Rules,
+		Schema: gate.LockedSchemaURI, SchemaVersion: gate.LockedVersion, Name: file.Name, Gates: policy.Gates, Rules: policy.Rules,
 		Seed: strconv.FormatUint(df.seed, 10), Requires: file.Requirements(),
 		Registered: time.Now().UTC().Truncate(time.Millisecond), Tool: "lapidary " + version(),
 	}

@@ -20,7 +20,8 @@ const (
 	// LockedSchemaURI names the JSON Schema of the predicate; the schema itself is docs/schemas/policy-v1.json.
 	LockedSchemaURI = "https://lapidary-ml.github.io/schemas/policy-v1.json"
 
-	lockedVersion = "1.0"
+	// LockedVersion is the version of its fields.
+	LockedVersion = "1.0"
 )
 
 // ReasonPolicy says that evidence is not what a locked policy asks for, or that the locked policy itself is not to be used.

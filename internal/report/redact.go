@@ -88,13 +88,33 @@ func (r *Report) names() []*string {
 			}
 		}
 	}
-	if e := r.Explanation; e != nil {
-		for i := range e.Flips {
-			out = append(out, &e.Flips[i].ID)
+	if a := r.Accuracy; a != nil && a.Worst != nil {
+		out = append(out, &a.Worst.Name)
+	}
+	if r.Explanation != nil {
+		out = append(out, r.Explanation.names()...)
+	}
+	return out
+}
+
+// names returns the fields that are names, also of further methods.
+func (e *Explanation) names() []*string {
+	var out []*string
+	for i := range e.Flips {
+		f := &e.Flips[i]
+		out = append(out, &f.ID, &f.Baseline, &f.Candidate)
+		if f.Map != nil {
+			out = append(out, &f.Map.ID)
 		}
-		for i := range e.Maps {
-			out = append(out, &e.Maps[i].ID)
-		}
+	}
+	for i := range e.Maps {
+		out = append(out, &e.Maps[i].ID)
+	}
+	if e.MeanMap != nil {
+		out = append(out, &e.MeanMap.ID)
+	}
+	for i := range e.Others {
+		out = append(out, e.Others[i].names()...)
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -85,6 +86,54 @@ func numbers(t *testing.T, r *Report) (out []any) {
 		}
 		if _, text := tok.(string); !text {
 			out = append(out, tok)
+		}
+	}
+}
+
+// mayStay are the fields whose text is no name of a file, a node, a class, a slice or a sample: digests, versions, enumerations, the
+// machine, and what a policy says. A new field of text is either redacted or added here.
+var mayStay = regexp.MustCompile(`^(schema|schemaVersion|seed|started|finished|verdict|tool\.(name|version|sha256)|environment\..*|policy\..*|gates\..*` +
+	`|.*sha256|data\.(origin|digest|preprocess|preprocess_digest)|.*history\.(command|options|tool|input_sha256|calibration_sha256)|accuracy\.(task|metric|better|ci_method)` +
+	`|accuracy\.(perplexity|metrics|topk|nll|brier)\.(name|better|ci_method)|.*background_digest|.*\.ci_method|latency\.energy\.counter|skipped\.section|skipped\.reason|warnings|latency\.noise\.warnings` +
+	`|explanation(\.others)?\.(method|fill|target|features_of|how|calibrated\.how))$`)
+
+// TestRedactEveryText holds that no other text of the sample, which sets every field, stays as it is.
+func TestRedactEveryText(t *testing.T) {
+	texts := func(r *Report) map[string][]string {
+		data, err := r.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tree any
+		if err := json.Unmarshal(data, &tree); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string][]string{}
+		var walk func(path string, v any)
+		walk = func(path string, v any) {
+			switch v := v.(type) {
+			case map[string]any:
+				for k, e := range v {
+					walk(strings.TrimPrefix(path+"."+k, "."), e)
+				}
+			case []any:
+				for _, e := range v {
+					walk(path, e)
+				}
+			case string:
+				out[path] = append(out[path], v)
+			}
+		}
+		walk("", tree)
+		return out
+	}
+	redacted := sample()
+	redacted.Redact([]byte("key"), nil)
+	for path, list := range texts(redacted) {
+		for _, s := range list {
+			if !mayStay.MatchString(path) && !IsRedacted(strings.TrimPrefix(s, "class=")) && !strings.HasPrefix(s, "lapidary validate redacted-") {
+				t.Errorf("%s is still %q", path, s)
+			}
 		}
 	}
 }

@@ -100,7 +100,8 @@ func (e *Env) Compile(expression string) (*Program, error) {
 
 // issue returns the first fault of an expression in one line.
 func issue(issues *cel.Issues) error {
-	for _, e := range issues.Errors() {
+	if list := issues.Errors(); len(list) > 0 {
+		e := list[0]
 		text := strings.Join(strings.Fields(e.Message), " ")
 		text = strings.TrimSuffix(text, " (in container '')")
 		if e.Location.Line() > 1 {
