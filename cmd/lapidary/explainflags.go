@@ -33,7 +33,7 @@ func (f *explainFlags) register(c *cobra.Command) {
 	p.IntVar(&f.grid, "explain-grid", 0, "cells along each side of an image that are hidden in turn; 0: 7")
 	p.IntVar(&f.window, "explain-window", 0, "occlusion: side of a sliding window, in pixels, or features where there is no image; 0: the cells themselves")
 	p.IntVar(&f.stride, "explain-stride", 0, "occlusion: step of the sliding window; 0: half of it")
-	p.IntVar(&f.perturbations, "explain-perturbations", 0, "coalitions of kernel-shap and masks of rise for one map; 0: the method's own number")
+	p.IntVar(&f.perturbations, "explain-perturbations", 0, "coalitions of kernel-shap, masks of rise, points of integrated-gradients and noisy copies of smooth-grad for one map; 0: the method's own number")
 	p.IntVar(&f.rows, "explain-background", 0, "rows of the data that feature-ablation and kernel-shap take hidden features from; 0: 16 for tables, else --explain-fill; -1: --explain-fill")
 	p.StringVar(&f.fill, "explain-fill", "mean", "what hides a part of an input that is not made of tokens: mean, zero or blur")
 	p.Int64Var(&f.token, "explain-token", 0, "token that hides a token, such as the id of [MASK]")

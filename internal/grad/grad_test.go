@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/eval"
@@ -24,7 +25,10 @@ func (k gradCase) model(t testing.TB, body string, dynamic bool) *onnx.Model {
 		opset = 20
 	}
 	elem := "double"
-	if k.single {
+	switch {
+	case strings.Contains(k.in, "float16"):
+		elem = "float16"
+	case k.single:
 		elem = "float"
 	}
 	in := symbolic.ReplaceAllString(k.in, "$1")

@@ -41,13 +41,24 @@ func maxPool(c *call) {
 
 // scattered adds the elements of dy to zeros of the shape of x, each at the position of x, counted row by row, that at tells.
 func (b *builder) scattered(x, at, dy *onnx.Value) *onnx.Value {
+	narrow := b.elem(dy)
+	dy = b.wide(dy)
 	flat := b.op("Expand", b.num(dy, 0), b.op("Reshape", b.op("Size", x), b.ints(1)))
 	if dims, ok := b.facts.Shape(x).Static(); ok {
 		n, _ := onnx.ElementCount(dims)
 		flat = b.op("Expand", b.num(dy, 0), b.ints(n))
 	}
 	sum := b.opWith("ScatterElements", attrs{"axis": 0, "reduction": "add"}, flat, b.reshaped(at, -1), b.reshaped(dy, -1))
-	return b.reshapeLike(sum, x)
+	return b.reshapeLike(b.cast(sum, narrow), x)
+}
+
+// wide returns v in float32 where it is narrower: ONNX Runtime adds up scattered elements in no narrower type, and a sum of many
+// should not be either.
+func (b *builder) wide(v *onnx.Value) *onnx.Value {
+	if d := b.elem(v); d.IsFloat() && d.Bits() < 32 {
+		return b.cast(v, onnx.Float)
+	}
+	return v
 }
 
 // averagePool spreads each element of the gradient evenly over the elements that its window averaged.

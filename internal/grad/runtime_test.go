@@ -86,3 +86,46 @@ func sameNumbers(t testing.TB, what string, have, want []float64, share float64)
 		}
 	}
 }
+
+// inHalves is the case in half precision.
+func (k gradCase) inHalves() gradCase {
+	for _, text := range []*string{&k.in, &k.body, &k.consts} {
+		*text = strings.NewReplacer("double", "float16", "<to=11>", "<to=10>").Replace(*text)
+	}
+	return k
+}
+
+// TestRuntimeInHalf: gradients that are added up where elements came from run in half precision too, in which the runtime adds
+// up nothing that is scattered.
+func TestRuntimeInHalf(t *testing.T) {
+	open := ort.Opener(zootest.Library(t))
+	tried := 0
+	for _, k := range cases {
+		if k.noRuntime != "" || !strings.Contains(k.body, "MaxPool") && !strings.Contains(k.body, "Gather") {
+			continue
+		}
+		k = k.inHalves()
+		if s, err := open(t.Context(), sessiontest.Write(t, k.model(t, k.body, false)), session.Options{}); err != nil {
+			t.Logf("%s: the runtime has not even the operator itself: %v", k.name, err)
+			continue
+		} else {
+			s.Close()
+		}
+		r, err := Build(k.model(t, k.body, false), Options{})
+		if err != nil {
+			t.Fatalf("%s: %v", k.name, err)
+		}
+		in := k.inputs(t)
+		all, _ := seeded(t, in, r.Seed, evaluated(t, k.model(t, k.body, false), in)["y"])
+		want := evaluated(t, r.Model, all)
+		have := runIn(t, open, r.Model, all)
+		for name, out := range r.Gradients {
+			sameNumbers(t, k.name+" by "+name, elements(t, have[out]), elements(t, want[out]), 1e-2)
+		}
+		tried++
+	}
+	if tried == 0 {
+		t.Error("no gradient was tried")
+	}
+	t.Logf("%d gradients", tried)
+}

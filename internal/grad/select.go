@@ -80,7 +80,8 @@ func (c *call) scatteredAlong(g, at *onnx.Value, axis int64) *onnx.Value {
 	if at == nil {
 		c.fail("the output that says where elements came from is left out")
 	}
-	return c.opWith("ScatterElements", attrs{"axis": axis, "reduction": "add"}, c.zeros(c.x(0), c.elem(g)), at, g)
+	w := c.wide(g)
+	return c.cast(c.opWith("ScatterElements", attrs{"axis": axis, "reduction": "add"}, c.zeros(c.x(0), c.elem(w)), at, w), c.elem(g))
 }
 
 // scatterElements: what was replaced has no gradient; what was put or added there has that of its place.

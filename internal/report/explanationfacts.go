@@ -77,4 +77,13 @@ func (e *Explanation) limits(f factList) {
 	}
 	f.add("self check (baseline with itself)", UnitNone, e.SelfCheck, nil)
 	f.add("standard error of an attribution, of the largest", UnitFraction, e.StandardError, nil)
+	f.add("what attributions lack to add up, at worst", UnitFraction, e.CompletenessResidual, nil)
+	for _, c := range []struct {
+		role  string
+		nodes *int
+	}{{"baseline", e.BaselineStraightThrough}, {"candidate", e.StraightThrough}} {
+		if c.nodes != nil && *c.nodes > 0 {
+			*f.out = append(*f.out, [2]string{f.prefix + "straight-through nodes of the " + c.role, FormatCount(*c.nodes)})
+		}
+	}
 }
