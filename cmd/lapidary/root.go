@@ -104,6 +104,7 @@ func (a *app) commands() []*cobra.Command {
 		a.validateCommand(),
 		a.verifyCommand(),
 		a.signCommand(),
+		a.reportCommand(),
 		a.keygenCommand(),
 		a.diffCommand(),
 		a.bisectCommand(),

@@ -29,6 +29,7 @@ type validateFlags struct {
 	budget       time.Duration
 	processes    int
 	samples      bool
+	strict       bool
 }
 
 func (f *validateFlags) register(c *cobra.Command) {
@@ -44,6 +45,7 @@ func (f *validateFlags) register(c *cobra.Command) {
 	p.IntVar(&f.processes, "processes", 0, "most pairs of fresh processes to measure in; 0: as the noise asks for")
 	p.BoolVar(&f.samples, "include-samples", false, "let attribution maps of single samples into the report")
 	f.ex.register(c)
+	registerJUnitStrict(c, &f.strict)
 	registerInconclusive(c, &f.inconclusive)
 }
 
@@ -187,7 +189,7 @@ func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, s
 		if err := evidence.Remove(vf.report); err != nil {
 			return err
 		}
-		data, err := report.Write(vf.report, r)
+		data, err := report.Write(vf.report, r, reportOptions(candidate, vf.strict))
 		if err != nil {
 			return err
 		}
