@@ -20,7 +20,7 @@ func latencyChart(l *Latency) template.HTML {
 	if h == nil || len(h.EdgesMS) < 2 || len(h.Baseline) != len(h.EdgesMS)-1 || len(h.Candidate) != len(h.Baseline) || len(h.Baseline) > 500 {
 		return ""
 	}
-	const w, height, half, mid = 720, 292, 112, 130
+	const w, height, half, mid = 720, 306, 112, 130
 	s := draw.Scale{Lo: h.EdgesMS[0], Hi: h.EdgesMS[len(h.EdgesMS)-1], From: 12, To: w - 12}
 	desc := fmt.Sprintf("Baseline: median %s. Candidate: median %s. Runs beyond the right end: %d of the baseline, %d of the candidate.",
 		value(UnitMS, l.BaselineMS), value(UnitMS, l.CandidateMS), h.BaselineAbove, h.CandidateAbove)
@@ -53,7 +53,7 @@ func latencyChart(l *Latency) template.HTML {
 	}
 	median(l.BaselineMS, "baseline", mid, 6, 15)
 	median(l.CandidateMS, "candidate", mid, mid+half+12, mid+half+11)
-	d.Axis(s, height-32, 9, labelled(UnitMS))
+	d.Axis(s, height-46, 9, labelled(UnitMS))
 	if above := h.BaselineAbove + h.CandidateAbove; above > 0 {
 		d.Text("small", "start", 12, height-2, fmt.Sprintf("%s of the baseline's and %s of the candidate's runs took longer than this axis", FormatCount(h.BaselineAbove), FormatCount(h.CandidateAbove)))
 	}
@@ -92,7 +92,7 @@ func pairsChart(l *Latency, gates []Gate) template.HTML {
 		d.Text("small", "end", left-6, s.At(t)+4, tickLabel(UnitRatio, t)+"×")
 	}
 	d.Line("floor", left, s.At(1), w-4, s.At(1))
-	d.Text("small", "start", left+4, s.At(1)-5, "as fast as the baseline")
+	d.Text("small", "start", left+4, s.At(1)+15, "1×: as fast as the baseline")
 	if limit >= 0 {
 		y := s.At(gates[limit].Threshold)
 		d.Line("limit", left, y, w-4, y)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lapidary-ml/lapidary/internal/draw"
 )
@@ -29,7 +30,7 @@ func (r *Report) HTML() ([]byte, error) {
 	}
 	t, err := template.New("page.tmpl").Funcs(template.FuncMap{
 		"style": func() template.CSS { return draw.Style + template.CSS(css) },
-		"clean": clean, "count": FormatCount[int], "halves": halves, "digest": isDigest, "class": verdictClass, "symbol": verdictSymbol, "word": verdictWord,
+		"clean": clean, "count": FormatCount[int], "halves": halves, "digest": isDigest, "wide": isWide, "class": verdictClass, "symbol": verdictSymbol, "word": verdictWord,
 		"bytes": func(n int64) string { return formatBytes(float64(n)) }, "join": func(s []string) string { return clean(strings.Join(s, " ")) },
 	}).ParseFS(pageFiles, "page/*.tmpl")
 	if err != nil {
@@ -117,6 +118,9 @@ func halves(s string) []string {
 
 // isDigest reports whether s is a SHA-256 in hexadecimal.
 func isDigest(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
+
+// isWide reports whether a fact needs a line of its own.
+func isWide(s string) bool { return utf8.RuneCountInString(s) > 36 }
 
 func (r *Report) page() *page {
 	p := &page{
