@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
+	"github.com/lapidary-ml/lapidary/internal/evidence"
 	"github.com/lapidary-ml/lapidary/internal/gate"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/spf13/cobra"
@@ -90,7 +91,7 @@ func (a *app) rewriteReport(path string, r *report.Report, data []byte, f report
 		return err
 	}
 	if !same {
-		if err := removeEvidence(f.out); err != nil {
+		if err := evidence.Remove(f.out); err != nil {
 			return err
 		}
 	}
