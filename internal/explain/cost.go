@@ -2,7 +2,6 @@ package explain
 
 import "fmt"
 
-
 // Cost is how many inferences a comparison takes at most, of both models together.
 type Cost struct {
 	Whole int // inferences of a whole model
