@@ -60,8 +60,10 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Compare two models on real data, and sign what was found",
 		Long: `validate runs baseline and candidate over the same samples. It compares accuracy
 sample by sample, latency in randomly interleaved pairs in fresh processes, and
-explanations by the same perturbations (--explain-method), and judges the result
-by gates.`,
+explanations by the same perturbations, and judges the result by gates.
+
+Methods of --explain-method, of which gates judge the first:
+` + methodList(),
 		Example: "  lapidary validate model.onnx model.int8.onnx --data holdout.npz --max-drop 0.5pt --report report --sign release.key",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {

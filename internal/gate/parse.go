@@ -33,7 +33,7 @@ func Shorthands() []Shorthand {
 		{"max-latency-ratio", "latency.ratio", "<=", "largest accepted run time of the candidate / that of the baseline: 1.0"},
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
-		{"min-explanation-rho", "explanation.spearman", ">=", "smallest accepted rank correlation of the attribution maps: 0.9"},
+		{"min-explanation-rho", "explanation.spearman", ">=", "smallest accepted rank correlation of the attribution maps: 0.9, a heuristic; --min-explanation-margin is relative to what was measured"},
 		{"min-explanation-margin", "explanation.spearman_margin", ">=", "smallest accepted rank correlation above what a change of no consequence leaves, as measured: 0 or -0.05"},
 		{"min-explanation-topk", "explanation.topk_jaccard", ">=", "smallest accepted overlap of the most important features: 0.6"},
 		{"min-explanation-ssim", "explanation.ssim", ">=", "smallest accepted structural similarity of the attribution maps of images: 0.8"},
