@@ -42,7 +42,7 @@ type gateView struct {
 type latencyView struct {
 	Chart, Pairs template.HTML
 	Facts        [][2]string
-	Quantiles    [][3]string
+	Quantiles    [][4]string
 }
 
 type accuracyView struct {
@@ -168,10 +168,10 @@ func (r *Report) latencyView() *latencyView {
 	}{{"median", l.P50, 6}, {"90th percentile", l.P90, 36}, {"95th percentile", l.P95, 72}, {"99th percentile", l.P99, 368}} {
 		if q.q == nil {
 			missing := fmt.Sprintf("not stated (needs %d runs)", q.need)
-			v.Quantiles = append(v.Quantiles, [3]string{q.name, missing, missing})
+			v.Quantiles = append(v.Quantiles, [4]string{q.name, missing, missing, "–"})
 			continue
 		}
-		v.Quantiles = append(v.Quantiles, [3]string{q.name, estimate(UnitMS, &q.q.BaselineMS, q.q.BaselineCI95), estimate(UnitMS, &q.q.CandidateMS, q.q.CandidateCI95)})
+		v.Quantiles = append(v.Quantiles, [4]string{q.name, estimate(UnitMS, &q.q.BaselineMS, q.q.BaselineCI95), estimate(UnitMS, &q.q.CandidateMS, q.q.CandidateCI95), q.q.EarlyStopping.text()})
 	}
 	return v
 }
