@@ -215,6 +215,7 @@ func fromYCbCr(m *image.YCbCr, dst []byte) []byte {
 	smooth := halfX && m.Rect.Min == (image.Point{})
 	cb, cr := make([]byte, w+1), make([]byte, w+1)
 	sums := make([]int, (w+1)/2)
+	dst = slices.Grow(dst, 3*w*h)
 	for y := range h {
 		if smooth {
 			widen(cb, m.Cb, m.CStride, y, h, halfY, sums)
@@ -225,20 +226,25 @@ func fromYCbCr(m *image.YCbCr, dst []byte) []byte {
 				i := m.COffset(m.Rect.Min.X+x, m.Rect.Min.Y+y)
 				cb[x], cr[x] = m.Cb[i], m.Cr[i]
 			}
-			dst = appendYCbCr(dst, int(m.Y[m.YOffset(m.Rect.Min.X+x, m.Rect.Min.Y+y)]), int(cb[x])-128, int(cr[x])-128)
 		}
+		n := len(dst)
+		dst = dst[:n+3*w]
+		rowYCbCr(dst[n:], m.Y[m.YOffset(m.Rect.Min.X, m.Rect.Min.Y+y):][:w], cb[:w], cr[:w])
 	}
 	return dst
 }
 
-// appendYCbCr converts by the equations of JFIF 1.02 in 16-bit fixed point,
+// rowYCbCr converts a row by the equations of JFIF 1.02 in 16-bit fixed point,
 // rounded to nearest.
-func appendYCbCr(dst []byte, y, cb, cr int) []byte {
+func rowYCbCr(dst, luma, blue, red []byte) {
 	const half = 1 << 15
-	r := y + (91881*cr+half)>>16
-	g := y + (-22554*cb-46802*cr+half)>>16
-	b := y + (116130*cb+half)>>16
-	return append(dst, clamp(r), clamp(g), clamp(b))
+	for x, v := range luma {
+		y, cb, cr := int(v), int(blue[x])-128, int(red[x])-128
+		p := dst[3*x:][:3]
+		p[0] = clamp(y + (91881*cr+half)>>16)
+		p[1] = clamp(y + (-22554*cb-46802*cr+half)>>16)
+		p[2] = clamp(y + (116130*cb+half)>>16)
+	}
 }
 
 func clamp(v int) byte { return byte(max(0, min(v, 255))) }
