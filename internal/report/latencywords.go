@@ -97,7 +97,7 @@ func (s *SelfTest) facts() [][2]string {
 	if s.Cached {
 		when += ", kept from an earlier report"
 	}
-	out := [][2]string{{"self-test, the baseline against a copy of itself", fmt.Sprintf("%s: %s comparisons of %s s", when, FormatCount(s.Repeats), significant(s.BudgetS, 2))}}
+	out := [][2]string{{"the baseline against a copy of itself", fmt.Sprintf("%s comparisons of %s s %s", FormatCount(s.Repeats), dropZeros(significant(s.BudgetS, 2)), when)}}
 	if s.FalseAlarmRate != nil {
 		text := fmt.Sprintf("%s of %s, %s", FormatCount(s.FalseAlarms), FormatCount(s.Repeats-s.Inconclusive), estimate(UnitFraction, s.FalseAlarmRate, s.RateCI95))
 		out = append(out, [2]string{"false alarms (1 outside of the 95 % interval)", text}, [2]string{"false alarms of more than 1 %", FormatCount(s.Claims)})
@@ -106,7 +106,7 @@ func (s *SelfTest) facts() [][2]string {
 		out = append(out, [2]string{"comparisons that noise left undecided", FormatCount(s.Inconclusive)})
 	}
 	if s.MinEffect != nil {
-		out = append(out, [2]string{"smallest change that such a comparison finds on this machine", estimate(UnitFraction, s.MinEffect, s.MinEffectCI95)})
+		out = append(out, [2]string{"smallest change that is found here in as long", estimate(UnitFraction, s.MinEffect, s.MinEffectCI95)})
 	}
 	return out
 }

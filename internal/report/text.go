@@ -35,6 +35,9 @@ func (r *Report) Text() []byte {
 	if e := r.Explanation; e != nil {
 		writeFacts(&b, "explanation", e.facts())
 	}
+	if l := r.Latency; l != nil && l.SelfTest != nil {
+		writeFacts(&b, "self-test", l.SelfTest.facts())
+	}
 	for _, s := range r.Skipped {
 		fmt.Fprintf(&b, "\nskipped: %s: %s", clean(s.Section), clean(s.Reason))
 	}
