@@ -254,25 +254,30 @@ func clamp(v int) byte { return byte(max(0, min(v, 255))) }
 // alternates so that it has no bias.
 func widen(dst, plane []byte, stride, y, h int, halfY bool, sums []int) {
 	n := len(sums)
-	near, far, unit := y, y, 4
+	shift := 2 // by which sums are larger than samples
 	if halfY {
-		near, unit = y/2, 16
-		far = max(0, min(near-1+2*(y%2), (h+1)/2-1))
-		for i := range sums {
-			sums[i] = 3*int(plane[near*stride+i]) + int(plane[far*stride+i])
+		row := y / 2
+		other := max(0, min(row-1+2*(y%2), (h+1)/2-1))
+		shift = 4
+		far := plane[other*stride:][:n]
+		for i, v := range plane[row*stride:][:n] {
+			sums[i] = 3*int(v) + int(far[i])
 		}
 	} else {
-		for i := range sums {
-			sums[i] = int(plane[near*stride+i])
+		for i, v := range plane[y*stride:][:n] {
+			sums[i] = int(v)
 		}
 	}
 	even, odd := 1, 2
 	if halfY {
 		even, odd = 8, 7
 	}
+	left := sums[0]
 	for i, s := range sums {
-		left, right := sums[max(i-1, 0)], sums[min(i+1, n-1)]
-		dst[2*i] = byte((3*s + left + even) / unit)
-		dst[2*i+1] = byte((3*s + right + odd) / unit)
+		right := sums[min(i+1, n-1)]
+		pair := dst[2*i : 2*i+2 : 2*i+2]
+		pair[0] = byte((3*s + left + even) >> shift)
+		pair[1] = byte((3*s + right + odd) >> shift)
+		left = s
 	}
 }

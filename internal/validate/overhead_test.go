@@ -27,7 +27,7 @@ type usage struct{ user, system time.Duration }
 func (u usage) plus(v usage) usage  { return usage{u.user + v.user, u.system + v.system} }
 func (u usage) minus(v usage) usage { return usage{u.user - v.user, u.system - v.system} }
 func (u usage) String() string {
-	return fmt.Sprintf("%.2f s (and %.2f s in the system)", u.user.Seconds(), u.system.Seconds())
+	return fmt.Sprintf("%.2f s user, %.2f s system", u.user.Seconds(), u.system.Seconds())
 }
 
 // cpuTime is the processor time of this process, and of its children that have ended.
@@ -56,9 +56,9 @@ func squeezenet(t testing.TB) Options {
 	return o
 }
 
-// TestOverhead says how much user time the accuracy pass takes beyond bare inference of both models on the same pictures, 500 of them:
-// reading, decoding and hashing them, moving tensors between processes, scoring, and loading the models. Processor time, since
-// the machine may be busy; that in the system is printed beside it.
+// TestOverhead says how much time the accuracy pass takes beyond bare inference of both models on the same pictures, 500 of them:
+// reading, decoding and hashing them, moving tensors between processes, scoring, and loading the models. It prints
+// user time, which a busy machine changes least, and time on the clock, which says something on a quiet one, and does not judge.
 func TestOverhead(t *testing.T) {
 	pictures, err := strconv.Atoi(os.Getenv("LAPIDARY_OVERHEAD"))
 	if err != nil {
@@ -70,29 +70,31 @@ func TestOverhead(t *testing.T) {
 	}
 	o.Dataset.Limit = int64(pictures)
 	var bare, own, workers usage
+	var bareWall, wall time.Duration
 	for range 2 { // in turns, since the machine changes
-		bare = bare.plus(bareInference(t, o))
+		spent, took := bareInference(t, o)
+		bare, bareWall = bare.plus(spent), bareWall+took
 		before, beforeChildren := cpuTime(t)
+		began := time.Now()
 		r, err := Run(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
+		wall += time.Since(began)
 		after, afterChildren := cpuTime(t)
 		own, workers = own.plus(after.minus(before)), workers.plus(afterChildren.minus(beforeChildren))
 		if r.Accuracy.N != pictures || !r.Accuracy.Identical {
 			t.Fatalf("accuracy %+v", r.Accuracy)
 		}
 	}
-	overhead := float64(own.user+workers.user)/float64(bare.user) - 1
-	fmt.Printf("%d pictures, both models, twice, user time: bare inference %v; validate: workers %v, coordinator %v: %.1f %% more\n",
-		pictures, bare, workers, own, 100*overhead)
-	if overhead > 0.25 {
-		t.Errorf("validating takes %.1f %% more than inference, want at most 25 %%", 100*overhead)
-	}
+	more := func(a, b time.Duration) float64 { return 100 * (float64(a)/float64(b) - 1) }
+	fmt.Printf("%d pictures, both models, twice\n  bare inference        %v; %.2f s on the clock\n  validate, workers     %v\n  validate, coordinator %v\n  beyond inference      %.1f %% user time; %.1f %% on the clock (%.2f s)\n",
+		pictures, bare, bareWall.Seconds(), workers, own, more(own.user+workers.user, bare.user), more(wall, bareWall), wall.Seconds())
 }
 
-// bareInference is the processor time of both models on inputs that lie in memory, in this process, loading them included.
-func bareInference(t testing.TB, o Options) usage {
+// bareInference is the processor time of both models on inputs that lie in memory, in this process, loading them included; and that
+// on the clock.
+func bareInference(t testing.TB, o Options) (spent usage, took time.Duration) {
 	t.Helper()
 	if err := o.check(); err != nil {
 		t.Fatal(err)
@@ -104,10 +106,11 @@ func bareInference(t testing.TB, o Options) usage {
 	v.release()
 	defer v.set.Close()
 	open := ort.Opener(zootest.Library(t))
-	var spent usage
 	measured := func(do func()) {
 		before, _ := cpuTime(t)
+		began := time.Now()
 		do()
+		took += time.Since(began)
 		after, _ := cpuTime(t)
 		spent = spent.plus(after.minus(before))
 	}
@@ -145,7 +148,7 @@ func bareInference(t testing.TB, o Options) usage {
 		}
 	}
 	run()
-	return spent
+	return spent, took
 }
 
 // TestFlatMemory holds that the peak of the coordinator does not grow with the number of samples: ten times as many, within 10 %.
