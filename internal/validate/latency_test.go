@@ -27,8 +27,8 @@ type simulated struct {
 	joules         float64 // used so far
 }
 
-// timed is a fake whose runs take the time that the simulated machine draws.
-type timed struct {
+// drawn is a fake whose runs take the time that the simulated machine draws.
+type drawn struct {
 	fake
 	m      *simulated
 	offset float64
@@ -36,7 +36,7 @@ type timed struct {
 	joules float64 // per run
 }
 
-func (f *timed) Time(_ context.Context, in map[string]*onnx.Tensor, n int) ([]time.Duration, error) {
+func (f *drawn) Time(_ context.Context, in map[string]*onnx.Tensor, n int) ([]time.Duration, error) {
 	if err := session.CheckInputs(f.Inputs(), nil, in); err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (f *timed) Time(_ context.Context, in map[string]*onnx.Tensor, n int) ([]ti
 	return out, nil
 }
 
-func (f *timed) Stats() (session.Stats, error) {
+func (f *drawn) Stats() (session.Stats, error) {
 	return session.Stats{
 		Read: 2 * time.Millisecond, Create: time.Duration((1 + f.slow) * float64(40*time.Millisecond)), FirstRun: 3 * time.Millisecond,
 		PeakMemory: 50 << 20, Fallbacks: -1,
@@ -65,7 +65,7 @@ func simulatedOptions(t *testing.T, m *simulated, slow float64) Options {
 	o.Accuracy.Off = true
 	o.Latency = Latency{Budget: time.Hour, Energy: func() (device.EnergyMeter, error) { return nil, errors.New("there is none") }}
 	o.Open = func(_ context.Context, path string, _ session.Options) (session.Session, error) {
-		f := &timed{fake: sound(), m: m, joules: 0.002}
+		f := &drawn{fake: sound(), m: m, joules: 0.002}
 		f.offset = m.between * m.rng.NormFloat64()
 		if filepath.Base(path) == "b.onnx" {
 			f.slow, f.joules = slow, 0.001
@@ -185,7 +185,7 @@ func TestDriftReachesTheGate(t *testing.T) {
 	o.Open = func(ctx context.Context, path string, so session.Options) (session.Session, error) {
 		s, err := open(ctx, path, so)
 		opened++
-		s.(*timed).offset += 0.2 * float64((opened-1)/2) // per pair of processes
+		s.(*drawn).offset += 0.2 * float64((opened-1)/2) // per pair of processes
 		return s, err
 	}
 	r, err := Run(t.Context(), o)
@@ -313,7 +313,7 @@ func TestEnergy(t *testing.T) {
 	open := o.Open
 	o.Open = func(ctx context.Context, path string, so session.Options) (session.Session, error) {
 		s, err := open(ctx, path, so)
-		s.(*timed).joules = 0
+		s.(*drawn).joules = 0
 		return s, err
 	}
 	o.Latency.Energy = func() (device.EnergyMeter, error) { return counter{m, 0}, nil }

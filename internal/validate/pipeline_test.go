@@ -120,7 +120,7 @@ func TestPipelineParity(t *testing.T) {
 				a.got = r.Outputs
 			}
 		}
-		if err := p.take(a); err != nil {
+		if err := p.take(ctx, a); err != nil {
 			t.Fatal(err)
 		}
 	}
