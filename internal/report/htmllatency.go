@@ -29,12 +29,13 @@ func (r *Report) latencyView() *latencyView {
 	}{{"median", l.P50, 6}, {"90th percentile", l.P90, 36}, {"95th percentile", l.P95, 72}, {"99th percentile", l.P99, 368}} {
 		if q.q == nil {
 			missing := fmt.Sprintf("not stated (needs %d runs)", q.need)
-			rows = append(rows, []string{q.name, missing, missing})
+			rows = append(rows, []string{q.name, missing, missing, "–"})
 			continue
 		}
-		rows = append(rows, []string{q.name, estimate(UnitMS, &q.q.BaselineMS, q.q.BaselineCI95), estimate(UnitMS, &q.q.CandidateMS, q.q.CandidateCI95)})
+		rows = append(rows, []string{q.name, estimate(UnitMS, &q.q.BaselineMS, q.q.BaselineCI95), estimate(UnitMS, &q.q.CandidateMS, q.q.CandidateCI95), q.q.EarlyStopping.text()})
 	}
-	v.Quantiles = newTable("Percentiles with 95 % intervals from order statistics", []string{"Percentile", "Baseline", "Candidate"}, rows, maxRows)
+	v.Quantiles = newTable("Percentiles with 95 % intervals from order statistics; early stopping is MLPerf's upper bound of both, with 99 % confidence",
+		[]string{"Percentile", "Baseline", "Candidate", "Early stopping"}, rows, maxRows)
 	v.Resources = newTable("What else a run takes", []string{"Quantity", "Baseline#", "Candidate#", "Candidate / baseline", "How it was measured"}, l.resources(), maxRows)
 	return v
 }
@@ -44,7 +45,10 @@ func (l *Latency) resources() [][]string {
 	var out [][]string
 	add := func(r row, how string) { out = append(out, []string{r.Name, r.Baseline, r.Candidate, r.Change, how}) }
 	if c := l.ColdStart; c != nil {
-		add(ratioRow("cold start", UnitMS, c.BaselineMS, c.CandidateMS), "from opening the model to the end of its first inference, the median over processes")
+		add(c.row(), "from opening the model to the end of its first inference, the median over processes")
+	}
+	for i := range l.Throughput {
+		add(l.Throughput[i].row(), fmt.Sprintf("samples per second, in %s pairs", FormatCount(l.Throughput[i].Pairs)))
 	}
 	if m := l.Memory; m != nil {
 		add(ratioRow("peak memory", UnitBytes, Num(float64(m.BaselinePeakBytes)), Num(float64(m.CandidatePeakBytes))), "resident memory of the process that ran the model")

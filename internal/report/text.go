@@ -37,6 +37,9 @@ func (r *Report) Text() []byte {
 	if e := r.Explanation; e != nil {
 		writeFacts(&b, "explanation", e.facts())
 	}
+	if l := r.Latency; l != nil && l.SelfTest != nil {
+		writeFacts(&b, "self-test", l.SelfTest.facts())
+	}
 	for _, s := range r.Skipped {
 		b.WriteByte('\n')
 		writeWrapped(&b, "  ", "skipped: "+clean(s.Section)+": "+clean(s.Reason))

@@ -138,7 +138,10 @@ func (r *Report) rows() []row {
 			}
 		}
 		if l.ColdStart != nil {
-			rows = append(rows, ratioRow("cold start", UnitMS, l.ColdStart.BaselineMS, l.ColdStart.CandidateMS))
+			rows = append(rows, l.ColdStart.row())
+		}
+		for i := range l.Throughput {
+			rows = append(rows, l.Throughput[i].row())
 		}
 		if m := l.Memory; m != nil {
 			rows = append(rows, ratioRow("peak memory", UnitBytes, Num(float64(m.BaselinePeakBytes)), Num(float64(m.CandidatePeakBytes))))
@@ -148,21 +151,6 @@ func (r *Report) rows() []row {
 		}
 	}
 	return rows
-}
-
-// row compares the energy of one inference.
-func (e *Energy) row() row {
-	out := row{"energy per inference", "–", "–", "–"}
-	if e.BaselineMJ != nil {
-		out.Baseline = significant(*e.BaselineMJ, 3) + " mJ"
-	}
-	if e.CandidateMJ != nil {
-		out.Candidate = significant(*e.CandidateMJ, 3) + " mJ"
-	}
-	if e.BaselineMJ != nil && e.CandidateMJ != nil {
-		out.Change = ratioOf(*e.BaselineMJ, *e.CandidateMJ)
-	}
-	return out
 }
 
 // A ratioLine is one quantity as candidate / baseline.
@@ -300,8 +288,15 @@ func (l *Latency) facts() [][2]string {
 		if n.ContextSwitches != nil {
 			out = append(out, [2]string{"involuntary context switches", FormatCount(*n.ContextSwitches)})
 		}
+		add("time in which a task waited for a processor", UnitFraction, n.CPUPressure)
+		if n.GPULimited != nil {
+			out = append(out, [2]string{"readings with lowered clocks of the GPU", FormatValue(UnitFraction, *n.GPULimited) + ": " + clean(strings.Join(n.GPULimits, ", "))})
+		}
 	}
-	return out
+	out = append(out, l.tails()...)
+	out = append(out, l.ColdStart.facts()...)
+	out = append(out, l.Energy.facts()...)
+	return append(out, l.SelfTest.facts()...)
 }
 
 // facts returns what the measurement ran on.
