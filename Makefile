@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop corpus mainjob fuse-latency prune-table calibrate-memory bench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
+.PHONY: build runtime demo test check interop corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -59,6 +59,18 @@ calibrate-memory: runtime
 prune-table: runtime
 	LAPIDARY_PRUNE=$(CURDIR)/$(BIN) $(GO) test ./cmd/lapidary -run TestPruneTable -v -count=1 -timeout 60m
 
+# How often equal models are called different on this machine, and slower ones found: 200 real validations, 16 minutes of a quiet machine.
+aa: runtime
+	LAPIDARY_AA=200 $(GO) test ./internal/validate -run TestAA -v -count=1 -timeout 60m
+
+# What validating costs beyond inference, and its memory by the number of samples; needs the corpus.
+overhead: runtime
+	LAPIDARY_OVERHEAD=1 $(GO) test ./internal/validate -run 'TestOverhead|TestFlatMemory' -v -count=1 -timeout 30m
+
+# Every model of the corpus that has data, fused and quantized, through validate; a quarter of an hour.
+validate-zoo: runtime
+	LAPIDARY_CORPUS=all $(GO) test ./cmd/lapidary -run TestValidateZoo -v -count=1 -timeout 60m
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 check:
@@ -108,6 +120,7 @@ fuzz:
 # Rewrites the golden files from what the tests see now; read the difference.
 golden:
 	$(GO) test ./internal/report/... ./profile ./fuse ./cmd/lapidary -update
+	$(GO) test ./internal/measure -run TestContrast -update
 
 man: build
 	$(BIN) man bin/man

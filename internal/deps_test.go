@@ -17,10 +17,10 @@ const module = "github.com/lapidary-ml/lapidary/"
 // above its own. DO NOT CHANGE THIS TABLE
 // TO FIX A BUILD: it is the architecture.
 var rows = [][]string{
-	{"internal", "internal/atomicfile", "internal/linalg", "internal/draw", "internal/rule"},
+	{"internal", "internal/atomicfile", "internal/linalg", "internal/draw", "internal/draw/drawtest", "internal/rule"},
 	{"internal/onnx", "internal/attest", "internal/report", "internal/device", "internal/measured", "internal/audit"},
 	{
-		"internal/onnx/onnxfile", "internal/onnx/onnxtext", "internal/opset", "internal/session", "internal/measure",
+		"internal/onnx/onnxfile", "internal/onnx/onnxtext", "internal/opset", "internal/session", "internal/measure", "internal/measure/measuretest",
 		"internal/score", "internal/gate", "internal/report/schematest", "internal/ort/ortlib",
 	},
 	{
@@ -38,7 +38,7 @@ var rows = [][]string{
 var engines = []string{"internal/ort", "internal/ort/ortlib", "internal/gonnx", "internal/worker"}
 
 // testOnly are packages that only tests import, and programs of their own below them.
-var testOnly = []string{"internal/zootest", "internal/nets"}
+var testOnly = []string{"internal/zootest", "internal/nets", "internal/draw/drawtest", "internal/measure/measuretest"}
 
 // ignorant may not import the model or anything that does.
 var ignorant = map[string][]string{

@@ -1,22 +1,12 @@
 package profile
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"fmt"
-	"image/png"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/draw/drawtest"
 )
 
 func TestPage(t *testing.T) {
@@ -78,87 +68,27 @@ func TestRooflineChart(t *testing.T) {
 	}
 }
 
-// TestPageInABrowser opens the page in headless Chromium in both themes. The
-// page may load nothing: the browser's only way out is a proxy that counts.
+// TestPageInABrowser opens the page in headless Chromium in both themes. It may
+// load nothing.
 func TestPageInABrowser(t *testing.T) {
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		t.Skip("no Chromium in PATH: the page is not looked at in a browser")
-	}
-	b, err := fullProfile(t).Page()
+	b := drawtest.FindBrowser(t)
+	page, err := fullProfile(t).Page()
 	if err != nil {
 		t.Fatal(err)
 	}
-	keep := os.Getenv("LAPIDARY_SCREENSHOTS") // a folder to keep them in
-	for _, theme := range []string{"light", "dark"} {
-		shot := filepath.Join(t.TempDir(), theme+".png")
-		if keep != "" {
-			shot = filepath.Join(keep, "profile-"+theme+".png")
-		}
-		if asked := screenshot(t, browser, b, theme == "dark", shot); len(asked) > 0 {
+	for _, v := range []drawtest.View{{Width: 1100, Height: 5600}, {Dark: true, Width: 1100, Height: 5600}} {
+		img, asked := b.Screenshot(t, "profile", page, v)
+		if len(asked) > 0 {
 			t.Errorf("the page asked the network for %s", strings.Join(asked, ", "))
 		}
-		picture, err := os.ReadFile(shot)
-		if err != nil {
-			t.Fatalf("no screenshot: %v", err)
-		}
-		img, err := png.Decode(bytes.NewReader(picture))
-		if err != nil {
-			t.Fatal(err)
-		}
 		r, g, bl, _ := img.At(3, 3).RGBA()
-		if bright := (r+g+bl)/3 > 0x8000; bright != (theme == "light") {
-			t.Errorf("the background in the %s theme is %x %x %x", theme, r>>8, g>>8, bl>>8)
+		if bright := (r+g+bl)/3 > 0x8000; bright == v.Dark {
+			t.Errorf("the background of %s is %x %x %x", v, r>>8, g>>8, bl>>8)
 		}
 	}
 	// The proxy does see what a page loads.
 	evil := []byte(`<!doctype html><img src="http://example.invalid/x.png"><p>test`)
-	if asked := screenshot(t, browser, evil, false, filepath.Join(t.TempDir(), "evil.png")); len(asked) == 0 {
+	if _, asked := b.Screenshot(t, "evil", evil, drawtest.View{Width: 600, Height: 400}); len(asked) == 0 {
 		t.Error("a page that loads a picture went unnoticed")
 	}
-}
-
-// screenshot renders a page and returns what it asked the network for.
-func screenshot(t *testing.T, browser string, page []byte, dark bool, file string) []string {
-	t.Helper()
-	var mu sync.Mutex
-	var asked []string
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Browsers look for updates and the like by themselves.
-		if !strings.Contains(r.Host, "google") && !strings.Contains(r.Host, "gvt1") {
-			mu.Lock()
-			asked = append(asked, r.Method+" "+r.Host+r.URL.Path)
-			mu.Unlock()
-		}
-		http.Error(w, "no network", http.StatusForbidden)
-	}))
-	defer proxy.Close()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "page.html")
-	if err := os.WriteFile(path, page, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	addr := proxy.Listener.Addr().(*net.TCPAddr)
-	args := []string{"--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--user-data-dir=" + filepath.Join(dir, "user"), "--window-size=1100,5600",
-		fmt.Sprintf("--proxy-server=http://127.0.0.1:%d", addr.Port), "--proxy-bypass-list=<-loopback>", "--screenshot=" + file}
-	if dark {
-		args = append(args, "--force-dark-mode", "--blink-settings=preferredColorScheme=0")
-	} else {
-		args = append(args, "--blink-settings=preferredColorScheme=1")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, browser, append(args, "file://"+path)...).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", browser, err, out)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	return asked
 }

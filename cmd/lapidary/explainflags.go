@@ -27,7 +27,7 @@ type explainFlags struct {
 
 func (f *explainFlags) register(c *cobra.Command) {
 	p := c.Flags()
-	p.StringSliceVar(&f.methods, "explain-method", []string{"auto"}, "how to explain, the method that gates judge first: auto, or some of `METHOD,…`: "+strings.Join(explain.MethodNames(), ", "))
+	p.StringSliceVar(&f.methods, "explain-method", []string{"auto"}, "`METHOD,…` to explain by, the one that gates judge first; auto is the first of the list above")
 	p.IntVar(&f.samples, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.DurationVar(&f.budget, "explain-budget", 0, "time that explanations may take, by which there are fewer samples; 0: 30s for each method")
 	p.IntVar(&f.grid, "explain-grid", 0, "cells along each side of an image that are hidden in turn; 0: 7")
@@ -55,4 +55,13 @@ func (f *explainFlags) options(off bool) (validate.Explain, error) {
 		return e, fmt.Errorf("--explain-…: %v", err)
 	}
 	return e, nil
+}
+
+// methodList says what each explanation method does, one a line.
+func methodList() string {
+	var b strings.Builder
+	for _, m := range explain.Methods() {
+		fmt.Fprintf(&b, "  %-20s %s\n", m.Name, m.Doc)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -112,6 +112,7 @@ func (a *app) commands() []*cobra.Command {
 		a.policyCommand(),
 		a.auditCommand(),
 		a.signCommand(),
+		a.reportCommand(),
 		a.keygenCommand(),
 		a.diffCommand(),
 		a.bisectCommand(),

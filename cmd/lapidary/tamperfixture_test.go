@@ -162,7 +162,7 @@ func (s *scene) open(evidence []byte, key *attest.PrivateKey) *attest.Verified {
 // sign writes all evidence anew, of what the scene holds now.
 func (s *scene) sign() {
 	s.write("locked.json", s.sealed(s.locked))
-	data, err := report.Write(s.path("r"), s.report)
+	data, err := report.Write(s.path("r"), s.report, report.Options{})
 	s.check(err)
 	s.signed(attest.Statement{PredicateType: report.PredicateType, Subjects: s.subjects, Predicate: data})
 	sig, err := attest.SignModel(context.Background(), s.release, "candidate.onnx", s.subjects)

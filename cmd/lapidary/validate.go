@@ -27,6 +27,7 @@ type validateFlags struct {
 	calibration  []string
 	overlap      bool
 	ex           explainFlags
+	noAccuracy   bool // asked for by no flag: a self-test alone is about latency
 	noLatency    bool
 	noExplain    bool
 	budget       time.Duration
@@ -35,6 +36,7 @@ type validateFlags struct {
 	locked       policyFlags
 	redact       redactFlags
 	redactKey    []byte // of this report; nil where nothing is redacted
+	strict       bool
 }
 
 func (f *validateFlags) register(c *cobra.Command) {
@@ -52,24 +54,35 @@ func (f *validateFlags) register(c *cobra.Command) {
 	f.redact.register(c)
 	f.locked.register(c, "locked policy `FILE` (see lapidary policy lock): its gates on its data with its seed, and no others", "that of --sign")
 	f.ex.register(c)
+	registerJUnitStrict(c, &f.strict)
 	registerInconclusive(c, &f.inconclusive)
 }
 
 func (a *app) validateCommand() *cobra.Command {
 	var vf validateFlags
 	var af accuracyFlags
+	var lf latencyFlags
 	var ef engineFlags
 	var df dataFlags
 	gates := newGateFlags()
 	c := &cobra.Command{
-		Use:   "validate BASELINE CANDIDATE --data DATA",
+		Use:   "validate BASELINE [CANDIDATE] --data DATA",
 		Short: "Compare two models on real data, and sign what was found",
 		Long: `validate runs baseline and candidate over the same samples. It compares accuracy
 sample by sample, latency in randomly interleaved pairs in fresh processes, and
-explanations by the same perturbations (--explain-method), and judges the result
-by gates: of flags, of the configuration, or of a locked policy.`,
-		Example: "  lapidary validate model.onnx model.int8.onnx --data holdout.npz --max-drop 0.5pt --report report --sign release.key",
-		Args:    cobra.ExactArgs(2),
+explanations by the same perturbations, and judges the result by gates:
+of flags, of the configuration, or of a locked policy.
+
+With --self-test it also times the baseline against a byte copy of itself: how
+often this machine finds a difference where there is none, and how large one has
+to be. The report states both, and so do later ones about the same baseline. With
+--self-test and no candidate, that is all that is done.
+
+Methods of --explain-method, of which gates judge the first:
+` + methodList(),
+		Example: `  lapidary validate model.onnx model.int8.onnx --data holdout.npz --max-drop 0.5pt --report report --sign release.key
+  lapidary validate model.onnx --data holdout.npz --self-test`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkInconclusive(vf.inconclusive); err != nil {
 				return err
@@ -87,18 +100,24 @@ by gates: of flags, of the configuration, or of a locked policy.`,
 			if err != nil {
 				return err
 			}
-			return a.validate(c, args[0], args[1], vf, af, ef, &df, policy)
+			if len(args) == 1 {
+				if args, policy, err = lf.alone(args[0], &vf, policy); err != nil {
+					return err
+				}
+			}
+			return a.validate(c, args[0], args[1], vf, af, lf, ef, &df, policy)
 		},
 	}
 	vf.register(c)
 	af.register(c)
+	lf.register(c)
 	ef.register(c)
 	df.register(c, "data to compare on")
 	gates.register(c)
 	return c
 }
 
-func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, af accuracyFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
+func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validateFlags, af accuracyFlags, lf latencyFlags, ef engineFlags, df *dataFlags, policy gate.Policy) error {
 	ctx := c.Context()
 	var signer attest.Signer
 	var keys []attest.PublicKey
@@ -127,6 +146,10 @@ func (a *app) validate(c *cobra.Command, baseline, candidate string, vf validate
 	if err := af.apply(&o); err != nil {
 		return err
 	}
+	if err := lf.apply(&o, policy); err != nil {
+		return err
+	}
+	o.CacheDir = a.env.cacheDir
 	if vf.redactKey, err = vf.redact.newKey(); err != nil {
 		return err
 	}
@@ -193,8 +216,9 @@ func (a *app) validation(ctx context.Context, baseline, candidate string, vf val
 		Open: e.open, Info: e.info, Session: e.options, Machine: e.machine, Choice: e.choice,
 		Data: df.spec, Dataset: data, Batch: df.batch,
 		Calibration: vf.calibration, AllowOverlap: vf.overlap,
-		Latency: validate.Latency{Off: vf.noLatency, Budget: vf.budget, MaxProcesses: vf.processes},
-		Explain: ex, Notice: func(text string) { a.note("%s", text) },
+		Accuracy: validate.Accuracy{Off: vf.noAccuracy},
+		Latency:  validate.Latency{Off: vf.noLatency, Budget: vf.budget, MaxProcesses: vf.processes},
+		Explain:  ex, Notice: func(text string) { a.note("%s", text) },
 		Seed: df.seed, IncludeSamples: vf.samples,
 		Tool: report.Tool{Name: "lapidary", Version: version(), SHA256: a.ownDigest(ctx)},
 	}, nil
@@ -226,7 +250,7 @@ func (a *app) deliver(ctx context.Context, r *report.Report, vf validateFlags, s
 		if err := removeEvidence(vf.report); err != nil {
 			return err
 		}
-		data, err := report.Write(vf.report, r)
+		data, err := report.Write(vf.report, r, vf.options(candidate))
 		if err != nil {
 			return err
 		}
@@ -328,4 +352,13 @@ func removeEvidence(dir string) error {
 		return fmt.Errorf("removing an old policy: %w", err)
 	}
 	return evidence.Remove(dir)
+}
+
+// options returns how the report is written; without the candidate's path where names are redacted.
+func (f *validateFlags) options(candidate string) report.Options {
+	o := reportOptions(candidate, f.strict)
+	if f.redactKey != nil {
+		o.Path = ""
+	}
+	return o
 }

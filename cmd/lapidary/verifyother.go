@@ -133,7 +133,7 @@ type stated struct {
 	Steps     []string         `json:"steps,omitempty"`    // command lines that made the model
 	Inputs    []string         `json:"inputs,omitempty"`   // what they read
 	Files     []string         `json:"files,omitempty"`    // that a model signature lists
-	Ignored   []string         `json:"ignored,omitempty"`  // paths that its signer left out
+	Ignored   []string         `json:"ignored,omitempty"`  // paths that its signer left out; of a folder those that are there
 	Unsigned  []string         `json:"unsigned,omitempty"` // files in the folder that it does not list
 	Warnings  []string         `json:"warnings,omitempty"`
 }
@@ -208,7 +208,7 @@ func (o otherEvidence) compare(ctx context.Context, s *stated) error {
 	if err != nil {
 		return err
 	}
-	s.Unsigned = r.Unsigned
+	s.Ignored, s.Unsigned = r.Ignored, r.Unsigned
 	return nil
 }
 

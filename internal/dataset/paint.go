@@ -221,6 +221,14 @@ func (p *Preprocess) channels(pic *picture, port Port, layout string) *picture {
 // remix turns pixels of c channels into gray, or into BGR, or one channel into three.
 func remix[T any](v []T, from, to int, luma func(r, g, b T) T) []T {
 	n := len(v) / from
+	if from == 3 && to == 3 {
+		out := make([]T, 3*n)
+		for i := 0; i+3 <= len(v); i += 3 {
+			p, q := out[i:i+3:i+3], v[i:i+3:i+3]
+			p[0], p[1], p[2] = q[2], q[1], q[0]
+		}
+		return out
+	}
 	out := make([]T, 0, n*to)
 	for i := range n {
 		r, g, b := v[i*from], v[i*from+from/2], v[i*from+from-1]
@@ -257,10 +265,14 @@ func (p *Preprocess) scaleBytes(pic *picture, name string, d onnx.DType, shape [
 		return nil, fmt.Errorf("preprocess: a picture cannot become %v", d)
 	}
 	out := make([]byte, n*pic.c*width)
+	var luts [3][]byte
 	for k := range pic.c {
 		lut, err := p.table(k, d)
 		if err != nil {
 			return nil, err
+		}
+		if luts[k] = lut; planar && width == 4 && pic.c == 3 {
+			continue
 		}
 		first, step := k*width, pic.c*width
 		if planar {
@@ -268,23 +280,44 @@ func (p *Preprocess) scaleBytes(pic *picture, name string, d onnx.DType, shape [
 		}
 		lookUp(out[first:], step, pic.bytes[k:], pic.c, lut, width)
 	}
+	if planar && width == 4 && pic.c == 3 {
+		lookUpPlanes(out, pic.bytes, luts)
+	}
 	return onnx.NewTensor(name, d, shape, out)
+}
+
+// lookUpPlanes writes three planes of elements of four bytes from pixels of three channels, in one pass.
+func lookUpPlanes(dst, src []byte, luts [3][]byte) {
+	var wide [3][256]uint32
+	for k, lut := range luts {
+		for x := range wide[k] {
+			wide[k][x] = binary.LittleEndian.Uint32(lut[4*x:])
+		}
+	}
+	n := len(src) / 3
+	first, second, third := dst[:4*n], dst[4*n:8*n], dst[8*n:12*n]
+	for i := range n {
+		p := src[3*i : 3*i+3 : 3*i+3]
+		binary.LittleEndian.PutUint32(first[4*i:], wide[0][p[0]])
+		binary.LittleEndian.PutUint32(second[4*i:], wide[1][p[1]])
+		binary.LittleEndian.PutUint32(third[4*i:], wide[2][p[2]])
+	}
 }
 
 // lookUp writes, every step bytes of dst, the table entry of every c-th byte of src.
 func lookUp(dst []byte, step int, src []byte, c int, lut []byte, width int) {
-	var wide [256]uint32
-	for x := range wide {
-		if width == 4 {
-			wide[x] = binary.LittleEndian.Uint32(lut[4*x:])
-		}
-	}
-	for i, j := 0, 0; i < len(src); i, j = i+c, j+step {
-		if width == 4 {
-			binary.LittleEndian.PutUint32(dst[j:], wide[src[i]])
-		} else {
+	if width != 4 {
+		for i, j := 0, 0; i < len(src); i, j = i+c, j+step {
 			copy(dst[j:j+width], lut[int(src[i])*width:])
 		}
+		return
+	}
+	var wide [256]uint32
+	for x := range wide {
+		wide[x] = binary.LittleEndian.Uint32(lut[4*x:])
+	}
+	for i, j := 0, 0; i < len(src); i, j = i+c, j+step {
+		binary.LittleEndian.PutUint32(dst[j:], wide[src[i]])
 	}
 }
 

@@ -215,6 +215,7 @@ func fromYCbCr(m *image.YCbCr, dst []byte) []byte {
 	smooth := halfX && m.Rect.Min == (image.Point{})
 	cb, cr := make([]byte, w+1), make([]byte, w+1)
 	sums := make([]int, (w+1)/2)
+	dst = slices.Grow(dst, 3*w*h)
 	for y := range h {
 		if smooth {
 			widen(cb, m.Cb, m.CStride, y, h, halfY, sums)
@@ -225,20 +226,25 @@ func fromYCbCr(m *image.YCbCr, dst []byte) []byte {
 				i := m.COffset(m.Rect.Min.X+x, m.Rect.Min.Y+y)
 				cb[x], cr[x] = m.Cb[i], m.Cr[i]
 			}
-			dst = appendYCbCr(dst, int(m.Y[m.YOffset(m.Rect.Min.X+x, m.Rect.Min.Y+y)]), int(cb[x])-128, int(cr[x])-128)
 		}
+		n := len(dst)
+		dst = dst[:n+3*w]
+		rowYCbCr(dst[n:], m.Y[m.YOffset(m.Rect.Min.X, m.Rect.Min.Y+y):][:w], cb[:w], cr[:w])
 	}
 	return dst
 }
 
-// appendYCbCr converts by the equations of JFIF 1.02 in 16-bit fixed point,
+// rowYCbCr converts a row by the equations of JFIF 1.02 in 16-bit fixed point,
 // rounded to nearest.
-func appendYCbCr(dst []byte, y, cb, cr int) []byte {
+func rowYCbCr(dst, luma, blue, red []byte) {
 	const half = 1 << 15
-	r := y + (91881*cr+half)>>16
-	g := y + (-22554*cb-46802*cr+half)>>16
-	b := y + (116130*cb+half)>>16
-	return append(dst, clamp(r), clamp(g), clamp(b))
+	for x, v := range luma {
+		y, cb, cr := int(v), int(blue[x])-128, int(red[x])-128
+		p := dst[3*x:][:3]
+		p[0] = clamp(y + (91881*cr+half)>>16)
+		p[1] = clamp(y + (-22554*cb-46802*cr+half)>>16)
+		p[2] = clamp(y + (116130*cb+half)>>16)
+	}
 }
 
 func clamp(v int) byte { return byte(max(0, min(v, 255))) }
@@ -248,25 +254,30 @@ func clamp(v int) byte { return byte(max(0, min(v, 255))) }
 // alternates so that it has no bias.
 func widen(dst, plane []byte, stride, y, h int, halfY bool, sums []int) {
 	n := len(sums)
-	near, far, unit := y, y, 4
+	shift := 2 // by which sums are larger than samples
 	if halfY {
-		near, unit = y/2, 16
-		far = max(0, min(near-1+2*(y%2), (h+1)/2-1))
-		for i := range sums {
-			sums[i] = 3*int(plane[near*stride+i]) + int(plane[far*stride+i])
+		row := y / 2
+		other := max(0, min(row-1+2*(y%2), (h+1)/2-1))
+		shift = 4
+		far := plane[other*stride:][:n]
+		for i, v := range plane[row*stride:][:n] {
+			sums[i] = 3*int(v) + int(far[i])
 		}
 	} else {
-		for i := range sums {
-			sums[i] = int(plane[near*stride+i])
+		for i, v := range plane[y*stride:][:n] {
+			sums[i] = int(v)
 		}
 	}
 	even, odd := 1, 2
 	if halfY {
 		even, odd = 8, 7
 	}
+	left := sums[0]
 	for i, s := range sums {
-		left, right := sums[max(i-1, 0)], sums[min(i+1, n-1)]
-		dst[2*i] = byte((3*s + left + even) / unit)
-		dst[2*i+1] = byte((3*s + right + odd) / unit)
+		right := sums[min(i+1, n-1)]
+		pair := dst[2*i : 2*i+2 : 2*i+2]
+		pair[0] = byte((3*s + left + even) >> shift)
+		pair[1] = byte((3*s + right + odd) >> shift)
+		left = s
 	}
 }

@@ -115,7 +115,8 @@ func TestYCbCrIsJFIF(t *testing.T) {
 	for y := 0; y < 256; y += 5 {
 		for cb := -128; cb < 128; cb += 9 {
 			for cr := -128; cr < 128; cr += 9 {
-				got := appendYCbCr(nil, y, cb, cr)
+				got := make([]byte, 3)
+				rowYCbCr(got, []byte{byte(y)}, []byte{byte(cb + 128)}, []byte{byte(cr + 128)})
 				want := []float64{float64(y) + 1.402*float64(cr), float64(y) - .344136*float64(cb) - .714136*float64(cr), float64(y) + 1.772*float64(cb)}
 				for k, w := range want {
 					if d := float64(got[k]) - max(0, min(w, 255)); d < -.51 || d > .51 {

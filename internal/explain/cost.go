@@ -2,9 +2,6 @@ package explain
 
 import "fmt"
 
-// defaultNoiseFloor is how many samples the noise floor is taken from.
-const defaultNoiseFloor = 8
-
 // Cost is how many inferences a comparison takes at most, of both models together.
 type Cost struct {
 	Whole int // inferences of a whole model

@@ -451,3 +451,32 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Errorf("auto is %q, %v", m.Name, err)
 	}
 }
+
+// Tokens cannot be moved a little: limits are calibrated by a copy of the model that was changed a little.
+func TestCalibrationOfTokens(t *testing.T) {
+	model := func(weight float64) *fake {
+		return &fake{dtype: onnx.Int64, shape: onnx.Shape{onnx.Symbol("N"), onnx.Symbol("T")}, out: []int64{2}, f: func(x []float64) []float64 {
+			sum := 1.0
+			for i, v := range x {
+				sum += v * math.Pow(weight, float64(i))
+			}
+			return []float64{sum, 0}
+		}}
+	}
+	var rows [][]float64
+	for i := range 5 {
+		rows = append(rows, []float64{float64(i + 1), 7, float64(9 - i), 3, 5})
+	}
+	s := samplesOf(t, onnx.Int64, []int64{1, 5}, rows...)
+	same := compared(t, model(0.5), model(0.5), s, Options{Reference: &Model{Session: model(0.5001)}})
+	if c := same.Calibrated; c == nil || c.Spearman < 0.9 || c.Samples != 5 || !strings.Contains(c.How, "float16") || *same.NoiseFloor < c.Spearman {
+		t.Errorf("calibrated %+v", c)
+	}
+	far := compared(t, model(0.5), model(0.5), s, Options{Reference: &Model{Session: model(2)}})
+	if c := far.Calibrated; c == nil || c.Spearman > 0.5 {
+		t.Errorf("calibrated %+v by a copy that is quite another model", c)
+	}
+	if none := compared(t, model(0.5), model(0.5), s, Options{}); none.Calibrated != nil || none.NoiseFloor != nil {
+		t.Errorf("calibrated %+v without a copy", none.Calibrated)
+	}
+}

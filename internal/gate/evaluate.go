@@ -127,12 +127,15 @@ func finite(v *float64, ci *report.Interval) bool {
 func missing(r *report.Report, m Metric) string {
 	section, _, _ := strings.Cut(m.Name, ".")
 	for _, s := range r.Skipped {
-		if s.Section == section || s.Section == m.Name {
+		if s.Section == section || s.Section == m.Name || strings.HasPrefix(m.Name, s.Section+"_") {
 			return fmt.Sprintf("%s was not measured: %s", m.Name, s.Reason)
 		}
 	}
 	if m.ofAccuracy(r) && r.Data != nil && !r.Data.Labelled {
 		return "the data has no labels, so " + m.Name + " cannot be measured"
+	}
+	if m.Name == "latency.throughput_ratio" && r.Latency != nil {
+		return "samples per second were not compared; name loads with --throughput"
 	}
 	if strings.HasPrefix(m.Name, "latency.p") && r.Latency != nil {
 		return "too few runs were measured to state " + m.Name

@@ -48,7 +48,13 @@ func measured() *report.Report {
 		},
 		Latency: &report.Latency{
 			Ratio: report.Num(0.8), CI95: report.CI(0.78, 0.82), P50: q, P90: q, P95: q, P99: q,
-			Memory: &report.Memory{BaselinePeakBytes: 100, CandidatePeakBytes: 50},
+			Memory:    &report.Memory{BaselinePeakBytes: 100, CandidatePeakBytes: 50},
+			ColdStart: &report.ColdStart{Ratio: report.Num(1.2), CI95: report.CI(1.1, 1.3)},
+			Energy:    &report.Energy{Ratio: report.Num(0.7), CI95: report.CI(0.6, 0.8)},
+			Throughput: []report.Throughput{
+				{Batch: 8, Instances: 1, Ratio: report.Num(1.5), CI95: report.CI(1.4, 1.6)},
+				{Batch: 1, Instances: 2, Ratio: report.Num(1.1), CI95: report.CI(1.05, 1.15)},
+			},
 		},
 		Explanation: &report.Explanation{
 			Spearman: report.Num(0.95), CI95: report.CI(0.93, 0.96), TopKJaccard: report.Num(0.7), TopKCI95: report.CI(0.6, 0.8),
@@ -110,6 +116,14 @@ func TestEvaluateByInterval(t *testing.T) {
 		{"max-latency-ratio", "1.0", pass, 0.8},
 		{"max-latency-ratio", "80%", inconclusive, 0.8},
 		{"max-latency-ratio", "0.5x", fail, 0.8},
+		{"max-cold-start-ratio", "1.3", pass, 1.2},
+		{"max-cold-start-ratio", "1.2", inconclusive, 1.2},
+		{"max-cold-start-ratio", "1.0", fail, 1.2},
+		{"min-throughput-ratio", "1.05", pass, 1.1}, // the load that does worst decides
+		{"min-throughput-ratio", "1.1", inconclusive, 1.1},
+		{"min-throughput-ratio", "1.2", fail, 1.1},
+		{"max-energy-ratio", "0.8", pass, 0.7},
+		{"max-energy-ratio", "0.5", fail, 0.7},
 		{"max-memory-ratio", "0.5", pass, 0.5},
 		{"max-memory-ratio", "0.49", fail, 0.5},
 		{"max-bytes-ratio", "0.25", pass, 0.25},
@@ -135,6 +149,29 @@ func TestEvaluateByInterval(t *testing.T) {
 		if got.Verdict != tt.want || got.Observed == nil || math.Abs(*got.Observed-tt.observed) > 1e-12 || got.Reason == "" {
 			t.Errorf("%s %s: %+v, want %s of %v", tt.gate, tt.value, got, tt.want, tt.observed)
 		}
+	}
+}
+
+// TestNoiseReachesTheGate: what a severe detector says is the reason of every gate on times, which is inconclusive.
+func TestNoiseReachesTheGate(t *testing.T) {
+	const why = "the hypervisor took 50.0 % of the processor time"
+	r := measured()
+	l := r.Latency
+	l.Noise = &report.Noise{Severe: why}
+	l.CI95, l.ColdStart.CI95, l.Energy.CI95 = nil, nil, nil
+	l.P99 = &report.Quantile{BaselineMS: 4, CandidateMS: 3}
+	l.Throughput[1].CI95, l.Throughput[1].Severe = nil, why
+	for _, tt := range []struct{ metric, operator string }{
+		{"latency.ratio", "<="}, {"latency.cold_start_ratio", "<="}, {"latency.energy_ratio", "<="}, {"latency.p99.candidate_ms", "<="},
+		{"latency.throughput_ratio", ">="},
+	} {
+		got := evaluate(r, Gate{"g", tt.metric, tt.operator, 1})
+		if got.Verdict != report.Inconclusive || !strings.Contains(got.Reason, why) {
+			t.Errorf("%s: %s, %q; want inconclusive because %s", tt.metric, got.Verdict, got.Reason, why)
+		}
+	}
+	if got := evaluate(r, Gate{"g", "latency.memory_ratio", "<=", 1}); got.Verdict != report.Pass {
+		t.Errorf("memory, which noise does not touch: %+v", got)
 	}
 }
 

@@ -56,13 +56,16 @@ func Metrics() []Metric {
 		})},
 		{Name: "accuracy.ece.delta", Unit: report.UnitDifference, Real: true, Doc: "growth of the expected calibration error", read: accuracy(readECE)},
 		{Name: "latency.ratio", Unit: report.UnitRatio, Doc: "run time of the candidate / that of the baseline", read: latency(func(l *report.Latency) reading {
-			return reading{value: l.Ratio, ci: l.CI95}
+			return reading{value: l.Ratio, ci: l.CI95, detail: l.Doubt()}
 		})},
 		{Name: "latency.speedup", Unit: report.UnitRatio, Higher: true, Doc: "run time of the baseline / that of the candidate", read: latency(readSpeedup)},
 		quantile("latency.p50.candidate_ms", "median run time of the candidate", func(l *report.Latency) *report.Quantile { return l.P50 }),
 		quantile("latency.p90.candidate_ms", "90th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P90 }),
 		quantile("latency.p95.candidate_ms", "95th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P95 }),
 		quantile("latency.p99.candidate_ms", "99th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P99 }),
+		{Name: "latency.cold_start_ratio", Unit: report.UnitRatio, Doc: "time from opening the candidate to its first result / that of the baseline", read: latency(readColdStart)},
+		{Name: "latency.throughput_ratio", Unit: report.UnitRatio, Higher: true, Doc: "samples per second of the candidate / those of the baseline, under the load where it is lowest", read: latency(readThroughput)},
+		{Name: "latency.energy_ratio", Unit: report.UnitRatio, Doc: "energy per inference of the candidate / that of the baseline, idle power subtracted", read: latency(readEnergy)},
 		{Name: "latency.memory_ratio", Unit: report.UnitRatio, Exact: true, Doc: "peak memory of the candidate's process / that of the baseline's", read: latency(readMemory)},
 		{Name: "explanation.spearman", Higher: true, Real: true, Doc: "median rank correlation of the attribution maps", read: explanation(func(e *report.Explanation) reading {
 			return reading{value: e.Spearman, ci: e.CI95}
@@ -144,7 +147,7 @@ func quantile(name, doc string, pick func(*report.Latency) *report.Quantile) Met
 		if q == nil {
 			return reading{}
 		}
-		return reading{value: &q.CandidateMS, ci: q.CandidateCI95}
+		return reading{value: &q.CandidateMS, ci: q.CandidateCI95, detail: l.Doubt()}
 	})}
 }
 
@@ -277,4 +280,31 @@ func readMemory(l *report.Latency) reading {
 		return reading{}
 	}
 	return reading{value: ratio(l.Memory.CandidatePeakBytes, l.Memory.BaselinePeakBytes)}
+}
+
+func readColdStart(l *report.Latency) reading {
+	if l.ColdStart == nil {
+		return reading{}
+	}
+	return reading{value: l.ColdStart.Ratio, ci: l.ColdStart.CI95, detail: l.Doubt()}
+}
+
+func readEnergy(l *report.Latency) reading {
+	if l.Energy == nil {
+		return reading{}
+	}
+	return reading{value: l.Energy.Ratio, ci: l.Energy.CI95, detail: l.Doubt()}
+}
+
+// readThroughput reads the load under which the candidate does worst: one without an interval, or else that with the lowest lower end.
+func readThroughput(l *report.Latency) reading {
+	t := l.WorstThroughput()
+	if t == nil {
+		return reading{}
+	}
+	out := reading{value: t.Ratio, ci: t.CI95, detail: "the load is " + t.Load()}
+	if t.Severe != "" {
+		out.detail += ": " + t.Severe
+	}
+	return out
 }

@@ -1,8 +1,6 @@
 package grad
 
 import (
-	"slices"
-
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
@@ -110,9 +108,4 @@ func (c *call) greatest(axes []int64, kept bool) {
 	chosen := c.castLike(c.op("Equal", x, y), dy)
 	share := c.div(dy, c.reduce("ReduceSum", chosen, axes, true))
 	c.give(0, c.mul(chosen, share))
-}
-
-// without returns the axes of a value of that rank that are not in list.
-func without(rank int, list []int64) []int64 {
-	return slices.DeleteFunc(upTo(rank), func(a int64) bool { return slices.Contains(list, a) })
 }

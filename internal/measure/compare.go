@@ -278,7 +278,11 @@ func (d *Difference) doubts() []Warning {
 		add("few-pairs", Warn, float64(d.Pairs), "%d pairs, want at least 30", d.Pairs)
 	}
 	if math.Abs(d.OrderEffect) > 0.02 {
-		add("order-effect", Warn, d.OrderEffect, "the model that runs second is %.1f %% slower; pairs alternate, so the ratio is not biased by it", 100*d.OrderEffect)
+		how := "slower"
+		if d.OrderEffect < 0 {
+			how = "faster"
+		}
+		add("order-effect", Warn, d.OrderEffect, "the model that runs second is %.1f %% %s; pairs alternate, so the ratio is not biased by it", 100*math.Abs(d.OrderEffect), how)
 	}
 	if d.BetweenSD > 0.05 {
 		add("process-variation", Warn, d.BetweenSD, "the ratio varies by %.1f %% between processes", 100*d.BetweenSD)

@@ -244,6 +244,7 @@ type Counters struct {
 	InvoluntarySwitch *int64   // involuntary context switches of the two workers
 	OtherLoad         *float64 // mean number of runnable tasks that are not ours
 	GPUThrottle       []string // reasons NVML gave for lowered clocks
+	GPULimited        *float64 // share of the readings of the GPU with such a reason
 }
 
 // Warnings judges the counters.
@@ -278,8 +279,26 @@ func (c Counters) Warnings() []Warning {
 	if c.OtherLoad != nil && *c.OtherLoad > 0.5 {
 		add("other-load", Warn, *c.OtherLoad, "on average %.1f other tasks wanted a processor", *c.OtherLoad)
 	}
+	return append(w, c.gpu()...)
+}
+
+// gpu judges why the GPU lowered its clocks. A power cap is how many GPUs work under load; heat and faults are a state in
+// which no time says what the GPU does otherwise.
+func (c Counters) gpu() []Warning {
+	var w []Warning
 	for _, reason := range c.GPUThrottle {
-		add("gpu-throttle", Warn, 1, "the GPU lowered its clocks: %s", reason)
+		x := Warning{Code: "gpu-throttle", Severity: Warn, Value: 1, Message: "the GPU lowered its clocks: " + reason}
+		if c.GPULimited != nil {
+			x.Value = *c.GPULimited
+			x.Message = fmt.Sprintf("the GPU lowered its clocks in %.0f %% of the readings: %s", 100*x.Value, reason)
+			if reason != PowerCap && x.Value >= 0.5 {
+				x.Severity = Severe
+			}
+		}
+		w = append(w, x)
 	}
 	return w
 }
+
+// PowerCap is the one reason for lowered clocks of a GPU that is a regular state.
+const PowerCap = "power-cap"

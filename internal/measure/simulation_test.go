@@ -100,8 +100,8 @@ type rates struct {
 	processes, half                  float64
 }
 
-// simulate measures n times. The bootstrap intervals, which decide nothing, are computed in every tenth repetition.
-func simulate(t testing.TB, n int, between, slowdown, white float64) rates {
+// simulate measures n times, on machines drawn from seed on. The bootstrap intervals, which decide nothing, are computed in every tenth repetition.
+func simulate(t testing.TB, n int, seed uint64, between, slowdown, white float64) rates {
 	r := rates{n: n}
 	truth := math.Exp(slowdown)
 	count := func(into *float64, yes bool) {
@@ -110,9 +110,9 @@ func simulate(t testing.TB, n int, between, slowdown, white float64) rates {
 		}
 	}
 	for i := range n {
-		m := newMachine(uint64(i)+1, between, slowdown)
+		m := newMachine(seed+uint64(i)+1, between, slowdown)
 		m.white = white
-		p := m.measure(t, PlanOptions{Seed: uint64(i)})
+		p := m.measure(t, PlanOptions{Seed: seed + uint64(i)})
 		groups, err := byProcess(p.Blocks())
 		if err != nil {
 			t.Fatal(err)
@@ -164,7 +164,7 @@ func TestSimulatedRates(t *testing.T) {
 		if tt.white > 0.1 {
 			n /= 10 // many pairs each
 		}
-		r := simulate(t, n, tt.between, tt.slowdown, tt.white)
+		r := simulate(t, n, 0, tt.between, tt.slowdown, tt.white)
 		share := func(v float64) float64 { return v / float64(n) }
 		t.Logf("%-28s claimed %5.1f %%, 1 excluded %5.1f %%, coverage: process-t %5.1f %%, blocks %5.1f %%, cluster %5.1f %%; %4.1f processes, half-width %.2f %%",
 			tt.name, 100*share(r.claims), 100*share(r.excludes), 100*share(r.covers), 100*r.blocksCover/r.extra, 100*r.clusterCover/r.extra,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 type junitSuites struct {
@@ -15,7 +14,7 @@ type junitSuites struct {
 	Failures int          `xml:"failures,attr"`
 	Errors   int          `xml:"errors,attr"`
 	Skipped  int          `xml:"skipped,attr"`
-	Time     string       `xml:"time,attr"`
+	Time     string       `xml:"time,attr,omitempty"`
 	Suites   []junitSuite `xml:"testsuite"`
 }
 
@@ -25,8 +24,7 @@ type junitSuite struct {
 	Failures   int             `xml:"failures,attr"`
 	Errors     int             `xml:"errors,attr"`
 	Skipped    int             `xml:"skipped,attr"`
-	Time       string          `xml:"time,attr"`
-	Timestamp  string          `xml:"timestamp,attr"`
+	Timestamp  string          `xml:"timestamp,attr,omitempty"`
 	Properties []junitProperty `xml:"properties>property"`
 	Cases      []junitCase     `xml:"testcase"`
 }
@@ -39,9 +37,9 @@ type junitProperty struct {
 type junitCase struct {
 	Class   string        `xml:"classname,attr"`
 	Name    string        `xml:"name,attr"`
-	Time    string        `xml:"time,attr"`
 	Failure *junitMessage `xml:"failure"`
 	Skipped *junitMessage `xml:"skipped"`
+	Output  string        `xml:"system-out,omitempty"`
 }
 
 type junitMessage struct {
@@ -50,35 +48,21 @@ type junitMessage struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit returns the gates as JUnit XML: one suite per section of the report, one case per gate. An inconclusive gate is a skipped case.
-func (r *Report) JUnit() ([]byte, error) {
-	total := junitSuites{Name: "lapidary validate", Time: seconds(r.Finished.Sub(r.Started))}
+// JUnit returns the gates as JUnit XML: one suite per section of the report, one case per gate. An inconclusive gate is a skipped
+// case, or a failed one where the options are strict.
+func (r *Report) JUnit(o Options) ([]byte, error) {
+	total := junitSuites{Name: "lapidary validate"}
+	if d := r.Finished.Sub(r.Started); d > 0 {
+		total.Time = fmt.Sprintf("%.3f", d.Seconds())
+	}
 	for _, g := range r.Gates {
 		section, _, _ := strings.Cut(clean(g.Metric), ".")
 		i := slices.IndexFunc(total.Suites, func(s junitSuite) bool { return s.Name == section })
 		if i < 0 {
 			i = len(total.Suites)
-			total.Suites = append(total.Suites, junitSuite{
-				Name: section, Time: seconds(0), Timestamp: r.Started.UTC().Format("2006-01-02T15:04:05"),
-				Properties: []junitProperty{
-					{"baseline", clean(r.Baseline.Name)}, {"baseline.sha256", clean(r.Baseline.SHA256)},
-					{"candidate", clean(r.Candidate.Name)}, {"candidate.sha256", clean(r.Candidate.SHA256)},
-				},
-			})
+			total.Suites = append(total.Suites, r.junitSuite(section))
 		}
-		s := &total.Suites[i]
-		c := junitCase{Class: "validate." + section, Name: clean(g.Name), Time: seconds(0)}
-		s.Tests++
-		switch g.Verdict {
-		case Pass:
-		case Inconclusive:
-			s.Skipped++
-			c.Skipped = &junitMessage{Message: "inconclusive: " + clean(g.Reason)}
-		default:
-			s.Failures++
-			c.Failure = &junitMessage{Message: clean(g.Reason), Type: "GateFailed", Text: "requires " + g.requirement() + ", observed " + g.observation()}
-		}
-		s.Cases = append(s.Cases, c)
+		total.Suites[i].add(&g, o.Strict)
 	}
 	for _, s := range total.Suites {
 		total.Tests += s.Tests
@@ -92,4 +76,35 @@ func (r *Report) JUnit() ([]byte, error) {
 	return append(append([]byte(xml.Header), out...), '\n'), nil
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", max(d, 0).Seconds()) }
+func (r *Report) junitSuite(section string) junitSuite {
+	s := junitSuite{Name: section, Properties: []junitProperty{
+		{"baseline", clean(r.Baseline.Name)}, {"baseline.sha256", clean(r.Baseline.SHA256)},
+		{"candidate", clean(r.Candidate.Name)}, {"candidate.sha256", clean(r.Candidate.SHA256)},
+	}}
+	if !r.Started.IsZero() {
+		s.Timestamp = r.Started.UTC().Format("2006-01-02T15:04:05")
+	}
+	return s
+}
+
+// add adds the case of one gate.
+func (s *junitSuite) add(g *Gate, strict bool) {
+	c := junitCase{Class: "validate." + s.Name, Name: clean(g.Name)}
+	details := "requires " + g.requirement() + ", observed " + g.observation()
+	s.Tests++
+	switch {
+	case g.Verdict == Pass:
+		c.Output = details
+	case g.Verdict == Inconclusive && !strict:
+		s.Skipped++
+		c.Skipped = &junitMessage{Message: "inconclusive: " + clean(g.Reason)}
+		c.Output = details
+	case g.Verdict == Inconclusive:
+		s.Failures++
+		c.Failure = &junitMessage{Message: "inconclusive: " + clean(g.Reason), Type: "GateInconclusive", Text: details}
+	default:
+		s.Failures++
+		c.Failure = &junitMessage{Message: clean(g.Reason), Type: "GateFailed", Text: details}
+	}
+	s.Cases = append(s.Cases, c)
+}

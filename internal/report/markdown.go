@@ -6,49 +6,58 @@ import (
 	"strings"
 )
 
-// maxMarkdown is the size that a Markdown report stays below, in bytes; it fits beside others into the summary of a CI step.
+// maxMarkdown is the size that a Markdown report stays below, in bytes; it fits beside others into the summary of a CI step,
+// which may have 1 MiB.
 const maxMarkdown = 64 << 10
 
-// Markdown returns the report in GitHub's Markdown, below 64 KiB: long lists are cut and say so.
+// Markdown returns the report in GitHub's Markdown, below 64 KiB: long lists are cut by whole rows and say so.
 func (r *Report) Markdown() []byte {
-	for limit := 20; ; limit /= 2 {
-		if out := r.markdown(limit); len(out) < maxMarkdown || limit == 0 {
-			return out[:min(len(out), maxMarkdown-1)]
+	for _, limit := range []int{20, 10, 5, 2, 1} {
+		if out := r.markdown(limit); len(out) < maxMarkdown {
+			return out
 		}
 	}
+	return r.markdownHead()
+}
+
+// markdownHead returns what is left of a report whose names alone are too long: the verdict and the models.
+func (r *Report) markdownHead() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", verdictMark(r.Verdict), verdictWord(r.Verdict), markText(r.headline()))
+	fmt.Fprintf(&b, "Candidate %s (SHA-256 %s) against baseline %s (SHA-256 %s).\n\n", markCode(r.Candidate.Name), markCode(shortDigest(r.Candidate.SHA256)), markCode(r.Baseline.Name), markCode(shortDigest(r.Baseline.SHA256)))
+	b.WriteString("Everything else is too long for a summary; see report.html or report.json.\n")
+	return b.Bytes()
+}
+
+// verdictMark is the sign of a verdict in running text.
+func verdictMark(v Verdict) string {
+	return map[string]string{string(Pass): "✅", string(Fail): "❌", string(Inconclusive): "❔"}[verdictClass(v)]
 }
 
 func (r *Report) markdown(limit int) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", map[Verdict]string{Pass: "✅", Fail: "❌"}[r.Verdict], titleCase(string(r.Verdict)), markText(r.headline()))
+	fmt.Fprintf(&b, "## %s %s\n\n%s\n\n", verdictMark(r.Verdict), verdictWord(r.Verdict), markText(r.headline()))
 	fmt.Fprintf(&b, "Candidate %s (SHA-256 %s) against baseline %s (SHA-256 %s).\n\n", markCode(r.Candidate.Name), markCode(shortDigest(r.Candidate.SHA256)), markCode(r.Baseline.Name), markCode(shortDigest(r.Baseline.SHA256)))
 	gates := [][]string{}
-	for i, g := range r.Gates {
-		if i == max(limit, 1)*2 {
-			gates = append(gates, []string{fmt.Sprintf("… %d more", len(r.Gates)-i), "", "", "", ""})
-			break
-		}
-		gates = append(gates, []string{markCode(g.Name), markText(g.requirement()), g.observation(), "**" + markText(string(g.Verdict)) + "**", markText(g.Reason)})
+	for _, g := range r.urgentGates(len(r.Gates)) {
+		gates = append(gates, []string{markCode(g.Name), markText(g.requirement()), g.observation(), verdictMark(g.Verdict) + " **" + markText(string(g.Verdict)) + "**", markText(g.Reason)})
 	}
-	writeTable(&b, []string{"Gate", "Requires", "Observed", "Verdict", "Reason"}, gates)
+	writeTable(&b, []string{"Gate", "Requires", "Observed", "Verdict", "Reason"}, gates, 2*limit)
 	rows := [][]string{}
 	for _, row := range r.rows() {
 		rows = append(rows, []string{markText(row.Name), row.Baseline, row.Candidate, row.Change})
 	}
-	writeTable(&b, []string{"", "Baseline", "Candidate", "Change"}, rows)
-	for i, w := range r.allWarnings() {
-		if i == limit {
-			fmt.Fprintf(&b, "- … %d more warnings\n", len(r.allWarnings())-i)
-			break
-		}
-		fmt.Fprintf(&b, "- ⚠️ %s\n", markText(w))
+	writeTable(&b, []string{"", "Baseline", "Candidate", "Change"}, rows, len(rows))
+	var notes []string
+	for _, w := range r.allWarnings() {
+		notes = append(notes, "⚠️ "+markText(w))
 	}
-	for i, s := range r.Skipped {
-		if i == limit {
-			break
-		}
-		fmt.Fprintf(&b, "- skipped %s: %s\n", markText(s.Section), markText(s.Reason))
+	writeList(&b, notes, limit)
+	notes = nil
+	for _, s := range r.Skipped {
+		notes = append(notes, "skipped "+markText(s.Section)+": "+markText(s.Reason))
 	}
+	writeList(&b, notes, limit)
 	b.WriteByte('\n')
 	r.markdownDetails(&b, limit)
 	fmt.Fprintf(&b, "\nVerify the signed evidence:\n\n```sh\n%s\n```\n", strings.ReplaceAll(strings.Join(r.commands(), "\n"), "```", "'''"))
@@ -67,7 +76,7 @@ func (r *Report) markdownDetails(b *bytes.Buffer, limit int) {
 		for _, p := range pairs {
 			rows = append(rows, []string{markText(p[0]), markText(p[1])})
 		}
-		writeTable(b, []string{"", ""}, rows)
+		writeTable(b, []string{"", ""}, rows, len(rows))
 	}
 	if a := r.Accuracy; a != nil {
 		section("Accuracy", func() { facts(a.facts()); a.markdownLists(b, limit) })
@@ -82,14 +91,17 @@ func (r *Report) markdownDetails(b *bytes.Buffer, limit int) {
 		section("Data", func() { facts(d.facts()) })
 	}
 	section("Environment", func() { facts(r.Environment.facts()) })
-	if len(r.Candidate.History) > 0 {
-		section("Chain of custody", func() {
-			for i, s := range r.Candidate.History {
-				if i == max(limit, 1) {
-					fmt.Fprintf(b, "%d. … %d more\n", i+1, len(r.Candidate.History)-i)
+	for _, c := range r.chains() {
+		if len(c.Model.History) == 0 {
+			continue
+		}
+		section("Chain of custody of the "+strings.ToLower(c.Role), func() {
+			for i, s := range c.Model.History {
+				if i == limit {
+					fmt.Fprintf(b, "%d. … %s more\n", i+1, FormatCount(len(c.Model.History)-i))
 					break
 				}
-				fmt.Fprintf(b, "%d. %s by %s, %s\n", i+1, markCode(cut(strings.Join(append([]string{s.Command}, s.Options...), " "), maxText)), markCode(s.Tool), verifiedWord(s.Verified))
+				fmt.Fprintf(b, "%d. %s by %s, %s, read %s\n", i+1, markCode(cut(strings.Join(append([]string{s.Command}, s.Options...), " "), maxText)), markCode(s.Tool), verifiedWord(s.Verified), markCode(shortDigest(s.InputSHA256)))
 			}
 			b.WriteByte('\n')
 		})
@@ -99,25 +111,41 @@ func (r *Report) markdownDetails(b *bytes.Buffer, limit int) {
 func (a *Accuracy) markdownLists(b *bytes.Buffer, limit int) {
 	unit, diff := a.units()
 	rows := [][]string{}
-	for _, s := range a.Slices[:min(limit, len(a.Slices))] {
+	for _, s := range a.worstFirst() {
 		rows = append(rows, []string{markCode(s.Name), FormatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95)})
 	}
-	writeTable(b, []string{"Slice", "Samples", "Baseline", "Candidate", "Change"}, rows)
+	writeTable(b, []string{"Slice, the largest loss first", "Samples", "Baseline", "Candidate", "Change"}, rows, limit)
 	rows = nil
 	if a.Flips != nil {
-		for _, f := range a.Flips.Samples[:min(limit, len(a.Flips.Samples))] {
-			rows = append(rows, []string{markCode(f.ID), markCode(f.Label), markCode(f.Baseline), markCode(f.Candidate)})
+		for _, f := range a.Flips.sorted() {
+			rows = append(rows, []string{markCode(f.ID), f.kind(), markCode(f.Label), markCode(f.Baseline), markCode(f.Candidate)})
 		}
-		writeTable(b, []string{"Changed sample", "Label", "Baseline", "Candidate"}, rows)
+		writeTable(b, []string{"Changed sample", "What happened", "Label", "Baseline", "Candidate"}, rows, limit)
 	}
 }
 
-func writeTable(b *bytes.Buffer, head []string, rows [][]string) {
+// writeList writes at most limit points, and how many are left out.
+func writeList(b *bytes.Buffer, points []string, limit int) {
+	for i, p := range points {
+		if i == limit {
+			fmt.Fprintf(b, "- … %s more in report.json\n", FormatCount(len(points)-i))
+			return
+		}
+		fmt.Fprintf(b, "- %s\n", p)
+	}
+}
+
+// writeTable writes at most limit rows, and how many are left out.
+func writeTable(b *bytes.Buffer, head []string, rows [][]string, limit int) {
 	if len(rows) == 0 {
 		return
 	}
 	fmt.Fprintf(b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat(" --- |", len(head)))
-	for _, row := range rows {
+	for i, row := range rows {
+		if i == limit {
+			fmt.Fprintf(b, "| … %s more in report.json |%s\n", FormatCount(len(rows)-i), strings.Repeat(" |", len(head)-1))
+			break
+		}
 		fmt.Fprintf(b, "| %s |\n", strings.Join(row, " | "))
 	}
 	b.WriteByte('\n')
@@ -128,13 +156,6 @@ func verifiedWord(ok bool) string {
 		return "checked by execution"
 	}
 	return "not checked by execution"
-}
-
-func titleCase(s string) string {
-	if s = clean(s); s == "" {
-		return "No verdict"
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 // markCode returns a string of unknown origin as a code span that is safe inside a table.

@@ -28,6 +28,7 @@ func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 // statable reports whether the value holds every number that it must have.
 func (q Quantile) statable() bool  { return isFinite(q.BaselineMS) && isFinite(q.CandidateMS) }
+func (b Bounds) statable() bool    { return isFinite(b.BaselineMS) && isFinite(b.CandidateMS) }
 func (iv Interval) statable() bool { return isFinite(iv[0]) && isFinite(iv[1]) }
 func (h Histogram) statable() bool {
 	return allFinite(h.EdgesMS) && len(h.Baseline) > 0 && len(h.Candidate) > 0

@@ -41,14 +41,14 @@ func TestRedactInEveryForm(t *testing.T) {
 	}
 	shown := 0
 	for _, f := range Formats() {
-		before, err := f.Render(plain)
+		before, err := f.Render(plain, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if bytes.Contains(before, []byte(marker)) {
 			shown++
 		}
-		after, err := f.Render(redacted)
+		after, err := f.Render(redacted, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
-	"errors"
-	"io"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,7 +17,7 @@ import (
 func TestGolden(t *testing.T) {
 	for _, f := range Formats() {
 		t.Run(f.File, func(t *testing.T) {
-			got, err := f.Render(sample())
+			got, err := f.Render(sample(), Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,7 +31,7 @@ func TestGolden(t *testing.T) {
 func TestMinimal(t *testing.T) {
 	r := &Report{Schema: SchemaURI, SchemaVersion: SchemaVersion, Verdict: Inconclusive}
 	for _, f := range Formats() {
-		out, err := f.Render(r)
+		out, err := f.Render(r, Options{})
 		if err != nil {
 			t.Errorf("%s: %v", f.File, err)
 		}
@@ -50,8 +49,8 @@ func TestMinimal(t *testing.T) {
 // TestHostileStrings renders strings that try to break out of every format, and looks for what would have got out.
 func TestHostileStrings(t *testing.T) {
 	r := hostile()
-	for _, f := range append(Formats(), Format{"text", func(r *Report) ([]byte, error) { return r.Text(), nil }}) {
-		out, err := f.Render(r)
+	for _, f := range append(Formats(), Format{"text", func(r *Report, _ Options) ([]byte, error) { return r.Text(), nil }}) {
+		out, err := f.Render(r, Options{})
 		if err != nil {
 			t.Errorf("%s: %v", f.File, err)
 			continue
@@ -74,50 +73,52 @@ func TestHostileStrings(t *testing.T) {
 	}
 }
 
-func TestHTMLKeepsForeignMarkupOut(t *testing.T) {
-	out, err := hostile().HTML()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := string(out)
-	for _, bad := range []string{"<script", "src=", "href=", "http-equiv=\"refresh", "@import", "url("} {
-		if strings.Contains(s, bad) {
-			t.Errorf("the page contains %q", bad)
+// TestMarkdownSaysWhatItLeavesOut cuts every list by whole rows, with a note.
+func TestMarkdownSaysWhatItLeavesOut(t *testing.T) {
+	r := manyOf(1000)
+	out := string(r.Markdown())
+	for _, want := range []string{"| … 960 more in report.json |", "- … 980 more in report.json", "| … 991 more in report.json |", "| … 1,013 more in report.json |"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	ids := map[string]bool{}
-	for _, m := range regexp.MustCompile(` id="([^"]*)"`).FindAllStringSubmatch(s, -1) {
-		if ids[m[1]] {
-			t.Errorf("the id %q is given twice", m[1])
-		}
-		ids[m[1]] = true
+	if !strings.Contains(out, "`failing`") {
+		t.Error("the gate that failed was cut off")
 	}
-	for _, m := range regexp.MustCompile(`aria-labelledby="([^"]*)"`).FindAllStringSubmatch(s, -1) {
-		for _, id := range strings.Fields(m[1]) {
-			if !ids[id] {
-				t.Errorf("the label %q does not exist", id)
-			}
+	for _, line := range strings.Split(out, "\n") {
+		if strings.HasPrefix(line, "|") && !strings.HasSuffix(line, "|") {
+			t.Errorf("a row was cut: %q", line)
 		}
 	}
-	checkBalanced(t, s)
+	r.Candidate.Name = strings.Repeat("long name ", 20_000)
+	out = string(r.Markdown())
+	if len(out) >= maxMarkdown || !strings.Contains(out, "too long for a summary") || !strings.HasPrefix(out, "## ❌ Fail") {
+		t.Errorf("%d bytes: %.300s", len(out), out)
+	}
 }
 
-// checkBalanced reads the page as XML-like tokens and holds that every element that must be closed is, in order.
-func checkBalanced(t *testing.T, page string) {
-	t.Helper()
-	dec := xml.NewDecoder(strings.NewReader(page))
-	dec.Strict = false
-	dec.AutoClose = []string{"meta", "br", "wbr"}
-	dec.Entity = xml.HTMLEntity
-	for {
-		_, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatalf("the page is not well formed: %v", err)
-		}
+// manyOf returns the sample with n gates, slices, flips, warnings, steps and skipped sections, all but one gate passed.
+func manyOf(n int) *Report {
+	r := sample()
+	r.Gates = nil
+	name := func(i int) string { return fmt.Sprintf("a-rather-long-name-of-something/that.nobody-would-cut_%d", i) }
+	for i := range n {
+		r.Gates = append(r.Gates, Gate{Name: name(i), Metric: "accuracy.drop", Operator: "<=", Threshold: 1, Observed: Num(0.5), Verdict: Pass, Reason: "it is so"})
+		r.Accuracy.Slices = append(r.Accuracy.Slices, Slice{Name: name(i), N: 10, Delta: Num(0), CI95: CI(-0.1, 0.1)})
+		r.Accuracy.Flips.Samples = append(r.Accuracy.Flips.Samples, Flip{ID: name(i), Label: "a", Baseline: "a", Candidate: "b"})
+		r.Accuracy.Confusion = append(r.Accuracy.Confusion, ConfusionChange{Label: name(i), Predicted: "b", Candidate: 1})
+		r.Accuracy.Outputs = append(r.Accuracy.Outputs, OutputDistance{Name: name(i)})
+		r.Explanation.Flips = append(r.Explanation.Flips, ExplanationFlip{ID: name(i)})
+		r.Candidate.History = append(r.Candidate.History, Step{Command: name(i)})
+		r.Candidate.External = append(r.Candidate.External, File{Path: name(i)})
+		r.Skipped = append(r.Skipped, Skip{Section: name(i), Reason: "none"})
 	}
+	r.Warnings = nil
+	for i := range n - 1 { // the sample's detectors add one
+		r.Warnings = append(r.Warnings, name(i))
+	}
+	r.Gates[n-1].Verdict, r.Gates[n-1].Name, r.Gates[n-1].Reason = Fail, "failing", "it is not so"
+	return r
 }
 
 func TestMarkdownStaysSmall(t *testing.T) {
@@ -155,21 +156,26 @@ func TestMarkCode(t *testing.T) {
 }
 
 func TestJUnitIsReadBack(t *testing.T) {
-	out, err := hostile().JUnit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s junitSuites
-	if err := xml.Unmarshal(out, &s); err != nil {
-		t.Fatal(err)
-	}
-	if s.Tests != 5 || s.Failures != 1 || s.Skipped != 1 || len(s.Suites) != 5 {
-		t.Errorf("%d tests, %d failures, %d skipped, %d suites", s.Tests, s.Failures, s.Skipped, len(s.Suites))
+	for _, tt := range []struct {
+		strict            bool
+		failures, skipped int
+	}{{false, 1, 1}, {true, 2, 0}} {
+		out, err := hostile().JUnit(Options{Strict: tt.strict})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s junitSuites
+		if err := xml.Unmarshal(out, &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Tests != 5 || s.Failures != tt.failures || s.Skipped != tt.skipped || len(s.Suites) != 5 {
+			t.Errorf("strict %v: %d tests, %d failures, %d skipped, %d suites", tt.strict, s.Tests, s.Failures, s.Skipped, len(s.Suites))
+		}
 	}
 }
 
 func TestSARIFIsReadBack(t *testing.T) {
-	out, err := sample().SARIF()
+	out, err := sample().SARIF(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,12 +194,43 @@ func TestSARIFIsReadBack(t *testing.T) {
 			t.Errorf("a result names the unknown rule %q", res.RuleID)
 		}
 	}
-	if got := strings.Join(levels, " "); got != "warning error note note" {
+	if got := strings.Join(levels, " "); got != "error warning note note" {
 		t.Errorf("levels are %s", got)
 	}
-	again, err := sample().SARIF()
+	again, err := sample().SARIF(Options{})
 	if err != nil || !bytes.Equal(out, again) {
 		t.Error("the fingerprints are not stable")
+	}
+}
+
+// TestSARIFPaths holds that a location stays within the repository, and that fingerprints follow the file and not the numbers.
+func TestSARIFPaths(t *testing.T) {
+	prints := func(r *Report, path string) (string, string) {
+		out, err := r.SARIF(Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log sarifLog
+		if err := json.Unmarshal(out, &log); err != nil {
+			t.Fatal(err)
+		}
+		res := log.Runs[0].Results[0]
+		return res.Locations[0].Physical.Artifact.URI, res.Fingerprints["primaryLocationLineHash"]
+	}
+	for in, want := range map[string]string{
+		"models/m 1.onnx": "models/m%201.onnx", "./a//b.onnx": "a/b.onnx", "../up.onnx": "mobilenet.int8.onnx", "/etc/passwd": "mobilenet.int8.onnx", "": "mobilenet.int8.onnx", "a/../..": "mobilenet.int8.onnx",
+	} {
+		if got, _ := prints(sample(), in); got != want {
+			t.Errorf("%q is at %q, want %q", in, got, want)
+		}
+	}
+	other := sample()
+	other.Gates[2].Observed, other.Gates[2].CI95 = Num(0.5), CI(0.4, 0.6)
+	_, a := prints(sample(), "m.onnx")
+	_, b := prints(other, "m.onnx")
+	_, c := prints(sample(), "n.onnx")
+	if a != b || a == c {
+		t.Errorf("fingerprints %s, with other numbers %s, of another file %s", a, b, c)
 	}
 }
 
@@ -256,7 +293,7 @@ func TestFormatValue(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "folder")
-	predicate, err := Write(dir, sample())
+	predicate, err := Write(dir, sample(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +312,7 @@ func TestWrite(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Write(file, sample()); err == nil {
+	if _, err := Write(file, sample(), Options{}); err == nil {
 		t.Error("a file was taken for a folder")
 	}
 }

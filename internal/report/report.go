@@ -62,7 +62,7 @@ type Tool struct {
 
 // Skip says that a section was left out and why.
 type Skip struct {
-	Section string `json:"section"` // name of the absent field: data, accuracy, latency or explanation
+	Section string `json:"section"` // name of the absent field: data, accuracy, latency or explanation, or a part such as latency.energy
 	Reason  string `json:"reason"`  // one sentence
 }
 

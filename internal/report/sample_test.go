@@ -130,15 +130,34 @@ func sampleLatency() *Latency {
 	}
 	l := &Latency{
 		BaselineMS: Num(4.213), CandidateMS: Num(2.587), Ratio: Num(0.614), CI95: CI(0.607, 0.621),
-		Pairs: 60, Processes: 3, Batch: 1, Iterations: 8, Warmup: 40, MinEffect: Num(0.011),
-		P50:    &Quantile{4.213, CI(4.198, 4.229), 2.587, CI(2.576, 2.598)},
-		P90:    &Quantile{4.561, CI(4.522, 4.612), 2.811, CI(2.779, 2.850)},
-		P95:    &Quantile{4.802, CI(4.710, 5.020), 2.964, CI(2.902, 3.090)},
-		P99:    &Quantile{5.611, CI(5.402, 5.893), 3.420, CI(3.305, 3.611)},
+		CIMethod: "process-t", ClusterCI95: CI(0.608, 0.620),
+		Pairs: 60, Processes: 3, Batch: 1, Iterations: 8, Warmup: 40, MinEffect: Num(0.011), Stopped: "precise",
+		P50:    &Quantile{4.213, CI(4.198, 4.229), 2.587, CI(2.576, 2.598), nil},
+		P90:    &Quantile{4.561, CI(4.522, 4.612), 2.811, CI(2.779, 2.850), &Bounds{4.640, 2.871}},
+		P95:    &Quantile{4.802, CI(4.710, 5.020), 2.964, CI(2.902, 3.090), &Bounds{5.102, 3.140}},
+		P99:    &Quantile{5.611, CI(5.402, 5.893), 3.420, CI(3.305, 3.611), nil},
 		Series: &Series{draw(60, 4.1), draw(60, 2.52)},
 		Noise: &Noise{Lag1: Num(0.08), TrendP: Num(0.41), Steal: Num(0.002), Throttled: Count[int64](3), ContextSwitches: Count[int64](118),
+			CPUPressure: Num(0.04), Modes: Num(1.06), Drift: Num(-0.012), GPULimits: []string{"power-cap"}, GPULimited: Num(0.1),
 			Warnings: []string{"the control group's quota stopped the process in 3 periods"}},
-		Memory: &Memory{62_914_560, 41_943_040}, ColdStart: &ColdStart{Num(61.4), Num(48.9)}, Energy: &Energy{Num(88.1), Num(51.7), "nvml"},
+		Memory: &Memory{62_914_560, 41_943_040},
+		ColdStart: &ColdStart{
+			BaselineMS: Num(61.4), CandidateMS: Num(48.9), Ratio: Num(0.796), CI95: CI(0.771, 0.822),
+			Baseline: &ColdPhases{Num(4.1), Num(50.3), Num(7.0)}, Candidate: &ColdPhases{Num(1.2), Num(43.1), Num(4.6)},
+		},
+		Energy: &Energy{
+			BaselineMJ: Num(88.1), CandidateMJ: Num(51.7), Counter: "nvml", Ratio: Num(0.587), CI95: CI(0.571, 0.603),
+			Windows: 5, WindowMS: Num(800), IdleWatts: Num(31.2), IdleShare: Num(0.42),
+		},
+		Throughput: []Throughput{
+			{Batch: 8, Instances: 1, Threads: 2, BaselinePerSec: Num(301), CandidatePerSec: Num(522), Ratio: Num(1.73), CI95: CI(1.70, 1.77), Pairs: 60, Processes: 6},
+			{Batch: 1, Instances: 2, Threads: 1, BaselinePerSec: Num(344), CandidatePerSec: Num(561), Ratio: Num(1.63), Pairs: 60, Processes: 6, Severe: "the hypervisor took 31.0 % of the processor time"},
+		},
+		SelfTest: &SelfTest{
+			ModelSHA256: digest("base"), Measured: time.Date(2026, 3, 3, 17, 0, 0, 0, time.UTC), Cached: true, Repeats: 20, BudgetS: 3, Inconclusive: 1,
+			FalseAlarms: 1, FalseAlarmRate: Num(1.0 / 19), RateCI95: CI(0.0013, 0.2603), Claims: 1, MinEffect: Num(0.013), MinEffectCI95: CI(0.011, 0.019),
+			Spread: Num(0.0042), LargestError: Num(0.012), Library: digest("ort"), Device: "cpu", CPU: "AMD EPYC 9354 32-Core Processor", Threads: 2,
+		},
 	}
 	l.Histogram = NewHistogram(draw(480, 4.1), append(draw(479, 2.52), 9.1), 48)
 	for i, e := range l.Histogram.EdgesMS {

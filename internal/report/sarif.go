@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"path"
+	"strings"
+	"time"
 )
 
 type sarifLog struct {
@@ -18,7 +21,20 @@ type sarifRun struct {
 	Tool struct {
 		Driver sarifDriver `json:"driver"`
 	} `json:"tool"`
-	Results []sarifResult `json:"results"`
+	Automation  sarifAutomation   `json:"automationDetails"`
+	Invocations []sarifInvocation `json:"invocations"`
+	Results     []sarifResult     `json:"results"`
+}
+
+// sarifAutomation tells the runs of one repository apart: a code host keeps the findings of each model by itself.
+type sarifAutomation struct {
+	ID string `json:"id"`
+}
+
+type sarifInvocation struct {
+	Successful bool   `json:"executionSuccessful"`
+	Start      string `json:"startTimeUtc,omitempty"`
+	End        string `json:"endTimeUtc,omitempty"`
 }
 
 type sarifDriver struct {
@@ -31,6 +47,8 @@ type sarifDriver struct {
 type sarifRule struct {
 	ID               string    `json:"id"`
 	ShortDescription sarifText `json:"shortDescription"`
+	FullDescription  sarifText `json:"fullDescription"`
+	Help             sarifText `json:"help"`
 	Default          struct {
 		Level string `json:"level"`
 	} `json:"defaultConfiguration"`
@@ -42,6 +60,7 @@ type sarifText struct {
 
 type sarifResult struct {
 	RuleID       string            `json:"ruleId"`
+	RuleIndex    int               `json:"ruleIndex"`
 	Kind         string            `json:"kind"`
 	Level        string            `json:"level"`
 	Message      sarifText         `json:"message"`
@@ -52,23 +71,33 @@ type sarifResult struct {
 type sarifLocation struct {
 	Physical struct {
 		Artifact struct {
-			URI string `json:"uri"`
+			URI  string `json:"uri"`
+			Base string `json:"uriBaseId"`
 		} `json:"artifactLocation"`
+		Region struct {
+			Line int `json:"startLine"`
+		} `json:"region"`
 	} `json:"physicalLocation"`
 }
 
-// maxSARIF bounds rules and results, far below what code hosts accept.
+// maxSARIF bounds rules and results, far below what code hosts accept (25,000 results, 5,000 of them shown).
 const maxSARIF = 1000
 
 // SARIF returns the report as a SARIF 2.1.0 log: one rule per gate, one result per gate that did not pass, and a note per warning.
-// The location is the candidate's file name.
-func (r *Report) SARIF() ([]byte, error) {
-	run := sarifRun{Results: []sarifResult{}}
+// The location is the candidate's path within its repository as the options name it, else its file name.
+func (r *Report) SARIF(o Options) ([]byte, error) {
+	file := repositoryPath(o.Path)
+	if file == "" {
+		file = plain(r.Candidate.Name)
+	}
+	run := sarifRun{Results: []sarifResult{}, Automation: sarifAutomation{"lapidary/validate/" + clean(file) + "/"}, Invocations: []sarifInvocation{{Successful: true}}}
+	if !r.Started.IsZero() && !r.Finished.IsZero() {
+		run.Invocations[0].Start, run.Invocations[0].End = r.Started.UTC().Format(time.RFC3339), r.Finished.UTC().Format(time.RFC3339)
+	}
 	run.Tool.Driver = sarifDriver{Name: "lapidary", Version: clean(r.Tool.Version), InformationURI: "https://lapidary-ml.github.io", Rules: []sarifRule{}}
-	for _, g := range r.Gates[:min(len(r.Gates), maxSARIF)] {
-		id := "gate/" + clean(g.Name)
-		run.addRule(id, "The model must hold "+g.requirement()+".", "error")
-		kind, level := "fail", "error"
+	for _, g := range r.urgentGates(maxSARIF) {
+		rule := run.addRule("gate/"+clean(g.Name), "Requirement "+clean(g.Name), "The model must hold "+g.requirement()+".", "error")
+		level := "error"
 		switch g.Verdict {
 		case Pass:
 			continue
@@ -76,15 +105,15 @@ func (r *Report) SARIF() ([]byte, error) {
 			// A level other than none goes with kind fail only; viewers hide the rest.
 			level = "warning"
 		}
-		message := fmt.Sprintf("%s is %s: %s.", clean(g.Name), clean(string(g.Verdict)), clean(g.Reason))
-		run.addResult(id, kind, level, message, r.Candidate.Name, g.Metric+g.Operator)
+		message := fmt.Sprintf("%s is %s: %s. Observed %s, required %s.", clean(g.Name), clean(string(g.Verdict)), clean(g.Reason), g.observation(), g.requirement())
+		run.addResult(rule, level, message, file, g.Metric+g.Operator)
 	}
 	warnings := r.allWarnings()
 	if len(warnings) > 0 {
-		run.addRule("warning", "The measurement is in doubt.", "note")
-	}
-	for _, w := range warnings[:min(len(warnings), maxSARIF)] {
-		run.addResult("warning", "fail", "note", clean(w), r.Candidate.Name, w)
+		rule := run.addRule("warning", "Doubt about the measurement", "The measurement is in doubt.", "note")
+		for _, w := range warnings[:min(len(warnings), maxSARIF)] {
+			run.addResult(rule, "note", clean(w), file, w)
+		}
 	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -97,17 +126,35 @@ func (r *Report) SARIF() ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-func (run *sarifRun) addRule(id, text, level string) {
-	rule := sarifRule{ID: id, ShortDescription: sarifText{text}}
+// repositoryPath returns a path with slashes that stays within the repository, or "".
+func repositoryPath(p string) string {
+	if p = plain(p); p == "" {
+		return ""
+	}
+	p = path.Clean(p)
+	if p == "." || p == ".." || strings.HasPrefix(p, "../") || path.IsAbs(p) {
+		return ""
+	}
+	return p
+}
+
+// addRule adds a rule and returns its index.
+func (run *sarifRun) addRule(id, short, full, level string) int {
+	rule := sarifRule{ID: id, ShortDescription: sarifText{short}, FullDescription: sarifText{full}, Help: sarifText{full + " The report beside this file says how it was measured."}}
 	rule.Default.Level = level
 	run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, rule)
+	return len(run.Tool.Driver.Rules) - 1
 }
 
 // addResult adds a result whose fingerprint depends on the rule and on what identifies the finding, not on the numbers, so that a
-// code host recognises it from one run to the next.
-func (run *sarifRun) addResult(rule, kind, level, message, file, identity string) {
-	res := sarifResult{RuleID: rule, Kind: kind, Level: level, Message: sarifText{message}, Locations: make([]sarifLocation, 1)}
-	res.Locations[0].Physical.Artifact.URI = (&url.URL{Path: clean(file)}).EscapedPath()
-	res.Fingerprints = map[string]string{"gate/v1": fmt.Sprintf("%x", sha256.Sum256([]byte(rule+"\x00"+file+"\x00"+identity)))}
+// code host recognises it from one run to the next. A model has no lines; hosts ask for one.
+func (run *sarifRun) addResult(rule int, level, message, file, identity string) {
+	id := run.Tool.Driver.Rules[rule].ID
+	res := sarifResult{RuleID: id, RuleIndex: rule, Kind: "fail", Level: level, Message: sarifText{message}, Locations: make([]sarifLocation, 1)}
+	at := &res.Locations[0].Physical
+	at.Artifact.URI, at.Artifact.Base = (&url.URL{Path: file}).EscapedPath(), "%SRCROOT%"
+	at.Region.Line = 1
+	print := fmt.Sprintf("%x", sha256.Sum256([]byte(id+"\x00"+file+"\x00"+identity)))
+	res.Fingerprints = map[string]string{"gate/v1": print, "primaryLocationLineHash": print[:16] + ":1"}
 	run.Results = append(run.Results, res)
 }

@@ -37,6 +37,27 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// TestEarlierReportsSatisfySchema holds the promise that a reader of the published schema accepts every report of the same major version.
+func TestEarlierReportsSatisfySchema(t *testing.T) {
+	schema, err := os.ReadFile(publishedSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/report-1.*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no earlier reports: %v", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schematest.Validate(schema, data); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 // TestSampleSatisfiesSchema validates the golden report, which sets every field, and then spoils it in ways that the schema must notice.
 func TestSampleSatisfiesSchema(t *testing.T) {
 	schema, err := os.ReadFile(publishedSchema)

@@ -6,9 +6,29 @@ import (
 	"strings"
 )
 
-// headline says in one or two sentences what the verdict means.
+// headline says in one or two sentences what the verdict means for the candidate.
 func (r *Report) headline() string {
-	var failed, open []string
+	failed, open := r.undone()
+	n := len(r.Gates)
+	candidate, baseline := modelName(&r.Candidate, "the candidate"), modelName(&r.Baseline, "the baseline")
+	switch {
+	case n == 0:
+		return "No requirement was stated, so nothing was decided."
+	case r.Verdict == Pass && n == 1:
+		return fmt.Sprintf("%s may replace %s: it meets the only requirement.", candidate, baseline)
+	case r.Verdict == Pass:
+		return fmt.Sprintf("%s may replace %s: it meets all %s requirements.", candidate, baseline, FormatCount(n))
+	case r.Verdict == Fail && len(open) > 0:
+		return fmt.Sprintf("%s must not replace %s: it does not meet %s. For %s more the evidence is too weak to decide: %s.",
+			candidate, baseline, someOf(failed, n), FormatCount(len(open)), nameList(open))
+	case r.Verdict == Fail:
+		return fmt.Sprintf("%s must not replace %s: it does not meet %s.", candidate, baseline, someOf(failed, n))
+	}
+	return fmt.Sprintf("%s may not replace %s yet: the evidence is too weak to decide %s.", candidate, baseline, someOf(open, n))
+}
+
+// undone returns the names of the gates that failed and of those that are not decided.
+func (r *Report) undone() (failed, open []string) {
 	for _, g := range r.Gates {
 		switch g.Verdict {
 		case Pass:
@@ -18,27 +38,33 @@ func (r *Report) headline() string {
 			failed = append(failed, g.Name)
 		}
 	}
-	n := len(r.Gates)
-	switch {
-	case n == 0:
-		return "No requirement was stated, so nothing was decided."
-	case r.Verdict == Pass && n == 1:
-		return "The candidate meets the only requirement."
-	case r.Verdict == Pass:
-		return fmt.Sprintf("The candidate meets all %d requirements.", n)
-	case r.Verdict == Fail && len(open) > 0:
-		return fmt.Sprintf("The candidate does not meet %s. For %d more the evidence is too weak to decide: %s.", someOf(failed, n), len(open), nameList(open))
-	case r.Verdict == Fail:
-		return fmt.Sprintf("The candidate does not meet %s.", someOf(failed, n))
+	return failed, open
+}
+
+// reasons says of each gate that did not pass why, those that failed first.
+func (r *Report) reasons() []string {
+	var out []string
+	for _, g := range r.urgentGates(len(r.Gates)) {
+		if g.Verdict != Pass {
+			out = append(out, clean(g.Name)+": "+clean(g.Reason)+".")
+		}
 	}
-	return fmt.Sprintf("The evidence is too weak to decide %s.", someOf(open, n))
+	return out
+}
+
+// modelName returns a model's name for a sentence.
+func modelName(m *Model, none string) string {
+	if name := strings.TrimSpace(clean(m.Name)); name != "" {
+		return cut(name, 80)
+	}
+	return none
 }
 
 func someOf(names []string, n int) string {
 	if n == 1 {
 		return "the only requirement, " + nameList(names)
 	}
-	return fmt.Sprintf("%d of %d requirements: %s", len(names), n, nameList(names))
+	return fmt.Sprintf("%s of %s requirements: %s", FormatCount(len(names)), FormatCount(n), nameList(names))
 }
 
 // nameList lists at most four names.
@@ -122,16 +148,63 @@ func (r *Report) rows() []row {
 			}
 		}
 		if l.ColdStart != nil {
-			rows = append(rows, ratioRow("cold start", UnitMS, l.ColdStart.BaselineMS, l.ColdStart.CandidateMS))
+			rows = append(rows, l.ColdStart.row())
+		}
+		for i := range l.Throughput {
+			rows = append(rows, l.Throughput[i].row())
 		}
 		if m := l.Memory; m != nil {
 			rows = append(rows, ratioRow("peak memory", UnitBytes, Num(float64(m.BaselinePeakBytes)), Num(float64(m.CandidatePeakBytes))))
 		}
 		if e := l.Energy; e != nil && e.BaselineMJ != nil && e.CandidateMJ != nil {
-			rows = append(rows, row{"energy per inference", significant(*e.BaselineMJ, 3) + " mJ", significant(*e.CandidateMJ, 3) + " mJ", ratioOf(*e.BaselineMJ, *e.CandidateMJ)})
+			rows = append(rows, e.row())
 		}
 	}
 	return rows
+}
+
+// A ratioLine is one quantity as candidate / baseline.
+type ratioLine struct {
+	name  string
+	ratio float64
+	ci    *Interval
+}
+
+// ratios returns what the candidate takes as a share of what the baseline takes, for everything of which less is better.
+func (r *Report) ratios() []ratioLine {
+	var out []ratioLine
+	add := func(name string, b, c float64) {
+		if b > 0 && c > 0 {
+			out = append(out, ratioLine{name, c / b, nil})
+		}
+	}
+	add("size", float64(r.Baseline.TotalBytes()), float64(r.Candidate.TotalBytes()))
+	add("parameters", float64(r.Baseline.Parameters), float64(r.Candidate.Parameters))
+	l := r.Latency
+	if l == nil {
+		return out
+	}
+	if l.Ratio != nil && *l.Ratio > 0 {
+		out = append(out, ratioLine{"run time, median", *l.Ratio, l.CI95})
+	}
+	for _, q := range []struct {
+		name string
+		q    *Quantile
+	}{{"run time, 90th percentile", l.P90}, {"run time, 95th percentile", l.P95}, {"run time, 99th percentile", l.P99}} {
+		if q.q != nil {
+			add(q.name, q.q.BaselineMS, q.q.CandidateMS)
+		}
+	}
+	if c := l.ColdStart; c != nil && c.BaselineMS != nil && c.CandidateMS != nil {
+		add("cold start", *c.BaselineMS, *c.CandidateMS)
+	}
+	if m := l.Memory; m != nil {
+		add("peak memory", float64(m.BaselinePeakBytes), float64(m.CandidatePeakBytes))
+	}
+	if e := l.Energy; e != nil && e.BaselineMJ != nil && e.CandidateMJ != nil {
+		add("energy per inference", *e.BaselineMJ, *e.CandidateMJ)
+	}
+	return out
 }
 
 func ratioRow(name, unit string, b, c *float64) row {
@@ -225,8 +298,15 @@ func (l *Latency) facts() [][2]string {
 		if n.ContextSwitches != nil {
 			out = append(out, [2]string{"involuntary context switches", FormatCount(*n.ContextSwitches)})
 		}
+		add("time in which a task waited for a processor", UnitFraction, n.CPUPressure)
+		if n.GPULimited != nil {
+			out = append(out, [2]string{"readings with lowered clocks of the GPU", FormatValue(UnitFraction, *n.GPULimited) + ": " + clean(strings.Join(n.GPULimits, ", "))})
+		}
 	}
-	return out
+	out = append(out, l.tails()...)
+	out = append(out, l.ColdStart.facts()...)
+	out = append(out, l.Energy.facts()...)
+	return append(out, l.SelfTest.facts()...)
 }
 
 // facts returns what the measurement ran on.

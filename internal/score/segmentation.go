@@ -10,12 +10,12 @@ import (
 // Segmentation scores models that give every pixel a class. State: 40 bytes per class and bootstrap replicate, again for each slice;
 // it does not grow with samples or pixels.
 type Segmentation struct {
-	o        Options
-	n, moved int
-	all      *regions
-	slices   map[string]*regions
-	same     ratio // share of pixels that both models give the same class, as the candidate's measure
-	weights  []uint8
+	o       Options
+	n       int
+	all     *regions
+	slices  map[string]*regions
+	same    ratio // share of pixels that both models give the same class, as the candidate's measure
+	weights []uint8
 }
 
 // maxSlices bounds the groups that replicates are kept for.
@@ -44,11 +44,10 @@ type regions struct {
 
 // classRegions counts the pixels of one class: index 0 as they are, from 1 on by replicate.
 type classRegions struct {
-	samples    int // with the class in their label
-	truth      []float64
-	claimed    [2][]float64 // baseline, candidate
-	both       [2][]float64 // claimed and true
-	resampling int
+	samples int // with the class in their label
+	truth   []float64
+	claimed [2][]float64 // baseline, candidate
+	both    [2][]float64 // claimed and true
 }
 
 func newClassRegions(resamples int) *classRegions {

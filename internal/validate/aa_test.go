@@ -1,116 +1,232 @@
 package validate
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/measure"
+	"github.com/lapidary-ml/lapidary/internal/measure/measuretest"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/worker"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
-// TestClaims times a model LAPIDARY_AA times against itself, and as often against a copy with a planted slowdown of about
-// 5 %, and says how often a difference was claimed. It prints and does not judge: the machine may be busy.
-// LAPIDARY_AA_MODEL and LAPIDARY_AA_DATA name another model and its data.
-func TestClaims(t *testing.T) {
+const (
+	aaBudget     = 2200 * time.Millisecond // of one validation
+	sequentialMS = 300                     // of runs of each model, one after the other
+)
+
+// TestAA validates a model LAPIDARY_AA times against a byte copy of itself, each in fresh processes, and in every eighth turn against
+// copies that are 3, 5 and 10 % slower, and says how often a difference was claimed. Beside it stands what a sequential benchmark
+// makes of the same models: all runs of the one in a process, then of the other, and a Mann-Whitney test. It prints and does
+// not judge, for the machine may be busy. LAPIDARY_AA_MODEL and LAPIDARY_AA_DATA name another model and its data.
+func TestAA(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("LAPIDARY_AA"))
 	if err != nil || n < 1 {
-		t.Skip("LAPIDARY_AA=N runs N comparisons of a model with itself and N with a slower copy")
+		t.Skip("LAPIDARY_AA=N validates a model N times against its copy, and against slower ones")
 	}
 	model, data := testdata+"digits-cnn.onnx", testdata+"digits-val.npz"
 	if m := os.Getenv("LAPIDARY_AA_MODEL"); m != "" {
 		model, data = m, os.Getenv("LAPIDARY_AA_DATA")
 	}
-	nodes := plantedNodes(t, model, data)
-	slow := planted(t, model, nodes)
-	same, found, interval := 0, 0, 0
-	for i := range n {
-		a := ratioOf(t, model, model, data, uint64(2*i))
-		b := ratioOf(t, model, slow, data, uint64(2*i+1))
-		if claimed(a, 0.01) {
-			same++
-		}
-		if a.CI95 != nil && (a.CI95[0] > 1 || a.CI95[1] < 1) {
-			interval++
-		}
-		if b.CI95 != nil && b.CI95[0] > 1 {
-			found++
-		}
-		fmt.Printf("%d: same %s, planted %s\n", i, ratioText(a), ratioText(b))
+	planted := []float64{0, 0.03, 0.05, 0.10}
+	tallies := map[float64]*aaTally{}
+	for _, p := range planted {
+		tallies[p] = &aaTally{planted: p}
 	}
-	fmt.Printf("the same model: %d of %d claims of a difference above 1 %% (%d intervals without 1); planted by %d nodes: %d of %d found\n", same, n, interval, nodes, found, n)
+	began := time.Now()
+	for i := range n {
+		for _, p := range planted {
+			if p > 0 && i%8 != 0 {
+				continue
+			}
+			h := newAA(t, model, data, p)
+			tallies[p].add(h.validate(uint64(i)), h.sequential())
+		}
+		fmt.Printf("%d: same %s\n", i, ratioText(tallies[0].last))
+	}
+	fmt.Printf("\n%d validations of %v each against a copy, every eighth against slower ones, in %v\n\n", n, aaBudget, time.Since(began).Round(time.Second))
+	fmt.Println("| planted | validations | 1 outside of the interval | claimed | covers the truth | no conclusion | half-width, median | sequential: p < 0.05 |\n|---|---|---|---|---|---|---|---|")
+	for _, p := range planted {
+		fmt.Println(tallies[p])
+	}
 }
 
-// claimed says whether the interval excludes 1 and the ratio differs by more than what nobody would act on.
-func claimed(l *report.Latency, negligible float64) bool {
-	return l.CI95 != nil && (l.CI95[0] > 1 && *l.Ratio > 1+negligible || l.CI95[1] < 1 && *l.Ratio < 1/(1+negligible))
+// aaTally counts what the validations with one planted slow-down said.
+type aaTally struct {
+	planted                                   float64
+	n, excludes, claims, covers, open, theirs int
+	halves                                    []float64
+	last                                      *report.Latency
+}
+
+func (a *aaTally) add(l *report.Latency, p float64) {
+	a.n, a.last = a.n+1, l
+	if p < 0.05 {
+		a.theirs++
+	}
+	if l.CI95 == nil {
+		a.open++
+		return
+	}
+	outside := l.CI95[0] > 1 || l.CI95[1] < 1
+	if outside {
+		a.excludes++
+	}
+	if outside && (*l.Ratio > 1+negligible || *l.Ratio < 1/(1+negligible)) {
+		a.claims++
+	}
+	if truth := 1 + a.planted; l.CI95[0] <= truth && truth <= l.CI95[1] {
+		a.covers++
+	}
+	a.halves = append(a.halves, math.Log(l.CI95[1]/l.CI95[0])/2)
+}
+
+func (a *aaTally) String() string {
+	of := func(k, n int) string {
+		return fmt.Sprintf("%d of %d (%.1f %%)", k, n, 100*float64(k)/float64(max(n, 1)))
+	}
+	judged := a.n - a.open
+	return fmt.Sprintf("| %.0f %% | %d | %s | %s | %s | %d | %.2f %% | %s |", 100*a.planted, a.n, of(a.excludes, judged), of(a.claims, judged), of(a.covers, judged),
+		a.open, 100*measure.Median(a.halves), of(a.theirs, a.n))
 }
 
 func ratioText(l *report.Latency) string {
 	if l.CI95 == nil {
 		return fmt.Sprintf("%.4f (no interval: %v)", *l.Ratio, l.Noise.Warnings)
 	}
-	return fmt.Sprintf("%.4f [%.4f, %.4f]", *l.Ratio, l.CI95[0], l.CI95[1])
+	return fmt.Sprintf("%.4f [%.4f, %.4f], %d processes", *l.Ratio, l.CI95[0], l.CI95[1], l.Processes)
 }
 
-func ratioOf(t *testing.T, baseline, candidate, data string, seed uint64) *report.Latency {
+// aa holds a model against a copy that is slower by a known share.
+type aa struct {
+	t testing.TB
+	o Options
+}
+
+func newAA(t testing.TB, model, data string, planted float64) *aa {
 	t.Helper()
-	o := runtimeOptions(t, baseline, candidate, data)
-	o.Accuracy.Off, o.Explain.Off, o.Seed = true, true, seed
-	r, err := Run(t.Context(), o)
-	if err != nil {
+	twin := filepath.Join(t.TempDir(), filepath.Base(model))
+	if err := copyFile(twin, model); err != nil {
 		t.Fatal(err)
+	}
+	o := runtimeOptions(t, model, twin, data)
+	o.Accuracy.Off, o.Explain.Off, o.Dataset.Limit = true, true, 4
+	o.Latency.Budget = aaBudget
+	plain, slow := slowedOpener(t, 0), slowedOpener(t, planted)
+	o.Open = func(ctx context.Context, path string, so session.Options) (session.Session, error) {
+		if path == twin {
+			return slow(ctx, path, so)
+		}
+		return plain(ctx, path, so)
+	}
+	if err := o.check(); err != nil { // the number of threads, which sequential needs too
+		t.Fatal(err)
+	}
+	return &aa{t, o}
+}
+
+// validate is one validation.
+func (h *aa) validate(seed uint64) *report.Latency {
+	h.t.Helper()
+	o := h.o
+	o.Seed = seed
+	r, err := Run(h.t.Context(), o)
+	if err != nil {
+		h.t.Fatal(err)
 	}
 	return r.Latency
 }
 
-// plantedNodes measures how many extra nodes slow the model down by 5 %: a first
-// guess from a slowdown that is plain to see, and a second from the first.
-func plantedNodes(t *testing.T, model, data string) int {
-	t.Helper()
-	cost := func(nodes int, seed uint64) float64 {
-		return *ratioOf(t, model, planted(t, model, nodes), data, seed).Ratio - 1
+// sequential times the baseline in a fresh process, then the candidate in another, and returns the p value of their difference.
+func (h *aa) sequential() float64 {
+	h.t.Helper()
+	ctx := h.t.Context()
+	v := &validation{o: h.o, r: newReport(h.o)}
+	if err := v.pair(ctx); err != nil {
+		h.t.Fatal(err)
 	}
-	for probe := 16; ; probe *= 4 {
-		c := cost(probe, 1)
-		if c <= 0.1 && probe <= 4000 {
-			continue
+	defer v.set.Close()
+	v.release()
+	tm, err := v.newTiming(ctx, 1)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var times [2][]float64
+	for arm, path := range tm.paths {
+		s, err := h.o.Open(ctx, path, tm.session)
+		if err != nil {
+			h.t.Fatal(err)
 		}
-		if c <= 0 {
-			t.Fatalf("%d extra nodes cost nothing", probe)
+		if _, err := timeRuns(ctx, s, tm.in[arm], 10); err != nil {
+			h.t.Fatal(err)
 		}
-		n := max(1, int(math.Round(0.05/c*float64(probe))))
-		sum := 0.0
-		for seed := range uint64(5) {
-			sum += cost(n, 2+seed)
+		for began := time.Now(); time.Since(began) < sequentialMS*time.Millisecond; {
+			runs, err := timeRuns(ctx, s, tm.in[arm], 20)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			for _, d := range runs {
+				times[arm] = append(times[arm], d.Seconds())
+			}
 		}
-		if sum > 0 {
-			n = max(1, int(math.Round(0.05/(sum/5)*float64(n))))
+		s.Close()
+	}
+	return measuretest.MannWhitney(times[0], times[1])
+}
+
+// slowedOpener runs models in workers whose timed runs take longer by a share.
+func slowedOpener(t testing.TB, share float64) session.Opener {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib := zootest.Library(t)
+	return worker.Opener(worker.Options{
+		Command: []string{self, worker.Argument, lib, strconv.FormatFloat(share, 'g', -1, 64)}, ReadOnly: []string{filepath.Dir(lib)},
+	})
+}
+
+// slowed is a session whose timed runs are each followed by a busy wait of a share of their time, which counts as theirs: a model
+// that is slower by exactly that share.
+type slowed struct {
+	session.Session
+	share float64
+}
+
+// slowing wraps what open opens.
+func slowing(open session.Opener, share float64) session.Opener {
+	return func(ctx context.Context, path string, o session.Options) (session.Session, error) {
+		s, err := open(ctx, path, o)
+		if err != nil {
+			return nil, err
 		}
-		return n
+		return &slowed{s, share}, nil
 	}
 }
 
-// planted returns a copy of the model that computes n error functions of its input in a row beside what it computes already.
-func planted(t *testing.T, model string, n int) string {
-	return edited(t, model, func(m *onnx.Model) {
-		g := m.Graph
-		var v *onnx.Value
-		for _, in := range g.Inputs() {
-			if in.Const == nil {
-				v = in
-				break
-			}
+func (s *slowed) Stats() (session.Stats, error) { return s.Session.(session.Meter).Stats() }
+
+func (s *slowed) Time(ctx context.Context, in map[string]*onnx.Tensor, n int) ([]time.Duration, error) {
+	out := make([]time.Duration, n)
+	for i := range out {
+		runs, err := s.Session.(session.Timer).Time(ctx, in, 1)
+		if err != nil {
+			return nil, err
 		}
-		typ := v.Type
-		for i := range n {
-			node := onnx.NewNode("Erf", []*onnx.Value{v}, m.Fresh("planted"+strconv.Itoa(i)))
-			g.Append(node)
-			v = node.Outputs()[0]
+		extra := time.Duration(s.share * float64(runs[0]))
+		for began := time.Now(); time.Since(began) < extra; {
 		}
-		v.Type = typ
-		g.AddOutput(v)
-	})
+		out[i] = runs[0] + extra
+	}
+	return out, nil
 }

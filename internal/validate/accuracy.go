@@ -11,29 +11,33 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
-// accuracy runs both models over all samples, batch by batch, and scores their outputs. What it keeps does not grow with the
-// number of samples.
+// batchesAhead is how many batches are read while one is run.
+const batchesAhead = 2
+
+// accuracy runs both models over all samples, batch by batch, and scores their outputs. The next batches are read, and those before
+// are scored, while one is run; all in their order, so that nothing else depends on it. What it keeps does not grow with the number of
+// samples.
 func (v *validation) accuracy(ctx context.Context) error {
-	s, err := v.open(ctx)
+	p, err := v.newPass(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	p := &pass{v: v, s: s, census: v.newCensus(), carriers: [2]*dataset.Carrier{v.set.Carrier(), v.set.Carrier()}}
-	for _, port := range s.baseline.Outputs() {
-		p.distances = append(p.distances, &distance{name: port.Name})
-	}
+	defer p.s.Close()
 	defer p.close()
+	scoring := follow(func(a answers) error { return p.take(ctx, a) })
 	done := int64(0)
-	for b, err := range v.set.Batches(ctx, max(v.o.Batch, 1)) {
-		if err != nil {
-			return err
+	for b, err := range ahead(v.set.Batches(ctx, max(v.o.Batch, 1)), batchesAhead) {
+		if err == nil {
+			err = p.batch(ctx, b, scoring)
 		}
-		if err := p.batch(ctx, b); err != nil {
-			return err
+		if err != nil {
+			return scoring.end(err)
 		}
 		done += int64(len(b.Samples))
 		v.o.progress("accuracy", done, v.set.Len())
+	}
+	if err := scoring.end(nil); err != nil {
+		return err
 	}
 	if err := v.fill(p.census); err != nil {
 		return err
@@ -60,7 +64,26 @@ func (p *pass) close() {
 	}
 }
 
-func (p *pass) batch(ctx context.Context, b *dataset.Batch) error {
+func (v *validation) newPass(ctx context.Context) (*pass, error) {
+	s, err := v.loaded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &pass{v: v, s: s, census: v.newCensus(), carriers: [2]*dataset.Carrier{v.set.Carrier(), v.set.Carrier()}}
+	for _, port := range s.baseline.Outputs() {
+		p.distances = append(p.distances, &distance{name: port.Name})
+	}
+	return p, nil
+}
+
+// answers are both models' outputs for a batch.
+type answers struct {
+	b         *dataset.Batch
+	want, got map[string]*onnx.Tensor
+}
+
+// batch runs both models and hands on what they gave.
+func (p *pass) batch(ctx context.Context, b *dataset.Batch, scoring *follower[answers]) error {
 	want, err := p.run(ctx, p.s.baseline, 0, b)
 	if err != nil {
 		return fmt.Errorf("running the baseline on %s: %w", p.v.name(b.Samples[0]), err)
@@ -72,19 +95,24 @@ func (p *pass) batch(ctx context.Context, b *dataset.Batch) error {
 		}
 		return candidateFault("running it on %s: %w", p.v.name(b.Samples[0]), err)
 	}
+	p.v.perRun = want.Elapsed + got.Elapsed
+	return scoring.next(answers{b, want.Outputs, got.Outputs})
+}
+
+// take compares and scores what both models gave.
+func (p *pass) take(ctx context.Context, a answers) error {
 	if p.scorer == nil {
-		if err := p.choose(ctx, b, want.Outputs); err != nil {
+		if err := p.choose(ctx, a.b, a.want); err != nil {
 			return err
 		}
 	}
-	p.v.perRun = want.Elapsed + got.Elapsed
-	if err := p.compare(ctx, b, want.Outputs, got.Outputs); err != nil {
+	if err := p.compare(ctx, a.b, a.want, a.got); err != nil {
 		return err
 	}
-	for _, s := range b.Samples {
+	for _, s := range a.b.Samples {
 		p.census.add(s)
 	}
-	p.n += len(b.Samples)
+	p.n += len(a.b.Samples)
 	return nil
 }
 

@@ -39,13 +39,32 @@ func (v *validation) open(ctx context.Context) (*both, error) {
 	return &both{b, c}, nil
 }
 
-// pair loads both models once, matches their ports, and opens the data for them.
+// loaded returns the sessions that pair opened, once, and fresh ones after that.
+func (v *validation) loaded(ctx context.Context) (*both, error) {
+	s := v.kept
+	if s == nil {
+		return v.open(ctx)
+	}
+	v.kept = nil
+	s.candidate = v.bounds.adapt(s.candidate, v.in)
+	return s, nil
+}
+
+// release ends the sessions that pair opened, where nothing took them.
+func (v *validation) release() {
+	if v.kept != nil {
+		v.kept.Close()
+		v.kept = nil
+	}
+}
+
+// pair loads both models, matches their ports, and opens the data for them. The sessions stay open for accuracy.
 func (v *validation) pair(ctx context.Context) error {
 	s, err := v.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	v.kept = s
 	if v.in, v.bounds, err = match(s.baseline, s.candidate); err != nil {
 		return fmt.Errorf("%s against %s: %w", v.o.Candidate, v.o.Baseline, err)
 	}

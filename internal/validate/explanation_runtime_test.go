@@ -197,8 +197,29 @@ func calibration(t *testing.T, path, data string, o dataset.Options) *dataset.Se
 	return s
 }
 
-// What is quantized more is explained more differently: int8 is nearer to the original than weights of 2 bits.
+// The fewer bits the weights have, the less the maps are like those of the original.
+func TestFewerBits(t *testing.T) {
+	last := map[string]float64{}
+	for _, bits := range []int{8, 4, 2} {
+		path := edited(t, testdata+"digits-cnn.onnx", func(m *onnx.Model) { coarsened(t, m, bits) })
+		o := runtimeOptions(t, testdata+"digits-cnn.onnx", path, testdata+"digits-val.npz")
+		o.Explain.Samples, o.Explain.Perturbations = 8, 200
+		for _, e := range all(explained(t, o, "occlusion", "kernel-shap", "rise", "recipro-cam").Explanation) {
+			rho := similarityOfAll(t, e)
+			t.Logf("%d bits: %s %.3f", bits, e.Method, rho)
+			if before, ok := last[e.Method]; ok && rho >= before || bits == 8 && rho < 0.95 {
+				t.Errorf("%s: rank correlation %.3f with weights of %d bits, %.3f with twice as many", e.Method, rho, bits, before)
+			}
+			last[e.Method] = rho
+		}
+	}
+}
+
+// What is quantized more is explained more differently, also in models of the corpus: int8 is nearer to the original than weights of 2 bits.
 func TestQuantizedOrder(t *testing.T) {
+	if !zootest.All() {
+		t.Skip("takes minutes: set LAPIDARY_CORPUS=all")
+	}
 	pixels, err := dataset.ParsePreprocess("layout=nchw,channels=bgr,mean=104.007:116.669:122.679")
 	if err != nil {
 		t.Fatal(err)

@@ -13,8 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lapidary-ml/lapidary/internal/device"
-	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -224,20 +222,6 @@ func TestFakeTiming(t *testing.T) {
 	l := r.Latency
 	if math.Abs(*l.Ratio-2) > 1e-12 || *l.BaselineMS != 1 || *l.CandidateMS != 2 || l.Pairs != 30 || l.Processes != 3 || l.Memory != nil || l.P99 != nil {
 		t.Errorf("latency %+v, ratio %v", l, *l.Ratio)
-	}
-}
-
-func TestSevereNoise(t *testing.T) {
-	v := &validation{r: &report.Report{}}
-	ms := report.CI(1, 2)
-	l := &report.Latency{CI95: report.CI(0.5, 0.6), P50: &report.Quantile{BaselineMS: 1, BaselineCI95: ms, CandidateMS: 1, CandidateCI95: ms}}
-	tm := &timing{v: v}
-	blocks := []measure.Block{{Baseline: 1, Candidate: 1}, {Baseline: 1, Candidate: 1}}
-	tm.v.o.Machine.CPU.Logical = 2
-	steal := 0.5
-	tm.noise(l, blocks, nil, device.Load{Elapsed: time.Second, Steal: &steal}, nil)
-	if l.CI95 != nil || l.P50.CandidateCI95 != nil || len(v.r.Warnings) != 1 || len(l.Noise.Warnings) == 0 {
-		t.Errorf("latency %+v, warnings %q: want no interval", l, v.r.Warnings)
 	}
 }
 

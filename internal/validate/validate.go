@@ -47,6 +47,8 @@ type Options struct {
 	Latency  Latency
 	Explain  Explain
 
+	CacheDir string // the user's cache folder, for self-tests; "" keeps and cites none
+
 	Seed           uint64
 	IncludeSamples bool // name single samples and keep their attribution maps; else aggregates only
 
@@ -73,10 +75,18 @@ type Latency struct {
 	Off          bool
 	Batch        int           // samples per inference; 0 means 1, or what the model demands
 	Processes    int           // least number of fresh pairs of processes; 0 means 6
-	MaxProcesses int           // 0 means 15
+	MaxProcesses int           // 0 means 20
 	Pairs        int           // least number of pairs per process; 0 means 10
-	Budget       time.Duration // wall time; 0 means 20 s
+	Budget       time.Duration // wall time; 0 means 30 s
 	Precision    float64       // half-width of the ratio's interval at which to stop; 0 means 0.01
+
+	Throughput     []Load        // loads under which samples per second are compared too, each in half of Budget
+	SelfTest       int           // comparisons of the baseline with a copy of itself; 0: what was found before is cited
+	SelfTestBudget time.Duration // wall time of each; 0 means 3 s
+
+	Watch  func() func() device.Load          // begins to count what the machine does; nil reads this machine
+	GPU    func() (device.GPUMeter, error)    // reads the GPU meanwhile; nil reads that of Options.Choice, if any
+	Energy func() (device.EnergyMeter, error) // tells energy; nil takes the GPU's or the processor's counter
 }
 
 // Explain says how many samples are explained and by which methods.
@@ -171,6 +181,7 @@ func Run(ctx context.Context, o Options) (*report.Report, error) {
 	if err := v.models(ctx); err != nil {
 		return nil, err
 	}
+	defer v.release()
 	if err := v.pair(ctx); err != nil {
 		return nil, err
 	}
@@ -195,8 +206,8 @@ func (o *Options) check() error {
 		return errors.New("validating: batch sizes must not be negative")
 	case o.Margin < 0 || o.Margin >= 1:
 		return fmt.Errorf("validating: margin %v is outside [0, 1)", o.Margin)
-	case o.Explain.Samples < 0 || o.Explain.Budget < 0 || o.Latency.Budget < 0:
-		return errors.New("validating: numbers of samples and budgets must not be negative")
+	case o.Explain.Samples < 0 || o.Explain.Budget < 0 || o.Latency.Budget < 0 || o.Latency.SelfTest < 0 || o.Latency.SelfTestBudget < 0:
+		return errors.New("validating: numbers of samples, comparisons and budgets must not be negative")
 	}
 	if err := o.Explain.Check(); err != nil {
 		return fmt.Errorf("validating: %v", err)
@@ -247,6 +258,7 @@ type validation struct {
 	set     *dataset.Set
 	known   map[[16]byte]struct{} // sums of the calibration rows; nil where no calibration data was given
 	carried map[string]bool       // outputs that feed inputs
+	kept    *both                 // the sessions that pair opened, until they are taken
 
 	output  string        // the output that is scored; "" before the first batch
 	perRun  time.Duration // both models on one batch, as the engine measured it
@@ -278,6 +290,7 @@ func (v *validation) measure(ctx context.Context) error {
 		if s.off {
 			v.skip(s.name, "it was switched off")
 			if s.name == "accuracy" {
+				v.release()
 				if err := v.describeData(ctx); err != nil {
 					return err
 				}
