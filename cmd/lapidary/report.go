@@ -95,7 +95,11 @@ func (a *app) rewriteReport(path string, r *report.Report, data []byte, f report
 			return err
 		}
 	}
-	return report.WriteAgain(f.out, r, data, reportOptions(f.model, f.strict))
+	o := reportOptions(f.model, f.strict)
+	if report.IsRedacted(r.Candidate.Name) {
+		o.Path = ""
+	}
+	return report.WriteAgain(f.out, r, data, o)
 }
 
 func sameFolder(a, b string) (bool, error) {

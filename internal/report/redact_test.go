@@ -95,6 +95,7 @@ func numbers(t *testing.T, r *Report) (out []any) {
 var mayStay = regexp.MustCompile(`^(schema|schemaVersion|seed|started|finished|verdict|tool\.(name|version|sha256)|environment\..*|policy\..*|gates\..*` +
 	`|.*sha256|data\.(origin|digest|preprocess|preprocess_digest)|.*history\.(command|options|tool|input_sha256|calibration_sha256)|accuracy\.(task|metric|better|ci_method)` +
 	`|accuracy\.(perplexity|metrics|topk|nll|brier)\.(name|better|ci_method)|.*background_digest|.*\.ci_method|latency\.energy\.counter|skipped\.section|skipped\.reason|warnings|latency\.noise\.warnings` +
+	`|latency\.(stopped|throughput\.severe|noise\.(severe|gpu_limits)|self_test\.(measured|cpu|device))` +
 	`|explanation(\.others)?\.(method|fill|target|features_of|how|calibrated\.how))$`)
 
 // TestRedactEveryText holds that no other text of the sample, which sets every field, stays as it is.
