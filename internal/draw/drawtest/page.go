@@ -56,7 +56,6 @@ type reader struct {
 	head    int  // columns of the table that is open
 	cells   int  // cells of the row that is open
 	caption bool // of the table that is open
-	svg     []string
 }
 
 func (p *reader) fault(format string, args ...any) {
