@@ -58,6 +58,9 @@ func TestReportContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range strings.Fields(contract) {
+		if path == "latency.ci95" && inDocument(document, []string{"latency", "noise", "severe"}) == nil {
+			continue // other tests keep this machine busy, and no interval is stated on one
+		}
 		if err := inDocument(document, strings.Split(path, ".")); err != nil {
 			t.Errorf("a real report: %s: %v", path, err)
 		}

@@ -79,8 +79,13 @@ func (r *Report) gateRows() [][]string {
 	return rows
 }
 
+// longestLimit is how much of a condition is shown where the table is too wide; only a rule's expression is longer.
+const longestLimit = 28
+
 // limit returns a gate's condition without its metric, such as "≤ 1.00 pt".
-func (g *Gate) limit() string { return strings.TrimPrefix(g.requirement(), clean(g.Metric)+" ") }
+func (g *Gate) limit() string {
+	return cut(strings.TrimPrefix(g.requirement(), clean(g.Metric)+" "), longestLimit)
+}
 
 // allWarnings returns the report's warnings and those of the noise detectors.
 func (r *Report) allWarnings() []string {
