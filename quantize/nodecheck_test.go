@@ -105,7 +105,8 @@ func recovered(t *testing.T, src, data string) (*recovery, *onnx.Model) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { set.Close() })
-	o := &Options{Open: ort.Opener(zootest.Library(t)), Calibration: set}
+	// In 7 bits: a processor without VNNI saturates in 8, which is another test's business.
+	o := &Options{Open: ort.Opener(zootest.Library(t)), Calibration: set, ReduceRange: true}
 	if err := o.validate(); err != nil {
 		t.Fatal(err)
 	}
