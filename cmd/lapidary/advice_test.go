@@ -130,9 +130,8 @@ func (r *jobRun) compare(x profile.Advised, output string, with []string) {
 	if ci := rep.Latency.CI95; ci != nil {
 		high = ci[1]
 	}
-	// What is called faster must be proven to be; what is called not faster is wrong where it is proven to be by more
-	// than it takes to call it so.
-	slower := high >= 0.97
+	// What is called faster must be proven to be; what is called not faster is wrong where it is proven to be by a tenth.
+	slower := high >= 0.9
 	right := map[string]bool{"faster": high < 1, "smaller": size < 0.9 && slower, "no": slower && size > 0.85}[x.Verdict]
 	predicted := "–"
 	if x.SizeRatio != nil {

@@ -34,7 +34,7 @@ func (a *app) configure(c *cobra.Command, args []string) error {
 	var bad error
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if bad == nil && !f.Changed && f.Name != "config" && f.Name != "help" && f.Name != "version" {
-			bad = a.settle(v, c.Name(), f)
+			bad = a.settle(v, c, f)
 		}
 	})
 	if bad == nil && v != nil {
@@ -111,7 +111,7 @@ func (a *app) checkKeys(v *viper.Viper, root *cobra.Command, path string) error 
 	for key, value := range v.AllSettings() {
 		section, isMap := value.(map[string]any)
 		switch {
-		case key == gatesKey, key == rulesKey, flags[key], key == auditKey && !isMap:
+		case key == gatesKey, key == rulesKey, key == auditKey && !isMap, flags[key] && !(sections[key] != nil && isMap):
 		case sections[key] != nil && isMap:
 			for sub := range section {
 				if !sections[key][sub] {
@@ -145,7 +145,8 @@ func commandLineOnly(c *cobra.Command, name string) {
 }
 
 // settle sets f from the environment or the configuration.
-func (a *app) settle(v *viper.Viper, command string, f *pflag.Flag) error {
+func (a *app) settle(v *viper.Viper, c *cobra.Command, f *pflag.Flag) error {
+	command := c.Name()
 	name := "LAPIDARY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 	if f.Annotations[onlyHere] != nil {
 		_, set := a.env.lookup(name)
@@ -164,7 +165,7 @@ func (a *app) settle(v *viper.Viper, command string, f *pflag.Flag) error {
 		return nil
 	}
 	for _, key := range []string{command + "." + f.Name, f.Name} {
-		if !v.IsSet(key) {
+		if !v.IsSet(key) || key == f.Name && isSection(c, v, key) {
 			continue
 		}
 		text, err := flagText(v.Get(key))
@@ -177,6 +178,13 @@ func (a *app) settle(v *viper.Viper, command string, f *pflag.Flag) error {
 		return nil
 	}
 	return nil
+}
+
+// isSection reports whether key holds the flags of a command, which a flag of
+// another may be the namesake of: report and policy are both.
+func isSection(c *cobra.Command, v *viper.Viper, key string) bool {
+	_, isMap := v.Get(key).(map[string]any)
+	return isMap && slices.ContainsFunc(c.Root().Commands(), func(x *cobra.Command) bool { return x.Name() == key })
 }
 
 // setFlag sets f as the command line would.

@@ -124,9 +124,14 @@ func (a *Accuracy) sliceTable(worst []Slice) *table {
 	unit, diff := a.units()
 	var rows [][]string
 	for _, s := range worst {
-		rows = append(rows, []string{clean(s.Name), FormatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95)})
+		chance := value(UnitNone, s.PHolm)
+		if s.Small {
+			chance = "too few samples to be judged"
+		}
+		rows = append(rows, []string{clean(s.Name), FormatCount(s.N), value(unit, s.Baseline), value(unit, s.Candidate), signed(diff, s.Delta, s.CI95), chance})
 	}
-	return newTable("Slices, the largest loss first", []string{"Slice", "Samples#", "Baseline#", "Candidate#", "Change"}, rows, maxRows)
+	return newTable("Slices, the largest loss first; p is of no difference, after Holm's correction for the number of slices",
+		[]string{"Slice", "Samples#", "Baseline#", "Candidate#", "Change", "p"}, rows, maxRows)
 }
 
 // slicesNote names the worst slice.

@@ -1,5 +1,7 @@
 package report
 
+import "time"
+
 // chainView is the history of one of the two models.
 type chainView struct {
 	Role, Class string // "Baseline" and the class of its colour
@@ -59,7 +61,15 @@ func (r *Report) policyFacts() [][2]string {
 	if r.Policy == nil {
 		return nil
 	}
-	return [][2]string{{"requirements stated by", clean(r.Policy.Source)}, {"requirements, SHA-256", clean(r.Policy.SHA256)}}
+	out := [][2]string{{"requirements stated by", clean(r.Policy.Source)}, {"requirements, SHA-256", clean(r.Policy.SHA256)}}
+	if l := r.Policy.Locked; l != nil {
+		out = append(out, [2]string{"signed before the measurement", l.Registered.UTC().Format(time.RFC3339) + ", as " + clean(l.Name)},
+			[2]string{"signed by key", clean(l.Key)}, [2]string{"signed policy, SHA-256", clean(l.SHA256)})
+		if l.Expires != nil {
+			out = append(out, [2]string{"valid until", l.Expires.UTC().Format(time.RFC3339)})
+		}
+	}
+	return out
 }
 
 // terms explains the words that the page uses, to a reader who is no statistician.
