@@ -52,7 +52,7 @@ func (f *explainFlags) options(off bool) (validate.Explain, error) {
 		Perturbations: f.perturbations, Rows: f.rows, Fill: fill, Token: f.token, Keep: f.keep,
 	}
 	if err := e.Check(); err != nil {
-		return e, fmt.Errorf("--explain-…: %v", err)
+		return e, fmt.Errorf("--explain-method and its settings: %v", err)
 	}
 	return e, nil
 }

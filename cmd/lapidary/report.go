@@ -132,13 +132,9 @@ func readReport(path string, input []byte, keyFiles []string) (*report.Report, [
 	if len(keyFiles) == 0 {
 		return nil, nil, usagef("%s is not a report.json; where it is signed evidence, name the public key to trust with --key", path)
 	}
-	var keys []attest.PublicKey
-	for _, f := range keyFiles {
-		k, err := attest.LoadPublicKey(f)
-		if err != nil {
-			return nil, nil, err
-		}
-		keys = append(keys, k)
+	keys, err := publicKeys(keyFiles)
+	if err != nil {
+		return nil, nil, err
 	}
 	v, err := attest.Verify(input, keys)
 	if err != nil {

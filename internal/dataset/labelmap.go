@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image"
 	"image/png"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -30,14 +29,7 @@ func readLabelMap(dir, name string, limit int64) (*onnx.Tensor, error) {
 	if strings.ToLower(filepath.Ext(path)) == ".npy" {
 		return npyLabelMap(path, limit)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", path, limit)
-	}
-	b, err := os.ReadFile(path)
+	b, err := readBounded(path, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -50,10 +50,8 @@ var codecs = []codec{
 	{"RIFF????WEBP", webp.DecodeConfig, webp.Decode},
 }
 
-// readImage decodes the image file at path to RGB. Transparency is dropped
-// and the orientation in EXIF data is not applied, as is usual in training.
-// Of an animation the first frame counts.
-func readImage(path string, limit int64) (*picture, error) {
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -61,7 +59,14 @@ func readImage(path string, limit int64) (*picture, error) {
 	if !info.Mode().IsRegular() || info.Size() > limit {
 		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", path, limit)
 	}
-	b, err := os.ReadFile(path)
+	return os.ReadFile(path)
+}
+
+// readImage decodes the image file at path to RGB. Transparency is dropped
+// and the orientation in EXIF data is not applied, as is usual in training.
+// Of an animation the first frame counts.
+func readImage(path string, limit int64) (*picture, error) {
+	b, err := readBounded(path, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ const bomSchemas = "lapidary/cyclonedx-schemas"
 func TestBOMSchema(t *testing.T) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("no cache of the user that CycloneDX's schemas could be in: %v", err)
 	}
 	dir := filepath.Join(cache, bomSchemas)
 	compiler := jsonschema.NewCompiler()
