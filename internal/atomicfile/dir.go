@@ -1,7 +1,9 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -26,6 +28,9 @@ func TempDir(parent string) (*Dir, error) {
 		}
 		name := filepath.Join(path, lockName)
 		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a CleanStale elsewhere took it for one whose maker was killed
+		}
 		if err != nil {
 			os.RemoveAll(path)
 			return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
@@ -41,15 +46,37 @@ func TempDir(parent string) (*Dir, error) {
 
 // Remove deletes the directory and all that is in it.
 func (d *Dir) Remove() error {
-	err := os.RemoveAll(d.Path)
+	err := removeDir(d.Path)
 	d.lock.Close()
 	return err
 }
 
+// removeDir removes a temporary directory, its lock last: a process that is killed
+// on the way leaves one that is known to be stale.
+func removeDir(path string) error {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return os.RemoveAll(path)
+	}
+	for _, e := range entries {
+		if e.Name() == lockName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(path)
+}
+
 // removeStaleDir removes the temporary directory at path unless it is in use.
-// One without a lock file is being made or removed just now, and is kept.
+// An empty one has no lock yet, or its maker was killed before that: it goes, and
+// a maker that is alive makes another. One with files and no lock is not ours.
 func removeStaleDir(path string) (bool, error) {
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Remove(path) == nil, nil
+	}
 	if err != nil {
 		return false, nil
 	}
@@ -57,7 +84,7 @@ func removeStaleDir(path string) (bool, error) {
 	if err := tryLock(lock); err != nil {
 		return false, nil
 	}
-	return true, os.RemoveAll(path)
+	return true, removeDir(path)
 }
 
 // Rename moves a finished file over target and makes that durable.

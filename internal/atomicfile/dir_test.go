@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -29,6 +30,47 @@ func TestCleanStaleDir(t *testing.T) {
 	}
 	if err := live.Remove(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCleanStaleDirWithoutLock: a maker that was killed before it took its lock leaves
+// an empty directory, which goes; one that is alive is not disturbed.
+func TestCleanStaleDirWithoutLock(t *testing.T) {
+	parent := t.TempDir()
+	empty, full := filepath.Join(parent, TempPrefix+"1"), filepath.Join(parent, TempPrefix+"2")
+	for _, dir := range []string{empty, full} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(full, "something"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := CleanStale(parent); err != nil || len(removed) != 1 || removed[0] != empty {
+		t.Errorf("CleanStale = %v, %v; want only %s", removed, err, empty)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				CleanStale(parent)
+				d, err := TempDir(parent)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := os.WriteFile(filepath.Join(d.Path, "part"), nil, 0o600); err != nil {
+					t.Error(err)
+				}
+				if err := d.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if list, err := filepath.Glob(filepath.Join(parent, TempPrefix+"*")); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v (%v)", list, err)
 	}
 }
 
