@@ -84,6 +84,7 @@ type plan struct {
 	pulled    map[*onnx.Node]bool // Relu and Clip that vanish into their producer
 	params    map[*onnx.Value]coding
 	group     map[*onnx.Value]*onnx.Value // union-find: values that share their coding
+	parts     map[*onnx.Value]bool        // what has the codes of the Concat that alone reads it
 	consts    map[*onnx.Value][2]*onnx.Value
 	branch    map[*onnx.Node]int // accelerators: of an Add, the input that reads codes
 }
@@ -92,7 +93,8 @@ type plan struct {
 // stand between others, until none is left to drop. [plan.settle] completes it.
 func newPlan(m *onnx.Model, e *rewrite.Env, s *static) *plan {
 	p := &plan{m: m, s: s, facts: e.Facts, chosen: map[*onnx.Node]bool{}, reasons: map[*onnx.Node]string{}, quantized: map[*onnx.Value]bool{},
-		pulled: map[*onnx.Node]bool{}, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, consts: map[*onnx.Value][2]*onnx.Value{}}
+		pulled: map[*onnx.Node]bool{}, params: map[*onnx.Value]coding{}, group: map[*onnx.Value]*onnx.Value{}, parts: map[*onnx.Value]bool{},
+		consts: map[*onnx.Value][2]*onnx.Value{}}
 	for n := range p.nodes() {
 		if place(n) == never {
 			continue
@@ -156,7 +158,7 @@ func (p *plan) drop() bool {
 				why = "its input is not quantized"
 			}
 		}
-		if why == "" && !p.read(n.Output(0)) {
+		if why == "" && !p.read(n.Output(0)) && !p.clips(n) {
 			why = "its output is not read by quantized nodes only"
 		}
 		if why != "" {
@@ -165,6 +167,12 @@ func (p *plan) drop() bool {
 		}
 	}
 	return dropped
+}
+
+// clips reports whether n is a Relu or a Clip that costs nothing, whoever reads it: the codes of a convolution, which writes codes in any
+// case, do what n does when they are taken of n's output.
+func (p *plan) clips(n *onnx.Node) bool {
+	return n.Input(0).Producer().Is("Conv") && p.removable(n)
 }
 
 // coded reports whether v is quantized for another reason than that the
@@ -212,8 +220,16 @@ func (p *plan) settle() {
 		if n.Op == "Conv" || place(n) != anchor || p.read(out) {
 			p.quantized[out] = true
 		}
-		if place(n) == mover {
+		switch {
+		case place(n) == mover:
 			p.join(n.Input(0), out)
+		case n.Is("Concat"):
+			for _, v := range n.Inputs() {
+				if p.onlyPart(v, n) {
+					p.join(v, out)
+					p.parts[v] = true
+				}
+			}
 		}
 	}
 	for n := range p.nodes() {
@@ -223,6 +239,16 @@ func (p *plan) settle() {
 		}
 	}
 	p.codings()
+}
+
+// onlyPart reports whether v is computed for the Concat n alone, which writes all its parts in the codes of its output: v in these codes from
+// the start is rounded once instead of twice, and copied instead of coded anew. The codes of a Softmax and of a Sigmoid are fixed.
+func (p *plan) onlyPart(v *onnx.Value, n *onnx.Node) bool {
+	if v == nil || v.Constant() != nil || v.IsOutput() || len(v.Uses()) != 1 || v.Graph() != n.Graph() {
+		return false
+	}
+	prod := v.Producer()
+	return p.chosen[prod] && place(prod) != mover && !prod.Is("Softmax") && !prod.Is("Sigmoid")
 }
 
 // removable reports whether the codes of n's output do what n does: n is a Relu
@@ -273,7 +299,8 @@ func (p *plan) join(a, b *onnx.Value) {
 }
 
 // codings gives each quantized value its coding, from the union of the ranges
-// of its group.
+// of its group, in which the parts of a Concat do not count: what they have
+// beyond its range, or between its codes, is lost in it.
 func (p *plan) codings() {
 	lo, hi := map[*onnx.Value]float32{}, map[*onnx.Value]float32{}
 	var order []*onnx.Value
@@ -283,6 +310,9 @@ func (p *plan) codings() {
 				continue
 			}
 			order = append(order, v)
+			if p.parts[v] {
+				continue
+			}
 			a, b, _ := p.rangeOf(v)
 			r := p.find(v)
 			lo[r], hi[r] = min(lo[r], a), max(hi[r], b)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -14,9 +15,9 @@ import (
 // batchesAhead is how many batches are read while one is run.
 const batchesAhead = 2
 
-// accuracy runs both models over all samples, batch by batch, and scores their outputs. The next batches are read, and those before
-// are scored, while one is run; all in their order, so that nothing else depends on it. What it keeps does not grow with the number of
-// samples.
+// accuracy runs both models over all samples, batch by batch, and scores their outputs. The baseline runs one batch ahead of the
+// candidate, the next batches are read and those before are scored meanwhile; all in their order, so that nothing else depends on it.
+// What it keeps does not grow with the number of samples.
 func (v *validation) accuracy(ctx context.Context) error {
 	p, err := v.newPass(ctx)
 	if err != nil {
@@ -26,14 +27,15 @@ func (v *validation) accuracy(ctx context.Context) error {
 	defer p.close()
 	scoring := follow(func(a answers) error { return p.take(ctx, a) })
 	done := int64(0)
-	for b, err := range ahead(v.set.Batches(ctx, max(v.o.Batch, 1)), batchesAhead) {
+	batches := ahead(v.set.Batches(ctx, max(v.o.Batch, 1)), batchesAhead)
+	for a, err := range ahead(p.baseline(ctx, batches), 1) {
 		if err == nil {
-			err = p.batch(ctx, b, scoring)
+			err = p.candidate(ctx, a, scoring)
 		}
 		if err != nil {
 			return scoring.end(err)
 		}
-		done += int64(len(b.Samples))
+		done += int64(len(a.b.Samples))
 		v.o.progress("accuracy", done, v.set.Len())
 	}
 	if err := scoring.end(nil); err != nil {
@@ -82,21 +84,34 @@ type answers struct {
 	want, got map[string]*onnx.Tensor
 }
 
-// batch runs both models and hands on what they gave.
-func (p *pass) batch(ctx context.Context, b *dataset.Batch, scoring *follower[answers]) error {
-	want, err := p.run(ctx, p.s.baseline, 0, b)
-	if err != nil {
-		return fmt.Errorf("running the baseline on %s: %w", p.v.name(b.Samples[0]), err)
+// baseline runs the baseline on each batch.
+func (p *pass) baseline(ctx context.Context, batches iter.Seq2[*dataset.Batch, error]) iter.Seq2[answers, error] {
+	return func(yield func(answers, error) bool) {
+		for b, err := range batches {
+			a := answers{b: b}
+			if err == nil {
+				a.want, err = p.run(ctx, p.s.baseline, 0, b)
+				if err != nil {
+					err = fmt.Errorf("running the baseline on %s: %w", p.v.name(b.Samples[0]), err)
+				}
+			}
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
 	}
-	got, err := p.run(ctx, p.s.candidate, 1, b)
-	if err != nil {
+}
+
+// candidate runs the candidate on what the baseline ran, and hands on what both gave.
+func (p *pass) candidate(ctx context.Context, a answers, scoring *follower[answers]) error {
+	var err error
+	if a.got, err = p.run(ctx, p.s.candidate, 1, a.b); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return candidateFault("running it on %s: %w", p.v.name(b.Samples[0]), err)
+		return candidateFault("running it on %s: %w", p.v.name(a.b.Samples[0]), err)
 	}
-	p.v.perRun = want.Elapsed + got.Elapsed
-	return scoring.next(answers{b, want.Outputs, got.Outputs})
+	return scoring.next(a)
 }
 
 // take compares and scores what both models gave.
@@ -116,8 +131,8 @@ func (p *pass) take(ctx context.Context, a answers) error {
 	return nil
 }
 
-// run runs one model, carrying its own state.
-func (p *pass) run(ctx context.Context, s session.Session, model int, b *dataset.Batch) (*session.Result, error) {
+// run runs one model, carrying its own state, and returns its outputs.
+func (p *pass) run(ctx context.Context, s session.Session, model int, b *dataset.Batch) (map[string]*onnx.Tensor, error) {
 	in := b.Inputs
 	if len(p.v.carried) > 0 {
 		var err error
@@ -126,10 +141,13 @@ func (p *pass) run(ctx context.Context, s session.Session, model int, b *dataset
 		}
 	}
 	r, err := s.Run(ctx, in)
-	if err != nil || len(p.v.carried) == 0 {
-		return r, err
+	if err != nil {
+		return nil, err
 	}
-	return r, p.keep(p.carriers[model], r.Outputs)
+	if len(p.v.carried) == 0 {
+		return r.Outputs, nil
+	}
+	return r.Outputs, p.keep(p.carriers[model], r.Outputs)
 }
 
 // keep hands the outputs to the carrier in the types that the data's ports have.

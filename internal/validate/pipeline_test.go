@@ -115,9 +115,9 @@ func TestPipelineParity(t *testing.T) {
 				t.Fatal(err)
 			}
 			if model == 0 {
-				a.want = r.Outputs
+				a.want = r
 			} else {
-				a.got = r.Outputs
+				a.got = r
 			}
 		}
 		if err := p.take(ctx, a); err != nil {

@@ -261,7 +261,6 @@ type validation struct {
 	kept    *both                 // the sessions that pair opened, until they are taken
 
 	output  string        // the output that is scored; "" before the first batch
-	perRun  time.Duration // both models on one batch, as the engine measured it
 	failure []error       // one per section in which the candidate failed
 }
 
