@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
+.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -83,15 +83,22 @@ check:
 	$(GO) run $(STATICCHECK) ./...
 	CGO_ENABLED=0 $(GO) build -o bin/lapidary-nocgo ./cmd/lapidary
 
-# Go benchmarks; compare two runs with benchstat.
-BENCH ?= .
+# Every number that lapidary holds itself to, beside its peers, into docs/benchmarks.md; ROWS chooses some of them. Half an hour of a quiet machine.
 bench: runtime
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 3x ./...
+	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
+	.bench/peers/bin/python docs/bench/rows.py $(ROWS)
+
+# Go benchmarks beside the hot code. To compare two commits, run it in both with COUNT=10, and
+# go run golang.org/x/perf/cmd/benchstat@latest OLD NEW.
+BENCH ?= .
+COUNT ?= 1
+microbench: runtime
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 3x -count $(COUNT) ./...
 
 # Puts the peers that benchmarks compare with into a virtual environment.
 bench-peers:
 	python3 -m venv .bench/peers
-	.bench/peers/bin/pip install -q -r docs/bench-peers.txt
+	.bench/peers/bin/pip install -q -r docs/bench/peers.txt
 
 # Runs fuse beside its peers and writes docs/benchmarks-fuse.md. MODELS chooses some.
 bench-fuse: runtime
@@ -99,19 +106,19 @@ bench-fuse: runtime
 	@mkdir -p .bench/models
 	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
 	$(GO) run ./internal/nets/netgen -o .bench/models -external wide
-	.bench/peers/bin/python docs/bench-fuse.py $(MODELS)
+	.bench/peers/bin/python docs/bench/fuse.py $(MODELS)
 
 # Quantizes beside onnxruntime.quantization and writes docs/benchmarks-quantize.md; ten minutes of a quiet machine.
 bench-quantize: runtime
 	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
-	.bench/peers/bin/python docs/bench-quantize.py $(MODELS)
+	.bench/peers/bin/python docs/bench/quantize.py $(MODELS)
 
 # Counts models beside onnx-tool and writes docs/benchmarks-profile.md; five minutes of a quiet machine.
 bench-profile: build
 	@[ -x .bench/peers/bin/python ] || $(MAKE) bench-peers
 	@mkdir -p .bench/models
 	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
-	.bench/peers/bin/python docs/bench-profile.py $(MODELS)
+	.bench/peers/bin/python docs/bench/profile.py $(MODELS)
 
 FUZZTIME ?= 10s
 fuzz:

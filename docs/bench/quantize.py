@@ -6,10 +6,11 @@ is tried with MinMax, Entropy and Percentile, per channel, after its own
 preprocessing; its best by accuracy, or by signal to noise without labels, counts.
 Times are of alternating pairs in one process.
 """
-import argparse, json, os, platform, resource, subprocess, sys, time
+import argparse, os, subprocess, sys, time
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_static
+from common import commit, machine, today, versions
 
 
 def images(a, n, skip, size, channels, mean, scale):
@@ -99,17 +100,22 @@ def outputs(path, inputs):
     return [s.run(None, feeds(s, inputs, i))[0] for i in range(count)]
 
 
+def right(kind, got, labels):
+    """Which samples, or tokens, were right; None without labels."""
+    if kind == "class":
+        return [int(g.reshape(-1).argmax() == l) for g, l in zip(got, labels)]
+    if kind == "token":
+        return [int(r) for g, l in zip(got, labels) for r in g.reshape(l.size, -1).argmax(-1) == l.reshape(-1)]
+    return None
+
+
 def score(kind, got, want, labels):
     """Accuracy in percent, or None; and the signal to noise ratio in dB of the first output over all samples."""
     noise = sum(float(((g.astype(np.float64) - w) ** 2).sum()) for g, w in zip(got, want))
     signal = sum(float((w.astype(np.float64) ** 2).sum()) for w in want)
     sqnr = float("inf") if noise == 0 else 10 * np.log10(signal / noise)
-    if kind == "class":
-        return 100 * float(np.mean([g.reshape(-1).argmax() == l for g, l in zip(got, labels)])), sqnr
-    if kind == "token":
-        right = [(g.reshape(l.size, -1).argmax(-1) == l.reshape(-1)) for g, l in zip(got, labels)]
-        return 100 * float(np.concatenate(right).mean()), sqnr
-    return None, sqnr
+    r = right(kind, got, labels)
+    return None if r is None else 100 * float(np.mean(r)), sqnr
 
 
 class Reader(CalibrationDataReader):
@@ -183,7 +189,8 @@ def ratio(one, other, inputs, seconds=4.0):
     return np.percentile(list_, [50, 25, 75])
 
 
-def row(a, name):
+def measure(a, name, extras=([], ["--for", "size"])):
+    """What became of a model: the original's accuracy, results of both with their figures, models not written, and the peer's failures."""
     where, load, kind = MODELS[name]
     source = os.path.join(a.zoo, "models", name + ".onnx") if where == "zoo" else f"testdata/{name}.onnx"
     model = os.path.join(a.work, name + "-fused.onnx")
@@ -198,23 +205,30 @@ def row(a, name):
     results = []
     if best:
         results.append((f"onnxruntime, {best}", files[best], scored[best]))
-    for extra in ([], ["--for", "size"]):
+    for extra in extras:
         out, note = ours(a, model, name, calib, extra)
         if out is None:
             lines.append((f"lapidary {' '.join(extra)}", None, note))
         else:
             results.append((f"lapidary {' '.join(extra)}".strip(), out, score(kind, outputs(out, inputs), want, labels)))
-    text = []
+    measured = []
     for label, file, (acc, sqnr) in results:
-        to_float = ratio(file, model, inputs)
-        to_peer = ratio(file, files[best], inputs) if best and file != files[best] else None
-        cell = lambda r: "–" if r is None else f"{r[0]:.2f} ({r[1]:.2f}–{r[2]:.2f})"
-        a_ = "–" if acc is None else f"{base:.2f} → {acc:.2f} %"
-        text.append(f"| {name} | {label} | {os.path.getsize(file) / 1024:.0f} KiB | {a_} | {sqnr:.1f} dB | {cell(to_float)} | {cell(to_peer)} |")
-    for label, _, note in lines:
-        text.append(f"| {name} | {label.strip()} | – | – | – | not written | {' '.join(note).split(': ')[-1][:120]} |")
-    if failed:
-        text.append(f"| {name} | onnxruntime | | | | failed: {', '.join(failed)} | |")
+        measured.append({"by": label, "file": file, "right": right(kind, outputs(file, inputs), labels), "bytes": os.path.getsize(file), "accuracy": acc, "sqnr": sqnr, "to_float": ratio(file, model, inputs),
+                         "to_peer": ratio(file, files[best], inputs) if best and file != files[best] else None})
+    return {"accuracy": base, "results": measured, "unwritten": [(l.strip(), " ".join(n).split(": ")[-1][:120]) for l, _, n in lines], "failed": failed,
+            "samples": len(want)}
+
+
+def row(a, name):
+    m, text = measure(a, name), []
+    cell = lambda r: "–" if r is None else f"{r[0]:.2f} ({r[1]:.2f}–{r[2]:.2f})"
+    for r in m["results"]:
+        accuracy = "–" if r["accuracy"] is None else f"{m['accuracy']:.2f} → {r['accuracy']:.2f} %"
+        text.append(f"| {name} | {r['by']} | {r['bytes'] / 1024:.0f} KiB | {accuracy} | {r['sqnr']:.1f} dB | {cell(r['to_float'])} | {cell(r['to_peer'])} |")
+    for label, note in m["unwritten"]:
+        text.append(f"| {name} | {label} | – | – | – | not written | {note} |")
+    if m["failed"]:
+        text.append(f"| {name} | onnxruntime | | | | failed: {', '.join(m['failed'])} | |")
     print("\n".join(text), flush=True)
     return text
 
@@ -236,8 +250,9 @@ def main():
     if len(a.models) == len(MODELS):
         with open(a.o, "w") as f:
             f.write("# Int8 beside onnxruntime.quantization\n\n" + __doc__.split("\n\n", 1)[1].replace("\n", " ").strip() + "\n\n"
-                    f"`make bench-quantize`, {time.strftime('%Y-%m-%d')}: {platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, onnxruntime {ort.__version__}. "
+                    f"`make bench-quantize`, {today()} at commit {commit()}: {machine()}; {versions('onnxruntime', 'onnx')}. "
                     "Ratios are medians with their middle half; below 1 is faster.\n\n" + "\n".join(head + rows) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

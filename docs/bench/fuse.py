@@ -6,8 +6,8 @@ time and peak memory are of that process and all below it. A second process then
 compares each result with the original in ONNX Runtime with optimizations off, and
 times both with all optimizations on, in alternating pairs on one thread.
 """
-import argparse, json, os, platform, shutil, signal, subprocess, sys, threading, time
-from importlib import metadata
+import argparse, json, os, shutil, subprocess, sys, time
+from common import call, commit, machine, today, versions
 
 # Tiny sizes of symbolic dimensions would time call overhead only.
 SIZES = {"batch": 1, "seq": 128, "past": 32, "N": 1, "T": 32, "unk__0": 1}
@@ -40,54 +40,6 @@ def standin(a):
     with open(folder + "/torch/version.py", "w") as f:
         f.write("cuda = None\nhip = None\n")
     return folder
-
-
-def command(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as f:
-        return f.read()
-
-
-def tree(pid):
-    """Resident bytes of a process and all below it; one that is still a copy of this program counts nothing."""
-    total, todo = 0, [pid]
-    while todo:
-        p = todo.pop()
-        try:
-            if command(p) == command("self"):
-                continue
-            with open(f"/proc/{p}/statm") as f:
-                total += int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-            for t in os.listdir(f"/proc/{p}/task"):
-                with open(f"/proc/{p}/task/{t}/children") as f:
-                    todo += [int(c) for c in f.read().split()]
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return total
-
-
-def call(command, limit, log):
-    """Runs a command; returns what became of it, its seconds by the clock and of the processor, and its peak bytes."""
-    start, peak, done = time.monotonic(), 0, False
-    p = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-
-    def watch():
-        nonlocal peak
-        while not done:
-            peak = max(peak, tree(p.pid))
-            time.sleep(0.01)
-
-    w = threading.Thread(target=watch)
-    w.start()
-    timer = threading.Timer(limit, lambda: os.killpg(p.pid, signal.SIGKILL))
-    timer.start()
-    _, status, usage = os.wait4(p.pid, 0)
-    seconds = time.monotonic() - start
-    done = True
-    timer.cancel()
-    w.join()
-    p.returncode = os.waitstatus_to_exitcode(status)
-    became = "ok" if p.returncode == 0 else "too slow" if seconds >= limit else "failed"
-    return became, seconds, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss * 1024  # which counts what this program had when it started the other
 
 
 def inputs(session, numpy, most):
@@ -234,20 +186,13 @@ def summary(rows):
             median([r["ratio"][0] for r in mine if "ratio" in r]), median([r["seconds"] for r in mine]), median([r["cpu"] for r in mine]))
 
 
-def machine():
-    with open("/proc/cpuinfo") as f:
-        cpu = next((l.split(":")[1].strip() for l in f if l.startswith("model name")), platform.processor())
-    return f"{cpu}, {os.cpu_count()} processors, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGESIZE') / 2**30:.0f} GiB, {platform.system()} {platform.release()}"
-
-
-def write(a, rows, commit):
-    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("onnxruntime", "onnxslim", "onnxsim", "onnxoptimizer", "onnx"))
+def write(a, rows):
     with open(a.out, "w") as f:
         print(f"""# fuse beside its peers
 
-Written by `make bench-fuse` on {time.strftime("%Y-%m-%d", time.gmtime())} at commit {commit}.
+Written by `make bench-fuse` on {today()} at commit {commit()}.
 Machine: {machine()}. Load when it began: {a.load:.1f}.
-Versions: {versions}, Python {platform.python_version()}; onnxruntime.transformers is onnxruntime's,
+Versions: {versions("onnxruntime", "onnxslim", "onnxsim", "onnxoptimizer", "onnx")}; onnxruntime.transformers is onnxruntime's,
 with a stand-in for PyTorch, of which it reads one version number.
 
 *Latency* is the result's processor time over the original's in ONNX Runtime with all its optimizations, on one thread: the median of
@@ -287,7 +232,6 @@ def main():
     if os.path.exists(store) and (a.models or a.tools):
         with open(store) as f:
             rows = {(r["model"], r["tool"]): r for r in json.load(f)}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
     all_ = [(n, os.path.join(a.zoo, "models", n + ".onnx")) for n in ZOO] + [(n, os.path.join(a.work, "models", n + ".onnx")) for n in NETS]
     with open(os.path.join(a.work, "bench-fuse.log"), "w") as log:
         chosen = [(n, p) for m in a.models for n, p in all_ if n == m] or all_
@@ -297,7 +241,7 @@ def main():
                 continue
             rows.update({(name, r["tool"]): r for r in one(a, name, path, turn, log)})
             order = [rows[n, t] for n, _ in all_ for t in tools(a) if (n, t) in rows]
-            write(a, order, commit)
+            write(a, order)
             with open(store, "w") as f:
                 json.dump(order, f)
     print("wrote", a.out)

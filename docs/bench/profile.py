@@ -6,8 +6,8 @@ whole process counts, and for onnx-tool also that without starting Python and lo
 modules. MACs are compared operator by operator for those that both count as products:
 onnx-tool adds the bias and weighs elementwise operators too, which is taken off.
 """
-import argparse, json, os, platform, subprocess, sys, time, zipfile
-from importlib import metadata
+import argparse, json, os, subprocess, sys, time, zipfile
+from common import commit, machine, today, versions
 
 # onnx-tool wants numbers: the sizes of symbolic dimensions for both.
 SIZES = {"batch": 1, "seq": 128, "past": 32, "N": 1, "T": 32, "unk__0": 1}
@@ -52,7 +52,7 @@ def peer(path, sizes):
     print(json.dumps({"macs": macs, "params": int(g.params), "import": loaded - start, "work": done - loaded}))
 
 
-def call(command, limit):
+def output(command, limit):
     start = time.monotonic()
     try:
         p = subprocess.run(command, capture_output=True, text=True, timeout=limit)
@@ -67,7 +67,7 @@ def call(command, limit):
 
 def symbols(lapidary, path):
     """The open dimensions of a model."""
-    out, why, _ = call([lapidary, "profile", "--static", "--format", "json", path], 60)
+    out, why, _ = output([lapidary, "profile", "--static", "--format", "json", path], 60)
     if out is None:
         sys.exit(f"{path}: {why}")
     return [d["name"] for d in json.loads(out)["static"].get("dims", [])]
@@ -84,7 +84,7 @@ def one(a, name, path):
         for who, command in (("ours", ours), ("theirs", theirs)) if turn % 2 else (("theirs", theirs), ("ours", ours)):
             if row.get(who + "_failed"):
                 continue
-            out, why, seconds = call(command, a.limit)
+            out, why, seconds = output(command, a.limit)
             if out is None:
                 row[who + "_failed"] = why
                 continue
@@ -129,14 +129,11 @@ def size(n):
 
 
 def write(a, rows):
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
-    with open("/proc/cpuinfo") as f:
-        cpu = next((l.split(":")[1].strip() for l in f if l.startswith("model name")), platform.processor())
     with open(a.out, "w") as f:
         print(f"""# Static profile beside onnx-tool
 
-Written by `make bench-profile` on {time.strftime("%Y-%m-%d", time.gmtime())} at commit {commit}.
-Machine: {cpu}, {os.cpu_count()} processors. Load when it began: {a.load:.1f}. Versions: onnx-tool {metadata.version("onnx-tool")}, onnx {metadata.version("onnx")}, Python {platform.python_version()}.
+Written by `make bench-profile` on {today()} at commit {commit()}.
+Machine: {machine()}. Load when it began: {a.load:.1f}. Versions: {versions("onnx-tool", "onnx")}.
 
 *Time* is the least wall time of the whole process in {a.turns} turns; in parentheses, onnx-tool's without the start of Python and of its modules.
 *Products* says for Conv, ConvTranspose, Gemm and MatMul whether both count the same MACs, onnx-tool's bias additions taken off.
