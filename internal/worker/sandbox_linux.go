@@ -91,22 +91,31 @@ func confine(l limits) (Sandbox, error) {
 		}
 		box.MemoryLimit = true
 	}
+	if err := confineFiles(l, &box); err != nil {
+		return Sandbox{}, err
+	}
+	// Last, since landlock reaches this process' threads by signals that the filter forbids.
 	if err := filterCalls(l.accelerated()); err == nil { // without seccomp in the kernel, landlock is what there is
 		box.Network, box.Exec = true, true
 	}
+	return box, nil
+}
+
+// confineFiles leaves this process the files that l names.
+func confineFiles(l limits, box *Sandbox) error {
 	abi, err := ll.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
-		return box, nil
+		return nil
 	}
 	rules, err := l.rules()
 	if err != nil {
-		return Sandbox{}, err
+		return err
 	}
 	if err := landlock.V11.BestEffort().Restrict(rules...); err != nil {
-		return Sandbox{}, err
+		return err
 	}
 	box.Landlock, box.Files, box.Exec = abi, true, true
-	return box, nil
+	return nil
 }
 
 // accelerated reports whether the model is to run on more than the CPU.
