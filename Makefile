@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz golden man clean
+.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz golden release release-check man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -132,6 +132,22 @@ fuzz:
 golden:
 	$(GO) test ./internal/report/... ./profile ./fuse ./cmd/lapidary -update
 	$(GO) test ./internal/measure -run TestContrast -update
+
+# Archives of a release for every platform that can be built here, their bills of materials and sums, signed. Without RELEASE_KEY
+# by a key that is made on the spot and kept nowhere. Ten minutes.
+DIST ?= dist
+release: build
+	$(GO) run ./internal/release -version $(VERSION) -o $(DIST) $(if $(ONLY),-only $(ONLY))
+	@key="$(RELEASE_KEY)"; dir=; \
+	if [ -z "$$key" ]; then dir=$$(mktemp -d); $(BIN) keygen -q $$dir/throwaway --unencrypted; key=$$dir/throwaway.key; cp $$dir/throwaway.pub $(DIST).pub; \
+	  echo "a dry run: signed by a throw-away key, $(DIST).pub"; fi; \
+	$(BIN) sign $(DIST) --key "$$key" -o $(DIST)/release.sig; code=$$?; rm -rf "$$dir"; exit $$code
+
+# That a release is the same wherever it is built: twice, in two folders, compared.
+release-check: build
+	@a=$$(mktemp -d) && b=$$(mktemp -d) && git archive HEAD | tar -x -C $$a && git archive HEAD | tar -x -C $$b/ && \
+	for d in $$a $$b; do (cd $$d && SOURCE_DATE_EPOCH=$$(git -C $(CURDIR) log -1 --format=%ct) GOFLAGS=-buildvcs=false $(GO) run ./internal/release -version v0.0.0-check -o out -only $(or $(ONLY),$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH))) || exit 1; done; \
+	diff $$a/out/SHA256SUMS $$b/out/SHA256SUMS && cat $$a/out/SHA256SUMS && echo "the same bytes twice"; code=$$?; rm -rf $$a $$b; exit $$code
 
 man: build
 	$(BIN) man bin/man

@@ -31,7 +31,7 @@ var rows = [][]string{
 	{"internal/calibrate", "internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
 	{"internal/rewrite/rewritetest", "internal/produce", "internal/trial", "internal/zootest", "internal/nets/netgen", "internal/grad"},
 	{"fuse", "prune", "quantize", "profile", "internal/validate", "internal/bisect"},
-	{"cmd/lapidary"},
+	{"cmd/lapidary", "internal/release"},
 }
 
 // engines are for the command only: everything else takes a session.Opener.

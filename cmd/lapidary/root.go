@@ -46,8 +46,14 @@ func run(ctx context.Context, args []string, e *env) (status int) {
 	return exitCode(err)
 }
 
+// released is the version that the linker writes into the builds of a release.
+var released string
+
 // version returns the program's version as the build recorded it.
 func version() string {
+	if released != "" {
+		return released
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

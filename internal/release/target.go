@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// target is a platform, and whether the program can run models there: that needs C, to speak to ONNX Runtime.
+type target struct {
+	os, arch string
+	cgo      bool
+}
+
+// targets are all builds of a release. Those without C have the commands that read and rewrite models, and verify evidence.
+var targets = []target{
+	{"linux", "amd64", true}, {"linux", "arm64", true}, {"darwin", "arm64", true}, {"windows", "amd64", true},
+	{"linux", "amd64", false}, {"linux", "arm64", false}, {"darwin", "amd64", false}, {"darwin", "arm64", false}, {"windows", "amd64", false},
+}
+
+// crossCompilers are C compilers for other platforms, by their usual names.
+var crossCompilers = map[string]string{
+	"linux/amd64": "x86_64-linux-gnu-gcc", "linux/arm64": "aarch64-linux-gnu-gcc", "windows/amd64": "x86_64-w64-mingw32-gcc", "darwin/arm64": "oa64-clang",
+}
+
+func (t target) String() string {
+	if t.cgo {
+		return t.os + "/" + t.arch + "+cgo"
+	}
+	return t.os + "/" + t.arch + "-cgo"
+}
+
+// name is that of the archive without its extension, and of the folder in it.
+func (t target) name(version string) string {
+	name := "lapidary_" + version + "_" + t.os + "_" + t.arch
+	if !t.cgo {
+		name += "_static"
+	}
+	return name
+}
+
+func (t target) program() string {
+	if t.os == "windows" {
+		return "lapidary.exe"
+	}
+	return "lapidary"
+}
+
+func (t target) extension() string {
+	if t.os == "windows" {
+		return ".zip"
+	}
+	return ".tar.gz"
+}
+
+// choose returns the targets that text names.
+func choose(text string) ([]target, error) {
+	if text == "" {
+		return targets, nil
+	}
+	var out []target
+	for _, word := range strings.Split(text, ",") {
+		n := len(out)
+		for _, t := range targets {
+			if word == t.String() || word == t.os+"/"+t.arch {
+				out = append(out, t)
+			}
+		}
+		if len(out) == n {
+			return nil, fmt.Errorf("-only %s: there is no such build; there are: %v", word, targets)
+		}
+	}
+	return out, nil
+}
+
+// environment returns what the build of t needs, or why it cannot be built here.
+func (t target) environment() (env []string, why string) {
+	env = []string{"GOOS=" + t.os, "GOARCH=" + t.arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOWORK=off"}
+	if !t.cgo {
+		return append(env, "CGO_ENABLED=0"), ""
+	}
+	env = append(env, "CGO_ENABLED=1", "CGO_CFLAGS=-O2 -g0 -Wno-deprecated-declarations")
+	if t.os == runtime.GOOS && t.arch == runtime.GOARCH {
+		return env, ""
+	}
+	cc := crossCompilers[t.os+"/"+t.arch]
+	if _, err := exec.LookPath(cc); err != nil {
+		return nil, "it needs the C compiler " + cc
+	}
+	return append(env, "CC="+cc), ""
+}
+
+// build compiles the program. Paths of this machine, time and state of the checkout do not get into it.
+func build(ctx context.Context, program, version string, t target, env []string) error {
+	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
+		return err
+	}
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.released="+version, "-o", program, "./cmd/lapidary")
+	c.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "CGO_") || strings.HasPrefix(s, "GOFLAGS=") }), env...)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
