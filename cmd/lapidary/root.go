@@ -103,6 +103,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a gate failed,
 		c.Args = asUsage(c.Args)
 		root.AddCommand(c)
 	}
+	complete(root)
 	return root
 }
 
