@@ -18,7 +18,7 @@ var otherJobs = []mainJob{
 	{"squeezenet1.1-fp16", "imagenet", []string{"--preprocess=layout=nchw,channels=bgr,mean=104.007:116.669:122.679"}, []string{"--skip=400", "--limit=20"}, []string{"--limit=100"}},
 	{"silero-vad-16k", "silero.npz", nil, []string{"--skip=800", "--limit=100"}, []string{"--limit=200"}},
 	{"ultraface-slim-320", "imagenet", []string{"--preprocess=resize=320x240,layout=nchw,channels=rgb,mean=127,std=128"}, []string{"--skip=400", "--limit=20"}, []string{"--limit=20", "--task=unlabelled"}},
-	{"fns-candy", "imagenet", []string{"--preprocess=layout=nchw,channels=rgb"}, []string{"--skip=400", "--limit=4"}, []string{"--limit=4", "--task=unlabelled"}},
+	{"fns-candy", "imagenet", []string{"--preprocess=resize=720x720,layout=nchw,channels=rgb"}, []string{"--skip=400", "--limit=4"}, []string{"--limit=4", "--task=unlabelled"}},
 }
 
 // TestValidateZoo takes every model of the corpus that has data, and every trained model of testdata, through fuse and quantize, and
