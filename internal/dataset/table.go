@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // markStride is how many rows lie between two whose offsets are remembered.
@@ -48,14 +49,11 @@ type boundColumn struct {
 
 // openTable opens a table, or the labels of a folder of images.
 func (s *Set) openTable(path string) error {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("data %s is not a regular file", path)
-	}
 	t := &table{path: path, dir: filepath.Dir(path), limit: s.o.MaxRow, classes: s.o.Classes}
 	t.form = tableForms[strings.ToLower(filepath.Ext(path))]
 	if t.cols, t.first, err = t.form.header(f, t.limit); err != nil {
@@ -198,7 +196,7 @@ type tableCursor struct {
 }
 
 func (t *table) open() (cursor, error) {
-	f, err := os.Open(t.path)
+	f, _, err := readfile.Open(t.path)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
