@@ -17,7 +17,7 @@ const module = "github.com/lapidary-ml/lapidary/"
 // above its own. DO NOT CHANGE THIS TABLE
 // TO FIX A BUILD: it is the architecture.
 var rows = [][]string{
-	{"internal", "internal/atomicfile", "internal/readfile", "internal/parallel", "internal/linalg", "internal/draw", "internal/draw/drawtest", "internal/rule"},
+	{"internal", "internal/atomicfile", "internal/readfile", "internal/parallel", "internal/fuzzing", "internal/linalg", "internal/draw", "internal/draw/drawtest", "internal/rule"},
 	{"internal/onnx", "internal/attest", "internal/report", "internal/device", "internal/measured", "internal/audit"},
 	{
 		"internal/onnx/onnxfile", "internal/onnx/onnxtext", "internal/opset", "internal/session", "internal/measure", "internal/measure/measuretest",

@@ -50,6 +50,9 @@ func decodeModel(path string, b []byte, file *mapping, dir *folder) (*onnx.Model
 	}
 	m.SetGraph(g)
 	for _, b := range functions {
+		if err := d.count(b); err != nil {
+			return nil, err
+		}
 		fn, err := d.function(b)
 		if err != nil {
 			return nil, err
@@ -120,6 +123,9 @@ func (d *decoder) modelField(m *onnx.Model, f field) error {
 }
 
 func (d *decoder) opset(b []byte) (o onnx.Opset, err error) {
+	if err := d.part(b); err != nil {
+		return o, err
+	}
 	err = d.fields(b, "opset import", func(f field) error {
 		switch {
 		case f.num == 1 && f.isBytes():
@@ -135,6 +141,9 @@ func (d *decoder) opset(b []byte) (o onnx.Opset, err error) {
 }
 
 func (d *decoder) entry(b []byte) (e onnx.Entry, err error) {
+	if err := d.part(b); err != nil {
+		return e, err
+	}
 	err = d.fields(b, "metadata entry", func(f field) error {
 		switch {
 		case f.num == 1 && f.isBytes():
@@ -161,11 +170,11 @@ func (d *decoder) function(b []byte) (*onnx.Function, error) {
 		case 1:
 			fn.Name = f.str()
 		case 4:
-			p.inputNames = append(p.inputNames, f.str())
+			p.inputNames, err = append(p.inputNames, f.str()), d.count(f.raw)
 		case 5:
-			p.outputNames = append(p.outputNames, f.str())
+			p.outputNames, err = append(p.outputNames, f.str()), d.count(f.raw)
 		case 6:
-			fn.Attrs = append(fn.Attrs, f.str())
+			fn.Attrs, err = append(fn.Attrs, f.str()), d.part(f.raw)
 		case 7:
 			p.nodes = append(p.nodes, f.val)
 		case 8:

@@ -31,6 +31,9 @@ func (d *decoder) graph(b []byte, outer *scope, depth int) (*onnx.Graph, error) 
 	if depth > maxDepth {
 		return nil, d.errf(b, "graphs are nested more than %d deep", maxDepth)
 	}
+	if err := d.part(b); err != nil {
+		return nil, err
+	}
 	g := onnx.NewGraph("")
 	p := &graphParts{}
 	if err := d.fields(b, "graph", func(f field) error { return d.graphField(g, p, f) }); err != nil {

@@ -33,8 +33,10 @@ func (d *decoder) shell(p *nodeParts, b []byte, sc *scope) error {
 		switch f.num {
 		case 1:
 			p.inputs = append(p.inputs, f.str())
+			return d.part(f.raw)
 		case 2:
 			outputs = append(outputs, f.str())
+			return d.part(f.raw)
 		case 3:
 			n.Name = f.str()
 		case 4:
@@ -94,6 +96,9 @@ func (d *decoder) fill(g *onnx.Graph, p *nodeParts, sc *scope, depth int) error 
 
 // attr decodes an AttributeProto; graphs in it see the names of sc.
 func (d *decoder) attr(b []byte, sc *scope, depth int) (*onnx.Attr, error) {
+	if err := d.part(b); err != nil {
+		return nil, err
+	}
 	a := &onnx.Attr{}
 	seen := onnx.AttrUndefined
 	err := d.fields(b, "attribute", func(f field) error {
@@ -157,7 +162,7 @@ func (d *decoder) attrMessage(a *onnx.Attr, f field, sc *scope, depth int) (err 
 	case 6:
 		a.G, err = d.graph(f.val, sc, depth)
 	case 9:
-		a.Strings = append(a.Strings, f.val)
+		a.Strings, err = append(a.Strings, f.val), d.part(f.raw)
 	case 10:
 		var t *onnx.Tensor
 		t, err = d.tensor(f.val)

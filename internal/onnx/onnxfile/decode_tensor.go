@@ -18,6 +18,9 @@ type tensorParts struct {
 
 // tensor decodes a TensorProto. Its content stays in the file.
 func (d *decoder) tensor(b []byte) (*onnx.Tensor, error) {
+	if err := d.part(b); err != nil {
+		return nil, err
+	}
 	t := &onnx.Tensor{}
 	p := &tensorParts{}
 	err := d.fields(b, "tensor", func(f field) error { return d.tensorField(t, p, f) })
@@ -136,6 +139,9 @@ func (d *decoder) external(t *onnx.Tensor, p *tensorParts, b []byte) error {
 }
 
 func (d *decoder) sparse(b []byte) (*onnx.SparseTensor, error) {
+	if err := d.part(b); err != nil {
+		return nil, err
+	}
 	s := &onnx.SparseTensor{}
 	err := d.fields(b, "sparse tensor", func(f field) (err error) {
 		switch {

@@ -28,7 +28,8 @@ func (e *FormatError) Error() string {
 // Limits on hostile files: each bounds memory to a multiple of the file's size.
 const (
 	maxDepth = 100     // nesting of graphs and of types
-	maxItems = 1 << 23 // nodes and values of all graphs together
+	maxItems = 1 << 19 // nodes and values of all graphs together
+	maxParts = 1 << 21 // what these are made of: attributes, names, dimensions, metadata
 )
 
 // decoder holds what is common to all messages of one file.
@@ -38,6 +39,7 @@ type decoder struct {
 	file  *mapping // where whole is mapped; nil for bytes in memory
 	dir   *folder
 	items int
+	parts int
 }
 
 // field is one decoded field of a message.
@@ -128,6 +130,14 @@ func (d *decoder) want(fd field, typ protowire.Type, msg string) error {
 func (d *decoder) count(b []byte) error {
 	if d.items++; d.items > maxItems {
 		return d.errf(b, "more than %d nodes and values", maxItems)
+	}
+	return nil
+}
+
+// part charges one more part of a node or value to the file.
+func (d *decoder) part(b []byte) error {
+	if d.parts++; d.parts > maxParts {
+		return d.errf(b, "more than %d attributes, names, dimensions and other parts of nodes and values", maxParts)
 	}
 	return nil
 }
