@@ -1,11 +1,25 @@
 package onnx
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // maxExpansion bounds the nodes of a model with its local functions written out, as
 // engines write them out: a function that calls another one twice, and so on, has
 // no end that anybody lives to see.
 const maxExpansion = 1 << 23
+
+// Expands returns an error where the local functions of m come to too many nodes
+// once they are written out. Functions that call themselves are left to [Model.Check].
+func (m *Model) Expands() error {
+	c := &checker{m: m}
+	if c.recursion(); len(c.found) > 0 || m.Graph == nil {
+		return nil
+	}
+	c.expansion()
+	return errors.Join(c.found...)
+}
 
 // expansion reports a model whose local functions, which do not call themselves,
 // come to too many nodes.

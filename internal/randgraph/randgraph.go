@@ -76,7 +76,7 @@ var dtypes = []onnx.DType{
 // sizes of the dimensions of inputs.
 var sizes = []onnx.Dim{
 	onnx.Fixed(1), onnx.Fixed(2), onnx.Fixed(3), onnx.Fixed(4), onnx.Fixed(8), onnx.Fixed(0), onnx.Symbol("N"), onnx.Symbol("M"), onnx.Symbol(""),
-	onnx.Fixed(1 << 20), onnx.Fixed(1 << 40), onnx.Fixed(1<<63 - 1),
+	onnx.Fixed(1 << 21), onnx.Fixed(1 << 40), onnx.Fixed(1<<63 - 1),
 }
 
 func (b *builder) typ() *onnx.Type {

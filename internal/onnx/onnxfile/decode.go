@@ -31,6 +31,9 @@ func decodeModel(path string, b []byte, file *mapping, dir *folder) (*onnx.Model
 			return d.want(f, protowire.BytesType, "model")
 		case 25:
 			functions = append(functions, f.val)
+			if err := d.count(f.raw); err != nil {
+				return err
+			}
 			return d.want(f, protowire.BytesType, "model")
 		}
 		return d.modelField(m, f)
@@ -50,14 +53,14 @@ func decodeModel(path string, b []byte, file *mapping, dir *folder) (*onnx.Model
 	}
 	m.SetGraph(g)
 	for _, b := range functions {
-		if err := d.count(b); err != nil {
-			return nil, err
-		}
 		fn, err := d.function(b)
 		if err != nil {
 			return nil, err
 		}
 		m.AddFunction(fn)
+	}
+	if err := m.Expands(); err != nil {
+		return nil, d.errf(b, "%v", err)
 	}
 	return m, nil
 }
@@ -176,7 +179,7 @@ func (d *decoder) function(b []byte) (*onnx.Function, error) {
 		case 6:
 			fn.Attrs, err = append(fn.Attrs, f.str()), d.part(f.raw)
 		case 7:
-			p.nodes = append(p.nodes, f.val)
+			p.nodes, err = append(p.nodes, f.val), d.count(f.raw)
 		case 8:
 			fn.Doc = f.str()
 		case 9:
@@ -186,11 +189,14 @@ func (d *decoder) function(b []byte) (*onnx.Function, error) {
 		case 10:
 			fn.Domain = f.str()
 		case 11:
+			if err = d.largePart(f.raw); err != nil {
+				return err
+			}
 			var a *onnx.Attr
 			a, err = d.attr(f.val, nil, 1)
 			fn.AttrDefaults = append(fn.AttrDefaults, a)
 		case 12:
-			p.infos = append(p.infos, f.val)
+			p.infos, err = append(p.infos, f.val), d.count(f.raw)
 		case 13:
 			fn.Overload = f.str()
 		case 14:

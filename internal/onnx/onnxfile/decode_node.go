@@ -15,12 +15,9 @@ type nodeParts struct {
 
 // shell decodes all of a NodeProto but what refers to other values.
 func (d *decoder) shell(p *nodeParts, b []byte, sc *scope) error {
-	if err := d.count(b); err != nil {
-		return err
-	}
 	var outputs []string
 	n := &onnx.Node{}
-	err := d.fields(b, "node", func(f field) error {
+	err := d.fields(b, "node", func(f field) (err error) {
 		switch f.num {
 		case 1, 2, 3, 4, 5, 6, 7, 8, 9, 10:
 		default:
@@ -32,17 +29,22 @@ func (d *decoder) shell(p *nodeParts, b []byte, sc *scope) error {
 		}
 		switch f.num {
 		case 1:
-			p.inputs = append(p.inputs, f.str())
-			return d.part(f.raw)
+			s, err := d.name(f)
+			p.inputs = append(p.inputs, s)
+			return err
 		case 2:
-			outputs = append(outputs, f.str())
-			return d.part(f.raw)
+			s, err := d.name(f)
+			outputs = append(outputs, s)
+			return err
 		case 3:
-			n.Name = f.str()
+			n.Name, err = d.name(f)
+			return err
 		case 4:
-			n.Op = f.str()
+			n.Op, err = d.name(f)
+			return err
 		case 5:
 			p.attrs = append(p.attrs, f.val)
+			return d.largePart(f.raw)
 		case 6:
 			n.Doc = f.str()
 		case 7:
@@ -96,9 +98,6 @@ func (d *decoder) fill(g *onnx.Graph, p *nodeParts, sc *scope, depth int) error 
 
 // attr decodes an AttributeProto; graphs in it see the names of sc.
 func (d *decoder) attr(b []byte, sc *scope, depth int) (*onnx.Attr, error) {
-	if err := d.part(b); err != nil {
-		return nil, err
-	}
 	a := &onnx.Attr{}
 	seen := onnx.AttrUndefined
 	err := d.fields(b, "attribute", func(f field) error {

@@ -7,7 +7,7 @@ func (d *decoder) typ(b []byte, depth int) (*onnx.Type, error) {
 	if depth > maxDepth {
 		return nil, d.errf(b, "types are nested more than %d deep", maxDepth)
 	}
-	if err := d.part(b); err != nil {
+	if err := d.largePart(b); err != nil {
 		return nil, err
 	}
 	t := &onnx.Type{}

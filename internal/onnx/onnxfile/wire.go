@@ -29,7 +29,9 @@ func (e *FormatError) Error() string {
 const (
 	maxDepth = 100     // nesting of graphs and of types
 	maxItems = 1 << 19 // nodes and values of all graphs together
-	maxParts = 1 << 21 // what these are made of: attributes, names, dimensions, metadata
+	maxParts = 1 << 22 // what these are made of: names, dimensions, metadata; attributes, tensors and graphs count as eight
+	maxRank  = 1 << 10 // dimensions of one tensor
+	maxName  = 1 << 16 // bytes of one name
 )
 
 // decoder holds what is common to all messages of one file.
@@ -135,11 +137,24 @@ func (d *decoder) count(b []byte) error {
 }
 
 // part charges one more part of a node or value to the file.
-func (d *decoder) part(b []byte) error {
-	if d.parts++; d.parts > maxParts {
-		return d.errf(b, "more than %d attributes, names, dimensions and other parts of nodes and values", maxParts)
+func (d *decoder) part(b []byte) error { return d.charge(b, 1) }
+
+// largePart charges a part that takes a few hundred bytes of memory.
+func (d *decoder) largePart(b []byte) error { return d.charge(b, 8) }
+
+func (d *decoder) charge(b []byte, n int) error {
+	if d.parts += n; d.parts > maxParts {
+		return d.errf(b, "more than %d attributes, names, dimensions and other parts of nodes and values, as they are counted", maxParts)
 	}
 	return nil
+}
+
+// name charges a name.
+func (d *decoder) name(f field) (string, error) {
+	if len(f.val) > maxName {
+		return "", d.errf(f.raw, "a name of %d bytes; at most %d are allowed", len(f.val), maxName)
+	}
+	return f.str(), d.part(f.raw)
 }
 
 // varints appends the int64 elements of a packed or unpacked repeated field.
