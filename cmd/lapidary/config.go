@@ -59,6 +59,9 @@ func (a *app) configure(c *cobra.Command, args []string) error {
 	if slices.Contains(onlyShow, commandName(c)) {
 		return nil
 	}
+	if err := keepInputs(c, args); err != nil {
+		return usageError{err}
+	}
 	a.scratch = openScratch()
 	return a.beginRecord(c, args)
 }
