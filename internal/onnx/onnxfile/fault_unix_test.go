@@ -72,4 +72,12 @@ func TestFault(t *testing.T) {
 	if err := Fault(errors.New("another")); err != nil {
 		t.Error(err)
 	}
+	defer func() { // the model is closed before anybody recovers
+		if err := Fault(recover()); err == nil || !strings.Contains(err.Error(), filepath.Base(beside)) {
+			t.Error(err)
+		}
+	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer m.Close()
+	sum()
 }
