@@ -227,7 +227,7 @@ func TestPageTerms(t *testing.T) {
 	}
 }
 
-// FuzzForms renders whatever can be read as a report: no form may panic, and the page must stay well formed.
+// FuzzForms renders whatever can be read as a report: no form may panic, the page must stay well formed, and benchstat reads the runs.
 func FuzzForms(f *testing.F) {
 	for _, r := range []*Report{sample(), hostile(), {}, withStrips()} {
 		data, err := r.JSON()
@@ -247,5 +247,11 @@ func FuzzForms(f *testing.F) {
 			}
 		}
 		r.Text()
+		in := benchfmt.NewReader(bytes.NewReader(r.Bench()), "bench.txt")
+		for in.Scan() {
+			if err, bad := in.Result().(*benchfmt.SyntaxError); bad {
+				t.Errorf("benchstat does not read it: %v", err)
+			}
+		}
 	})
 }
