@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/draw/drawtest"
+	"golang.org/x/perf/benchfmt"
 )
 
 // pagePairs are the colours that meet on the page: text, and what carries meaning without being text.
