@@ -1,6 +1,8 @@
 package onnxfile
 
 import (
+	"cmp"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -35,7 +37,7 @@ func (d *decoder) shell(p *nodeParts, b []byte, sc *scope) error {
 		case 2:
 			s, err := d.name(f)
 			outputs = append(outputs, s)
-			return err
+			return cmp.Or(err, d.count(f.raw))
 		case 3:
 			n.Name, err = d.name(f)
 			return err
@@ -80,6 +82,9 @@ func (d *decoder) fill(g *onnx.Graph, p *nodeParts, sc *scope, depth int) error 
 		var v *onnx.Value
 		if name != "" {
 			if v = sc.find(name); v == nil {
+				if err := d.count(nil); err != nil {
+					return err
+				}
 				v = g.AddDangling(name)
 				sc.define(v)
 			}

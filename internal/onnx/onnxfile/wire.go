@@ -28,8 +28,8 @@ func (e *FormatError) Error() string {
 // Limits on hostile files: each bounds memory to a multiple of the file's size.
 const (
 	maxDepth = 100     // nesting of graphs and of types
-	maxItems = 1 << 19 // nodes and values of all graphs together
-	maxParts = 1 << 22 // what these are made of: names, dimensions, metadata; attributes, tensors and graphs count as eight
+	maxItems = 1 << 19 // nodes, their outputs, and what else has a name in all graphs together
+	maxParts = 1 << 23 // what these are made of: names, dimensions, metadata; attributes, tensors and graphs count as eight
 	maxRank  = 1 << 10 // dimensions of one tensor
 	maxName  = 1 << 16 // bytes of one name
 )
@@ -60,9 +60,9 @@ func (f field) isBytes() bool   { return f.typ == protowire.BytesType }
 func (f field) isVarint() bool  { return f.typ == protowire.VarintType }
 func (f field) isFixed32() bool { return f.typ == protowire.Fixed32Type }
 
-// offset returns where b, a subslice of the file, begins; -1 if it is none.
+// offset returns where b, a subslice of the file, begins; -1 if it is none or nil.
 func (d *decoder) offset(b []byte) int64 {
-	if d.whole == nil || cap(b) > cap(d.whole) {
+	if b == nil || d.whole == nil || cap(b) > cap(d.whole) {
 		return -1
 	}
 	return int64(cap(d.whole) - cap(b))
