@@ -76,8 +76,14 @@ func TestAdd(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	out := "fuzz: elapsed: 0s, gathering baseline coverage: 0/9 completed\nfuzz: elapsed: 3s, execs: 120 (40/sec), new interesting: 1 (total: 2)\n" +
-		"fuzz: elapsed: 6s, execs: 241 (40/sec), new interesting: 1 (total: 2)\nPASS\n"
-	if n := watch(strings.NewReader(out)); n != 241 {
-		t.Errorf("%d executions, want 241", n)
+		"fuzz: elapsed: 6s, execs: 241 (40/sec), new interesting: 1 (total: 2)\n"
+	for end, want := range map[string]bool{
+		"PASS\n": false,
+		"--- FAIL: FuzzA (6.02s)\n    context deadline exceeded\nFAIL\n":                                       false,
+		"--- FAIL: FuzzA (6.02s)\n    --- FAIL: FuzzA (0.00s)\n    Failing input written to testdata/fuzz/x\n": true,
+	} {
+		if n, found := watch(strings.NewReader(out + end)); n != 241 || found != want {
+			t.Errorf("%d executions, found %v, want 241 and %v of %q", n, found, want, end)
+		}
 	}
 }

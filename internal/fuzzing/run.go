@@ -121,15 +121,15 @@ func fuzz(ctx context.Context, t target, o options) (r result, err error) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		r.execs = watch(out)
+		r.execs, r.found = watch(out)
 	}()
 	err = c.Wait()
 	w.Close()
 	<-read
 	r.cpu = c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && ctx.Err() == nil {
-		r.found, err = true, nil
+	if errors.As(err, &exit) && (r.found || r.execs > 0) { // without a finding the time was over before a slow run was
+		err = nil
 	}
 	fmt.Printf("  %d executions in %.1f minutes of CPU\n", r.execs, r.cpu.Minutes())
 	return r, err
@@ -138,13 +138,18 @@ func fuzz(ctx context.Context, t target, o options) (r result, err error) {
 // progress is what Go prints while it fuzzes.
 var progress = regexp.MustCompile(`^fuzz: elapsed: .*, execs: (\d+) `)
 
-// watch passes on what a target says, but for its progress, and returns how often it ran.
-func watch(r io.Reader) (execs int64) {
+// finding is in what Go prints about an input that a target fails on.
+var finding = regexp.MustCompile(`Failing input written to|failure while testing seed corpus entry`)
+
+// watch passes on what a target says, but for its progress, and returns how often it
+// ran, and whether an input failed.
+func watch(r io.Reader) (execs int64, found bool) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		m := progress.FindStringSubmatch(lines.Text())
 		if m == nil {
+			found = found || finding.MatchString(lines.Text())
 			if s := lines.Text(); s != "PASS" && !strings.HasPrefix(s, "fuzz: elapsed: ") {
 				fmt.Println("  " + s)
 			}
@@ -155,5 +160,5 @@ func watch(r io.Reader) (execs int64) {
 		}
 	}
 	io.Copy(io.Discard, r) // a line that is too long
-	return execs
+	return execs, found
 }
