@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz golden release release-check man clean
+.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -120,13 +120,16 @@ bench-profile: build
 	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
 	.bench/peers/bin/python docs/bench/profile.py $(MODELS)
 
+# Runs every fuzz target for FUZZTIME, or those that FUZZ names, and adds up in docs/fuzzing.md what that took and found.
 FUZZTIME ?= 10s
+FUZZ     ?=
+FUZZJOBS ?= 0
 fuzz:
-	@for p in $$($(GO) list ./...); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
-	  done; \
-	done
+	$(GO) run ./internal/fuzzing -time $(FUZZTIME) -name '$(FUZZ)' -parallel $(FUZZJOBS) -ledger docs/fuzzing.md
+
+# At most a minute of fuzzing, compiling included, with another target first each day: for CI, behind the tests.
+fuzz-short:
+	$(GO) run ./internal/fuzzing -blind -time 2s -total 60s -rotate
 
 # Rewrites the golden files from what the tests see now; read the difference.
 golden:

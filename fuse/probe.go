@@ -13,6 +13,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/kernels"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
@@ -51,7 +52,7 @@ func (p *Prober) Kernel(ctx context.Context) func(domain, op string, version int
 // load reads the answers of earlier processes; a cache that cannot be read is an empty one.
 func (p *Prober) load() {
 	p.known = map[string]bool{}
-	if b, err := os.ReadFile(p.Cache); err == nil && json.Unmarshal(b, &p.known) != nil || p.known == nil {
+	if b, err := readfile.All(p.Cache, 16<<20); err == nil && json.Unmarshal(b, &p.known) != nil || p.known == nil {
 		p.known = map[string]bool{}
 	}
 }

@@ -3,11 +3,11 @@ package profile
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // DiffSchemaURI names the JSON Schema of a difference of profiles; the schema
@@ -115,7 +115,7 @@ type diffNode struct {
 
 // IsProfile reports whether a file begins like a JSON document, which no model does.
 func IsProfile(path string) bool {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return false
 	}
@@ -148,10 +148,13 @@ func DiffFiles(pathA, pathB string) (*ProfileDiff, error) {
 	return d, nil
 }
 
+// maxProfile bounds a profile that is read, in bytes: about a kilobyte for each of 500,000 nodes.
+const maxProfile = 512 << 20
+
 func readProfile(path string) (*diffDocument, error) {
-	b, err := os.ReadFile(path)
+	b, err := readfile.All(path, maxProfile)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, errors.Unwrap(err))
+		return nil, err
 	}
 	var d diffDocument
 	if err := json.Unmarshal(bytes.TrimPrefix(b, []byte("\ufeff")), &d); err != nil {

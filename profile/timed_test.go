@@ -230,6 +230,7 @@ func TestParseTrace(t *testing.T) {
 	}
 }
 
+// FuzzParseTrace reads the traces of the engine, whole or cut off: nodes have times that can be, and make a profile.
 func FuzzParseTrace(f *testing.F) {
 	f.Add([]byte("[" + nodeEvents(1, 5)[1:] + "]"))
 	f.Add([]byte(`{"traceEvents":[{"cat":"Session","name":"model_run","ts":1,"dur":9},{"cat":"Node"`))

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/parallel"
 )
 
 // cut separates what is zeroed from what is kept: magnitudes below the float32
@@ -116,17 +117,18 @@ func inParts(t *onnx.Tensor, work func(parts <-chan []byte)) error {
 	if err != nil {
 		return err
 	}
-	parts := make(chan []byte)
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), (len(b)+partBytes-1)/partBytes) {
-		wg.Go(func() { work(parts) })
-	}
+	count := (len(b) + partBytes - 1) / partBytes
+	parts := make(chan []byte, count) // all of them, so that nobody waits for a worker that failed
 	for len(b) > 0 {
 		n := min(partBytes, len(b))
 		parts <- b[:n]
 		b = b[n:]
 	}
 	close(parts)
+	var wg parallel.Group
+	for range min(runtime.GOMAXPROCS(0), count) {
+		wg.Go(func() { work(parts) })
+	}
 	wg.Wait()
 	return nil
 }

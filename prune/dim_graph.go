@@ -12,7 +12,7 @@ import (
 // model with more positions in all is refused.
 const (
 	maxAxis      = 1 << 20
-	maxPositions = 1 << 28
+	maxPositions = 1 << 25
 )
 
 // dims knows which positions along the axes of a model's values stand or fall

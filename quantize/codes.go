@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/parallel"
 )
 
 // window is how many elements are looked at or coded at once: they stay in the
@@ -84,7 +85,7 @@ func (c *coded) parts(out []byte, first int) error {
 // on all processors. Content in a mapped file is read from the file, so that none
 // of it stays in this process.
 func inWindows(d onnx.Data, first, n int, f func(src []byte, at int)) error {
-	var all sync.WaitGroup
+	var all parallel.Group
 	var failed atomic.Pointer[error]
 	var next atomic.Int64
 	for range min(runtime.GOMAXPROCS(0), (n+window-1)/window) {

@@ -6,11 +6,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // measure runs m on the calibration data, or only on the part of it to fit on,
@@ -35,7 +35,7 @@ func measure(ctx context.Context, o *Options, m *onnx.Model, wants []calibrate.W
 // with its external data, the data and how it is fed.
 func statisticsKey(src string, m *onnx.Model, data string, o *Options) (string, error) {
 	h := sha256.New()
-	f, err := os.Open(src)
+	f, _, err := readfile.Open(src)
 	if err != nil {
 		return "", err
 	}

@@ -6,9 +6,9 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/parallel"
 )
 
 // operand is the constant right operand of a product, or a table of embeddings:
@@ -156,7 +156,7 @@ func (o operand) each(size int, do func(p *blockPart) error) error {
 func (o operand) eachOf(list []blockPart, do func(p *blockPart) error) error {
 	workers := min(runtime.GOMAXPROCS(0), len(list))
 	errs := make([]error, workers)
-	var wg sync.WaitGroup
+	var wg parallel.Group
 	for i := range workers {
 		wg.Go(func() {
 			var buf readBuffer

@@ -7,12 +7,12 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"sync"
 
 	"gonum.org/v1/gonum/blas/blas64"
 
 	"github.com/lapidary-ml/lapidary/internal/calibrate"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/parallel"
 	"github.com/lapidary-ml/lapidary/internal/trial"
 )
 
@@ -272,7 +272,7 @@ func (l *linear) eachChannel(f func(o, start int)) {
 	if l.along() {
 		k = l.width()
 	}
-	var wg sync.WaitGroup
+	var wg parallel.Group
 	workers := min(runtime.GOMAXPROCS(0), l.out)
 	for i := range workers {
 		wg.Go(func() {

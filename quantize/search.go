@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	stat "github.com/lapidary-ml/lapidary/internal/score"
 	"github.com/lapidary-ml/lapidary/internal/trial"
 )
@@ -300,6 +300,9 @@ func splitSet(key string) []string {
 	return strings.Split(key, "\n")
 }
 
+// maxCheckpoint bounds the file of a search, in bytes.
+const maxCheckpoint = 256 << 20
+
 // checkpoint is the file of a search.
 type checkpoint struct {
 	Key    string           `json:"key"`
@@ -316,21 +319,36 @@ func (s *searcher) load() error {
 	if s.o.Checkpoint == "" {
 		return nil
 	}
-	b, err := os.ReadFile(s.o.Checkpoint)
+	trials, err := readCheckpoint(s.o.Checkpoint, s.key)
+	if len(trials) > 0 {
+		s.known, s.out.Reused = trials, len(trials)
+	}
+	return err
+}
+
+// readCheckpoint returns the trials of the search with that key; none where there
+// is no file, or it is of another search.
+func readCheckpoint(path, key string) (map[string]score, error) {
+	b, err := readfile.All(path, maxCheckpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	var c checkpoint
 	if err == nil {
 		err = json.Unmarshal(b, &c)
 	}
+	for _, x := range c.Trials {
+		if err == nil {
+			err = x.Check()
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("%s is no checkpoint of a search (%w); name another file, or remove it", s.o.Checkpoint, err)
+		return nil, fmt.Errorf("%s is no checkpoint of a search (%w); name another file, or remove it", path, err)
 	}
-	if c.Key == s.key {
-		s.known, s.out.Reused = c.Trials, len(c.Trials)
+	if c.Key != key {
+		return nil, nil
 	}
-	return nil
+	return c.Trials, nil
 }
 
 func (s *searcher) save() error {

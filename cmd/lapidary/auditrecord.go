@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/audit"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/validate"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -237,7 +238,7 @@ func hashFolder(ctx context.Context, w io.Writer, dir string) (total int64, err 
 }
 
 func hashInto(ctx context.Context, w io.Writer, path string) (int64, error) {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,10 +12,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // defaultConfig is read where it exists and --config names nothing else.
 const defaultConfig = "lapidary.yaml"
+
+// maxConfig bounds a configuration file, in bytes.
+const maxConfig = 1 << 20
 
 // The keys of the configuration that are no flags.
 const (
@@ -53,6 +59,9 @@ func (a *app) configure(c *cobra.Command, args []string) error {
 	if slices.Contains(onlyShow, commandName(c)) {
 		return nil
 	}
+	if err := keepInputs(c, args); err != nil {
+		return usageError{err}
+	}
 	a.scratch = openScratch()
 	return a.beginRecord(c, args)
 }
@@ -88,10 +97,14 @@ func (a *app) readConfig(c *cobra.Command) (*viper.Viper, error) {
 		}
 		path = defaultConfig
 	}
+	text, err := readfile.All(path, maxConfig)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration: %w", err)
+	}
 	v := viper.New()
 	v.SetConfigFile(path)
 	v.SetConfigType("yaml")
-	if err := v.ReadInConfig(); err != nil {
+	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
 		return nil, fmt.Errorf("reading configuration %s: %v", path, err)
 	}
 	return v, a.checkKeys(v, c.Root(), path)

@@ -112,7 +112,7 @@ func (a *app) diff(pathA, pathB string, text bool) error {
 	if text && !a.json() {
 		return a.diffText(pathA, pathB, ma, mb)
 	}
-	d, err := compareModels(ma, mb)
+	d, err := compareModels(pathA, ma, pathB, mb)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (a *app) diffText(pathA, pathB string, ma, mb *onnx.Model) error {
 	return err
 }
 
-func compareModels(a, b *onnx.Model) (*difference, error) {
+func compareModels(pathA string, a *onnx.Model, pathB string, b *onnx.Model) (*difference, error) {
 	d := &difference{Schema: schemaURI("diff-v1"), Operators: []countChange{}}
 	opsA, opsB := operators(a), operators(b)
 	for _, op := range unionKeys(opsA, opsB) {
@@ -150,11 +150,11 @@ func compareModels(a, b *onnx.Model) (*difference, error) {
 	d.Opsets = changes(opsets(a), opsets(b))
 	wa, na, err := weightTexts(a)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("comparing %s: %w", pathA, err)
 	}
 	wb, nb, err := weightTexts(b)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("comparing %s: %w", pathB, err)
 	}
 	d.Bytes = [2]int64{na, nb}
 	for _, c := range changes(wa, wb) {

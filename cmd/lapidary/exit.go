@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/report"
@@ -69,13 +71,16 @@ type failure struct {
 	Code   int    `json:"code"`
 }
 
+// lineBreak is what several errors have between them, and parsers in their own ones.
+var lineBreak = regexp.MustCompile(`:?\s*\n\s*`)
+
 // complain reports err to the user, once.
 func complain(a *app, err error) {
 	var verdict verdictError
 	if errors.As(err, &verdict) {
 		return
 	}
-	message := err.Error()
+	message := lineBreak.ReplaceAllString(strings.TrimSpace(err.Error()), "; ")
 	if errors.Is(err, context.Canceled) {
 		message = "interrupted; nothing was written"
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -102,15 +103,17 @@ func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	return a.secret(file, "Passphrase", isNew)
 }
 
+// maxPassphrase bounds a passphrase in a file, in bytes.
+const maxPassphrase = 4 << 10
+
 // secret returns a passphrase or a PIN, prompting for it by that name.
 func (a *app) secret(file, name string, isNew bool) ([]byte, error) {
 	if file != "" {
-		b, err := os.ReadFile(file)
+		line, err := readfile.Line(file, maxPassphrase)
 		if err != nil {
-			return nil, fmt.Errorf("reading the passphrase: %w", err)
+			return nil, fmt.Errorf("the passphrase: %w", err)
 		}
-		line, _, _ := bytes.Cut(b, []byte("\n"))
-		return bytes.TrimSuffix(line, []byte("\r")), nil
+		return line, nil
 	}
 	if v, ok := a.env.lookup(passphraseVariable); ok {
 		return []byte(v), nil

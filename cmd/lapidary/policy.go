@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/gate"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/spf13/cobra"
 )
 
@@ -86,7 +86,7 @@ POLICY.yaml has the keys name, gates and rules (as in lapidary.yaml), requires
 }
 
 func (a *app) lockPolicy(ctx context.Context, path string, f lockFlags, df *dataFlags) error {
-	text, err := readLimited(path, maxPolicy)
+	text, err := readfile.All(path, maxPolicy)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func publicKeys(files []string) ([]attest.PublicKey, error) {
 // readPolicy reads a locked policy that one of the keys signed and that can be
 // used now.
 func readPolicy(path string, keys []attest.PublicKey) (*gate.Signed, error) {
-	data, err := readLimited(path, maxPolicy)
+	data, err := readfile.All(path, maxPolicy)
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +314,7 @@ func (a *app) printPolicy(path string, s *gate.Signed) error {
 
 // readUnverifiedPolicy reads a locked policy whoever signed it.
 func readUnverifiedPolicy(path string) (*gate.Signed, error) {
-	data, err := readLimited(path, maxPolicy)
+	data, err := readfile.All(path, maxPolicy)
 	if err != nil {
 		return nil, err
 	}
@@ -400,7 +400,7 @@ func (f *policyFlags) copyPolicy(dir string) error {
 	if f.file == "" {
 		return nil
 	}
-	data, err := os.ReadFile(f.file)
+	data, err := readfile.All(f.file, maxPolicy)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (a *app) profile(ctx context.Context, model string, pf profileFlags, ef eng
 	if err := pf.proof.validate(pf.static); err != nil {
 		return err
 	}
-	if err := pf.out.check(model, pf.static); err != nil {
+	if err := pf.out.check(pf.static); err != nil {
 		return err
 	}
 	axes, objective, err := pf.load.check(pf.static)

@@ -43,7 +43,7 @@ func (o *profileOutputs) list() []profileOutput {
 }
 
 // check refuses, before anything runs, files that could not be written.
-func (o *profileOutputs) check(model string, static bool) error {
+func (o *profileOutputs) check(static bool) error {
 	used := map[string]string{}
 	for _, f := range o.list() {
 		path, err := filepath.Abs(f.path)
@@ -57,13 +57,8 @@ func (o *profileOutputs) check(model string, static bool) error {
 		if f.timed && static {
 			return usagef("--%s holds runs, and --static runs nothing", f.flag)
 		}
-		if a, err := os.Stat(f.path); err == nil {
-			if b, err := os.Stat(model); err == nil && os.SameFile(a, b) {
-				return usagef("--%s %s is the model itself", f.flag, f.path)
-			}
-			if a.IsDir() {
-				return usagef("--%s %s is a folder; name a file in it", f.flag, f.path)
-			}
+		if a, err := os.Stat(f.path); err == nil && a.IsDir() {
+			return usagef("--%s %s is a folder; name a file in it", f.flag, f.path)
 		}
 		if dir, err := os.Stat(filepath.Dir(f.path)); err != nil || !dir.IsDir() {
 			return usagef("--%s %s: there is no folder %s", f.flag, f.path, filepath.Dir(f.path))

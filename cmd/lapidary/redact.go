@@ -13,6 +13,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/spf13/cobra"
 )
@@ -63,7 +64,7 @@ func readRedactKey(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := readLimited(path, 1<<10)
+	b, err := readfile.All(path, 1<<10)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/evidence"
 	"github.com/lapidary-ml/lapidary/internal/gate"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/spf13/cobra"
 )
@@ -52,7 +53,7 @@ func registerJUnitStrict(c *cobra.Command, strict *bool) {
 }
 
 func (a *app) report(ctx context.Context, path string, f reportFlags) error {
-	input, err := readLimited(path, maxEvidence)
+	input, err := readfile.All(path, maxEvidence)
 	if err != nil {
 		return err
 	}

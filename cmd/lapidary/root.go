@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 )
 
 // app is one invocation of the program.
@@ -39,11 +41,24 @@ func run(ctx context.Context, args []string, e *env) (status int) {
 	defer func() { a.scratch.close() }()
 	root := a.root()
 	root.SetArgs(args)
-	err := a.endRecord(ctx, root.ExecuteContext(ctx))
+	err := a.endRecord(ctx, execute(ctx, root))
 	if err != nil {
 		complain(a, err)
 	}
 	return exitCode(err)
+}
+
+// execute runs the command. A mapped file that is cut off while it is read is an error like any other.
+func execute(ctx context.Context, root *cobra.Command) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			if err = onnxfile.Fault(r); err == nil {
+				panic(r)
+			}
+		}
+	}()
+	return root.ExecuteContext(ctx)
 }
 
 // released is the version that the linker writes into the builds of a release.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/signer"
 )
 
@@ -25,10 +26,10 @@ func (a *app) openSigner(ctx context.Context, spec, passphraseFile string) (sign
 // warnReadable says when a key file that needs no passphrase is open to others.
 func (a *app) warnReadable(path string) {
 	info, err := os.Stat(path)
-	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 || info.Size() > 64<<10 {
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
 		return
 	}
-	data, err := os.ReadFile(path)
+	data, err := readfile.All(path, 64<<10)
 	if err == nil && strings.Contains(string(data), "PRIVATE KEY-----") && !strings.Contains(string(data), "ENCRYPTED") {
 		a.warn("%s is not encrypted, and other users can read it (mode %04o); chmod 600, or encrypt it", path, info.Mode().Perm())
 	}

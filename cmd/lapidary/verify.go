@@ -14,6 +14,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/evidence"
 	"github.com/lapidary-ml/lapidary/internal/gate"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/validate"
 	"github.com/spf13/cobra"
@@ -114,7 +115,7 @@ func (a *app) verify(ctx context.Context, path string, data []byte, f verifyFlag
 	}
 	if data == nil {
 		var err error
-		if data, err = readLimited(path, maxEvidence); err != nil {
+		if data, err = readfile.All(path, maxEvidence); err != nil {
 			return err
 		}
 		if filepath.Ext(path) == linesExt {
@@ -207,7 +208,7 @@ func refuseLink(path string) error {
 // that was signed: who reads the one must not be shown the other.
 func checkBeside(evidence string, v *attest.Verified) error {
 	path := filepath.Join(filepath.Dir(evidence), "report.json")
-	data, err := readLimited(path, maxEvidence)
+	data, err := readfile.All(path, maxEvidence)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -288,18 +289,4 @@ func checkInconclusive(v string) error {
 		return usagef("--inconclusive %q is unknown; want fail or pass", v)
 	}
 	return nil
-}
-
-// readLimited reads a regular file of at most limit bytes.
-func readLimited(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading %s: %w", path, rootCause(err))
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("reading %s: not a regular file", path)
-	case info.Size() > limit:
-		return nil, fmt.Errorf("reading %s: %d bytes are more than the %d that such a file may have", path, info.Size(), limit)
-	}
-	return os.ReadFile(filepath.Clean(path))
 }

@@ -11,7 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // HashModel returns the subjects for a model: the file at path first, then its
@@ -160,7 +161,7 @@ func hashIn(ctx context.Context, root *os.Root, name string) (string, error) {
 }
 
 // openFlags opens a pipe without waiting for its writer, so that hash can refuse it.
-const openFlags = os.O_RDONLY | syscall.O_NONBLOCK
+const openFlags = os.O_RDONLY | readfile.NoWait
 
 func hashFile(ctx context.Context, path string) (string, error) {
 	f, err := os.OpenFile(path, openFlags, 0)

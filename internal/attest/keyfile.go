@@ -5,11 +5,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // maxKeyFile bounds a key file in bytes; real ones have less than 1 KiB.
@@ -42,17 +43,9 @@ func LoadPrivateKey(path string, passphrase func() ([]byte, error)) (*PrivateKey
 }
 
 func readKeyFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	data, err := readfile.All(path, maxKeyFile)
 	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("reading the key %s: it has more than %d bytes", path, maxKeyFile)
+		return nil, fmt.Errorf("the key: %w", err)
 	}
 	return data, nil
 }

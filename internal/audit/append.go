@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // Append adds an entry to the log at path, which it makes (mode 0600) where it is missing, and returns the entry with its number and hashes. It
@@ -65,7 +66,7 @@ func Ready(path string) error {
 
 // open opens the log for writing and locks it.
 func open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|openFlags, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|readfile.NoWait, 0o600)
 	if err != nil {
 		return nil, failed(path, err)
 	}

@@ -144,3 +144,41 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLog reads whole logs: one that is accepted says what its entries say, and can be continued.
+func FuzzLog(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "log")
+	for i := range 3 {
+		if _, err := Append(path, entry(i)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	for _, s := range []string{string(text), lines[0], lines[1], lines[0] + lines[2], lines[0] + lines[0], string(text[:len(text)-3]), "", "\n", "{}\n", strings.Repeat("x", 100)} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, log []byte) {
+		path := filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(path, log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Verify(path, "")
+		if err != nil {
+			return
+		}
+		n := int64(0)
+		if err := Read(path, func(*Entry) error { n++; return nil }); err != nil || n != s.Entries {
+			t.Fatalf("%d entries are read, %d verified (%v)", n, s.Entries, err)
+		}
+		if _, err := Append(path, entry(9)); err != nil {
+			t.Fatalf("a log that is accepted cannot be continued: %v", err)
+		}
+		if again, err := Verify(path, ""); err != nil || again.Entries != s.Entries+1 {
+			t.Fatalf("continued, it has %v entries (%v)", again, err)
+		}
+	})
+}

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // Summary is what a whole and unbroken log amounts to.
@@ -60,7 +60,7 @@ func Read(path string, yield func(*Entry) error) error {
 
 // each reads the log line by line while no other process writes to it.
 func each(path string, yield func(e *Entry, line int64) error) error {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return err
 	}

@@ -10,13 +10,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // snapshotVersion is that of the file's form.
 const snapshotVersion = 1
+
+// maxSnapshot bounds the file and its uncompressed text, in bytes: about 10,000
+// tensors with histograms take as much.
+const maxSnapshot = 256 << 20
 
 // snapshot is what was measured so far, in memory and in a file.
 type snapshot struct {
@@ -43,17 +47,17 @@ func openSnapshot(o *Options, wants []Want) (*snapshot, error) {
 	if o.Snapshot == "" {
 		return fresh, nil
 	}
-	b, err := os.ReadFile(o.Snapshot)
+	b, err := readfile.All(o.Snapshot, maxSnapshot)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", o.Snapshot, err)
+		return nil, err
 	}
 	s := &snapshot{path: o.Snapshot}
 	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err == nil {
-		b, err = io.ReadAll(io.LimitReader(z, 1<<30))
+		b, err = io.ReadAll(io.LimitReader(z, maxSnapshot))
 	}
 	if err == nil {
 		err = json.Unmarshal(b, s)
@@ -63,6 +67,9 @@ func openSnapshot(o *Options, wants []Want) (*snapshot, error) {
 	}
 	if s.Version != snapshotVersion || s.Key != fresh.Key || s.Stats == nil {
 		return fresh, nil
+	}
+	if err := s.check(wants); err != nil {
+		return nil, fmt.Errorf("%s: %w; remove the file, and calibration begins anew", o.Snapshot, err)
 	}
 	return s, nil
 }

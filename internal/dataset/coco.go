@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // coco is a source of pictures with boxes, from an annotation file of COCO: {"images": [{id, file_name, width, height}], "annotations":
@@ -50,7 +50,7 @@ type cocoFile struct {
 
 // openCOCO opens an annotation file and takes the pictures to lie beside it.
 func (s *Set) openCOCO(path string) error {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}

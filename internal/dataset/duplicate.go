@@ -3,7 +3,6 @@ package dataset
 import (
 	"hash/maphash"
 	"io"
-	"os"
 	"slices"
 )
 
@@ -30,7 +29,7 @@ func (w *twice) suspect() (sum uint64, found bool) {
 
 // namesOnce errs where two rows name the same picture and nothing else tells them apart: the sample would count twice, and its labels
 // could differ.
-func (t *table) namesOnce(f *os.File, w *twice) error {
+func (t *table) namesOnce(f io.ReaderAt, w *twice) error {
 	sum, found := w.suspect()
 	if !found {
 		return nil

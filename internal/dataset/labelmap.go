@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // isLabelMap reports whether a label names a file with a class per pixel.
@@ -29,7 +30,7 @@ func readLabelMap(dir, name string, limit int64) (*onnx.Tensor, error) {
 	if strings.ToLower(filepath.Ext(path)) == ".npy" {
 		return npyLabelMap(path, limit)
 	}
-	b, err := readBounded(path, limit)
+	b, err := readfile.All(path, limit)
 	if err != nil {
 		return nil, err
 	}

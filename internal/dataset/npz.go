@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // deflateRatio is the most that deflate can expand: one bit pair per 258 bytes.
@@ -15,11 +17,11 @@ const deflateRatio = 1032
 
 // openNpy opens one .npy file. The caller closes the file.
 func openNpy(path string, limit int64) (*array, *os.File, error) {
-	f, err := os.Open(path)
+	f, size, err := readfile.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := npyFile(f, path, limit)
+	a, err := npyFile(f, size, path, limit)
 	if err != nil {
 		f.Close()
 		return nil, nil, err
@@ -27,36 +29,22 @@ func openNpy(path string, limit int64) (*array, *os.File, error) {
 	return a, f, nil
 }
 
-func npyFile(f *os.File, path string, limit int64) (*array, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	h, err := readNpyHeader(io.NewSectionReader(f, 0, info.Size()))
+func npyFile(f io.ReaderAt, size int64, path string, limit int64) (*array, error) {
+	h, err := readNpyHeader(io.NewSectionReader(f, 0, size))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	a := &array{name: strings.TrimSuffix(filepath.Base(path), ".npy"), path: path, head: h, at: f}
-	return a, a.check(info.Size(), limit)
+	return a, a.check(size, limit)
 }
 
 // openNpz opens the arrays of an .npz archive. The caller closes the file.
 func openNpz(path string, limit int64) ([]*array, *os.File, error) {
-	f, err := os.Open(path)
+	f, size, err := readfile.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	var arrays []*array
-	if err == nil {
-		arrays, err = npzArrays(f, info.Size(), path, limit)
-	}
+	arrays, err := npzArrays(f, size, path, limit)
 	if err != nil {
 		f.Close()
 		return nil, nil, err

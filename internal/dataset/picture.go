@@ -10,13 +10,13 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
-	"os"
 	"slices"
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/webp"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // maxPixels bounds the memory that one image takes to decode.
@@ -50,23 +50,11 @@ var codecs = []codec{
 	{"RIFF????WEBP", webp.DecodeConfig, webp.Decode},
 }
 
-// readBounded reads a regular file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", path, limit)
-	}
-	return os.ReadFile(path)
-}
-
 // readImage decodes the image file at path to RGB. Transparency is dropped
 // and the orientation in EXIF data is not applied, as is usual in training.
 // Of an animation the first frame counts.
 func readImage(path string, limit int64) (*picture, error) {
-	b, err := readBounded(path, limit)
+	b, err := readfile.All(path, limit)
 	if err != nil {
 		return nil, err
 	}

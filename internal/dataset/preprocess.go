@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // maxPreprocessFile is the size from which a preprocessing file is refused.
@@ -53,7 +54,7 @@ func (s Size) String() string {
 func ParsePreprocess(spec string) (*Preprocess, error) {
 	pairs := map[string]string{}
 	if !strings.Contains(spec, "=") {
-		b, err := readLimited(spec, maxPreprocessFile)
+		b, err := readfile.All(spec, maxPreprocessFile)
 		if err != nil {
 			return nil, fmt.Errorf("preprocess: %w; give a file or key=value pairs", err)
 		}

@@ -70,7 +70,7 @@ func TestParsePreprocessErrors(t *testing.T) {
 		filepath.Join(dir, "unknown.yaml"):   `unknown key "resise"`,
 		filepath.Join(dir, "nested.yaml"):    "want a value or a list",
 		filepath.Join(dir, "list.yaml"):      "cannot unmarshal",
-		filepath.Join(dir, "huge.yaml"):      "more than the limit",
+		filepath.Join(dir, "huge.yaml"):      "more than 65536 bytes",
 		"interpolation=lanczos,resize=64x64": "want one of bilinear",
 	} {
 		_, err := ParsePreprocess(spec)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // testData is a source of ONNX test data: one sample per folder, whose
@@ -86,7 +87,7 @@ func (src *testData) values(dir, prefix string, ports []Port) (map[string]*onnx.
 		if n < 0 {
 			return nil, fmt.Errorf("%s: the name does not end in a number", path)
 		}
-		b, err := readLimited(path, left)
+		b, err := readfile.All(path, left)
 		if err != nil {
 			return nil, err
 		}
@@ -100,20 +101,6 @@ func (src *testData) values(dir, prefix string, ports []Port) (map[string]*onnx.
 		}
 	}
 	return out, nil
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s: %d bytes are more than the limit of a sample", path, info.Size())
-	}
-	return os.ReadFile(path)
 }
 
 // addValue decodes b as the type of p, its port by position, demands. A tensor

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 )
@@ -29,9 +28,9 @@ type records interface {
 // tableForm reads one kind of table.
 type tableForm struct {
 	// header returns the column names and the offset of the first row.
-	header func(f *os.File, limit int64) ([]string, int64, error)
+	header func(f io.ReaderAt, limit int64) ([]string, int64, error)
 	// rows reads from offset from.
-	rows func(f *os.File, from int64, cols []string, limit int64) records
+	rows func(f io.ReaderAt, from int64, cols []string, limit int64) records
 }
 
 var tableForms = map[string]tableForm{
@@ -69,7 +68,7 @@ type csvRows struct {
 // readAhead is more than the buffer of a csv.Reader.
 const readAhead = 1 << 16
 
-func newCSV(f *os.File, from, limit int64) *csvRows {
+func newCSV(f io.ReaderAt, from, limit int64) *csvRows {
 	src := &rationed{r: io.NewSectionReader(f, from, 1<<62), left: limit + readAhead, limit: limit}
 	r := csv.NewReader(src)
 	r.ReuseRecord = true
@@ -77,7 +76,7 @@ func newCSV(f *os.File, from, limit int64) *csvRows {
 	return &csvRows{r: r, src: src, base: from, limit: limit}
 }
 
-func csvHeader(f *os.File, limit int64) ([]string, int64, error) {
+func csvHeader(f io.ReaderAt, limit int64) ([]string, int64, error) {
 	rows := newCSV(f, markSize(f), limit)
 	rec, err := rows.r.Read()
 	if err != nil {
@@ -87,7 +86,7 @@ func csvHeader(f *os.File, limit int64) ([]string, int64, error) {
 }
 
 // markSize returns the size of a byte order mark at the start of f.
-func markSize(f *os.File) int64 {
+func markSize(f io.ReaderAt) int64 {
 	var b [len(byteOrderMark)]byte
 	if n, _ := f.ReadAt(b[:], 0); string(b[:n]) == byteOrderMark {
 		return int64(n)
@@ -103,7 +102,7 @@ func trimmed(v []string) []string {
 	return out
 }
 
-func newCSVRows(f *os.File, from int64, cols []string, limit int64) records {
+func newCSVRows(f io.ReaderAt, from int64, cols []string, limit int64) records {
 	rows := newCSV(f, from, limit)
 	rows.r.FieldsPerRecord = len(cols)
 	return rows
@@ -132,7 +131,7 @@ type lines struct {
 	buf   []byte
 }
 
-func newLines(f *os.File, from, limit int64) *lines {
+func newLines(f io.ReaderAt, from, limit int64) *lines {
 	return &lines{r: bufio.NewReaderSize(io.NewSectionReader(f, from, 1<<62), 1<<16), at: from, limit: limit}
 }
 
@@ -173,7 +172,7 @@ type tsvRows struct {
 	cols int
 }
 
-func tsvHeader(f *os.File, limit int64) ([]string, int64, error) {
+func tsvHeader(f io.ReaderAt, limit int64) ([]string, int64, error) {
 	l := newLines(f, markSize(f), limit)
 	line, _, err := l.next()
 	if err != nil {
@@ -182,7 +181,7 @@ func tsvHeader(f *os.File, limit int64) ([]string, int64, error) {
 	return trimmed(strings.Split(string(line), "\t")), l.at, nil
 }
 
-func newTSVRows(f *os.File, from int64, cols []string, limit int64) records {
+func newTSVRows(f io.ReaderAt, from int64, cols []string, limit int64) records {
 	return &tsvRows{newLines(f, from, limit), len(cols)}
 }
 
@@ -209,7 +208,7 @@ type jsonRows struct {
 	cols []string
 }
 
-func jsonHeader(f *os.File, limit int64) ([]string, int64, error) {
+func jsonHeader(f io.ReaderAt, limit int64) ([]string, int64, error) {
 	from := markSize(f)
 	line, _, err := newLines(f, from, limit).next()
 	if err != nil {
@@ -234,7 +233,7 @@ func jsonHeader(f *os.File, limit int64) ([]string, int64, error) {
 	return cols, from, nil
 }
 
-func newJSONRows(f *os.File, from int64, cols []string, limit int64) records {
+func newJSONRows(f io.ReaderAt, from int64, cols []string, limit int64) records {
 	return &jsonRows{newLines(f, from, limit), cols}
 }
 

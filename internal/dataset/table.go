@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // markStride is how many rows lie between two whose offsets are remembered.
@@ -19,6 +19,7 @@ const markStride = 64
 // table is a source of rows of text, from a CSV, TSV or JSON Lines file. It
 // remembers where every 64th row starts: one eighth of a byte per row.
 type table struct {
+	size    int64 // in bytes, when it was opened
 	path    string
 	dir     string // of image files
 	form    tableForm
@@ -48,15 +49,13 @@ type boundColumn struct {
 
 // openTable opens a table, or the labels of a folder of images.
 func (s *Set) openTable(path string) error {
-	f, err := os.Open(path)
+	file, size, err := readfile.Open(path)
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("data %s is not a regular file", path)
-	}
-	t := &table{path: path, dir: filepath.Dir(path), limit: s.o.MaxRow, classes: s.o.Classes}
+	defer file.Close()
+	f := io.NewSectionReader(file, 0, size) // what is appended meanwhile has no end
+	t := &table{path: path, size: size, dir: filepath.Dir(path), limit: s.o.MaxRow, classes: s.o.Classes}
 	t.form = tableForms[strings.ToLower(filepath.Ext(path))]
 	if t.cols, t.first, err = t.form.header(f, t.limit); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
@@ -70,7 +69,11 @@ func (s *Set) openTable(path string) error {
 		return err
 	}
 	s.src = t
-	return t.index(f)
+	err = t.index(f)
+	if info, statErr := file.Stat(); statErr == nil && info.Size() != size {
+		return fmt.Errorf("data %s: the file had %d bytes, and while it was read %d; run again when nothing writes to it", path, size, info.Size())
+	}
+	return err
 }
 
 // column returns the place of a column, -1 if there is none.
@@ -143,7 +146,7 @@ func (s *Set) bindRest(t *table, missing []Port, free []int) error {
 }
 
 // index counts the rows, remembers offsets, and finds out what the labels are.
-func (t *table) index(f *os.File) error {
+func (t *table) index(f io.ReaderAt) error {
 	rows := t.form.rows(f, t.first, t.cols, t.limit)
 	names := newTwice()
 	for {
@@ -192,17 +195,18 @@ func (t *table) Close() error { return nil }
 // tableCursor reads on from where it is, or from the mark before a row.
 type tableCursor struct {
 	t    *table
-	f    *os.File
+	f    io.Closer
+	part io.ReaderAt // what was there when the table was opened
 	rows records
 	at   int64 // the row that comes next
 }
 
 func (t *table) open() (cursor, error) {
-	f, err := os.Open(t.path)
+	f, _, err := readfile.Open(t.path)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	return &tableCursor{t: t, f: f}, nil
+	return &tableCursor{t: t, f: f, part: io.NewSectionReader(f, 0, t.size)}, nil
 }
 
 // Close closes the file.
@@ -210,7 +214,7 @@ func (c *tableCursor) Close() error { return c.f.Close() }
 
 func (c *tableCursor) fetch(i int64) (*raw, error) {
 	if mark := i / markStride; c.rows == nil || i < c.at || c.at < mark*markStride {
-		c.rows = c.t.form.rows(c.f, c.t.marks[mark], c.t.cols, c.t.limit)
+		c.rows = c.t.form.rows(c.part, c.t.marks[mark], c.t.cols, c.t.limit)
 		c.at = mark * markStride
 	}
 	for {

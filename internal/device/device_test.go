@@ -183,6 +183,7 @@ func TestPID(t *testing.T) {
 	}
 }
 
+// FuzzParsers reads lists of processors and /proc/cpuinfo as a kernel may write them.
 func FuzzParsers(f *testing.F) {
 	f.Add("0-3,8", "processor : 0\nflags : avx2\n")
 	f.Fuzz(func(t *testing.T, list, info string) {

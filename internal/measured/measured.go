@@ -14,7 +14,11 @@ import (
 	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
+
+// maxFile bounds what is read, in bytes.
+const maxFile = 64 << 20
 
 // Key says what a measurement is of.
 type Key struct {
@@ -42,7 +46,7 @@ func Read(path string, v any) (bool, error) {
 	if path == "" {
 		return false, nil
 	}
-	b, err := os.ReadFile(path)
+	b, err := readfile.All(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

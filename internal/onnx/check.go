@@ -3,6 +3,7 @@ package onnx
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Problem is one violation of the ONNX IR specification.
@@ -32,7 +33,9 @@ func (m *Model) Check() error {
 	for _, f := range m.Functions {
 		c.function(f)
 	}
-	c.recursion()
+	if c.recursion(); len(c.found) == 0 {
+		c.expansion()
+	}
 	return errors.Join(c.found...)
 }
 
@@ -203,12 +206,8 @@ func (c *checker) ordered(v *Value, reader *Node, where place, s slot) {
 }
 
 func (c *checker) attrs(n *Node, where place) {
-	for i, a := range n.Attrs {
-		for _, b := range n.Attrs[:i] {
-			if a.Name == b.Name {
-				c.add(where, "attribute %q is given twice", a.Name)
-			}
-		}
+	c.attrsOnce(n, where)
+	for _, a := range n.Attrs {
 		switch {
 		case a.Name == "":
 			c.add(where, "an attribute has no name")
@@ -220,6 +219,26 @@ func (c *checker) attrs(n *Node, where place) {
 			}
 		case a.Type == AttrGraph && a.Ref == "" && a.G == nil:
 			c.add(where, "attribute %q has no graph", a.Name)
+		}
+	}
+}
+
+// attrsOnce reports attributes of one name; of few, by comparing each with each.
+func (c *checker) attrsOnce(n *Node, where place) {
+	const few = 16
+	var seen map[string]bool
+	if len(n.Attrs) > few {
+		seen = make(map[string]bool, len(n.Attrs))
+	}
+	for i, a := range n.Attrs {
+		twice := seen[a.Name]
+		if seen != nil {
+			seen[a.Name] = true
+		} else {
+			twice = slices.ContainsFunc(n.Attrs[:i], func(b *Attr) bool { return a.Name == b.Name })
+		}
+		if twice {
+			c.add(where, "attribute %q is given twice", a.Name)
 		}
 	}
 }

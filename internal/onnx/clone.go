@@ -10,7 +10,7 @@ func (m *Model) Clone() *Model {
 	c.closer, c.names, c.next, c.edits = nil, nil, nil, 0
 	c.Opsets, c.Meta = slices.Clone(m.Opsets), slices.Clone(m.Meta)
 	cl := cloner{}
-	c.Functions = nil
+	c.Functions, c.functions = nil, nil
 	c.SetGraph(cl.graph(m.Graph))
 	for _, f := range m.Functions {
 		g := *f

@@ -35,6 +35,9 @@ func (m *Model) SetGraph(g *Graph) {
 
 // AddFunction adds f to the model's local functions.
 func (m *Model) AddFunction(f *Function) {
+	if m.functions == nil {
+		m.functions = &functionIndex{}
+	}
 	m.Functions = append(m.Functions, f)
 	if f.Body != nil {
 		f.Body.adopt(m, nil)

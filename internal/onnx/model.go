@@ -23,10 +23,11 @@ type Model struct {
 	Configuration [][]byte // encoded DeviceConfigurationProto messages, passed through
 	Unknown       []byte   // fields this package does not know, as encoded
 
-	closer func() error
-	names  map[string]struct{}
-	next   map[string]int
-	edits  int
+	closer    func() error
+	functions *functionIndex // nil: none was added
+	names     map[string]struct{}
+	next      map[string]int
+	edits     int
 }
 
 // Opset is one opset import; Domain "" is the standard ONNX domain.
@@ -97,6 +98,9 @@ func (m *Model) ImportOpset(domain string, version int64) {
 
 // FindFunction returns the local function that n calls, or nil.
 func (m *Model) FindFunction(n *Node) *Function {
+	if len(m.Functions) > fewFunctions && m.functions != nil {
+		return m.functions.find(m.Functions, n)
+	}
 	for _, f := range m.Functions {
 		if f.Name == n.Op && NormalDomain(f.Domain) == NormalDomain(n.Domain) && f.Overload == n.Overload {
 			return f

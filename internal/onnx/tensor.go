@@ -90,6 +90,9 @@ func (t *Tensor) check() error {
 		return nil
 	}
 	want, ok := t.DType.ByteSize(n)
+	if !ok && t.DType.Bits() > 0 {
+		return fmt.Errorf("tensor %q: the %d elements of %v%v have more bytes than can be counted", t.Name, n, t.DType, t.Shape)
+	}
 	if !ok {
 		return fmt.Errorf("tensor %q: unknown element type %v", t.Name, t.DType)
 	}

@@ -1,6 +1,8 @@
 package onnx
 
-// Value is an edge of the graph: an input, a constant, or an output of a node.
+// Value is an edge of the graph: an input, a constant, or an output of a node. nil
+// is an omitted input of a node, of which nothing is known: what is asked of it
+// is answered with the zero value.
 type Value struct {
 	Type    *Type         // what is known of the type; nil if nothing is
 	Const   *Tensor       // the content of an initializer
@@ -25,31 +27,56 @@ type Use struct {
 }
 
 // Name returns the value's name.
-func (v *Value) Name() string { return v.name }
+func (v *Value) Name() string {
+	if v == nil {
+		return ""
+	}
+	return v.name
+}
 
 // Graph returns the graph whose scope defines v.
-func (v *Value) Graph() *Graph { return v.graph }
+func (v *Value) Graph() *Graph {
+	if v == nil {
+		return nil
+	}
+	return v.graph
+}
 
 // Producer returns the node that computes v; nil for inputs and constants, and
 // for values whose producer is not in a graph.
-func (v *Value) Producer() *Node { return v.producer }
+func (v *Value) Producer() *Node {
+	if v == nil {
+		return nil
+	}
+	return v.producer
+}
 
 // Index returns which output of its producer v is.
-func (v *Value) Index() int { return v.index }
+func (v *Value) Index() int {
+	if v == nil {
+		return 0
+	}
+	return v.index
+}
 
 // IsInput reports whether v is an input of its graph, with or without a default.
-func (v *Value) IsInput() bool { return v.input }
+func (v *Value) IsInput() bool { return v != nil && v.input }
 
 // IsOutput reports whether v is listed as an output of its graph or of a subgraph.
-func (v *Value) IsOutput() bool { return v.outputs > 0 }
+func (v *Value) IsOutput() bool { return v != nil && v.outputs > 0 }
 
 // Uses returns every reading of v by a node of its graph or of a subgraph that
 // captures it. Graph outputs are not uses; see [Value.IsOutput]. The caller
 // must not modify the slice, nor keep it over an edit.
-func (v *Value) Uses() []Use { return v.uses }
+func (v *Value) Uses() []Use {
+	if v == nil {
+		return nil
+	}
+	return v.uses
+}
 
 // Dead reports whether nothing reads v.
-func (v *Value) Dead() bool { return len(v.uses) == 0 && v.outputs == 0 }
+func (v *Value) Dead() bool { return v == nil || len(v.uses) == 0 && v.outputs == 0 }
 
 // Constant returns v's tensor where no caller of the model can change it: the
 // output of a Constant node, or an initializer that is not also an input, or is

@@ -16,6 +16,7 @@ import (
 
 	binding "github.com/yalue/onnxruntime_go"
 
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
@@ -101,7 +102,7 @@ func (s *sess) create(ctx context.Context) error {
 // then finds it in the system's cache.
 func timeRead(path string) (time.Duration, error) {
 	start := time.Now()
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return 0, err
 	}

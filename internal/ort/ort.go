@@ -16,7 +16,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // MinVersion is the oldest release of ONNX Runtime that the binding can drive.
@@ -24,7 +25,7 @@ const MinVersion = "1.24"
 
 // digest returns the SHA-256 of a file in hex.
 func digest(path string) (string, error) {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("reading the ONNX Runtime library: %w", err)
 	}

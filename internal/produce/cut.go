@@ -20,7 +20,7 @@ func (j *job) cut(ctx context.Context, r *Result) (done func(), err error) {
 	if len(r.Cut) == 0 || j.o.Verify == nil {
 		return done, nil
 	}
-	s, err := onnxfile.Stage(j.dst, j.m, onnxfile.WriteOptions{External: j.o.External})
+	s, err := onnxfile.Stage(j.dst, j.m, onnxfile.WriteOptions{External: j.o.External, Keep: j.keep})
 	if err != nil {
 		return nil, err
 	}

@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/report"
 )
 
@@ -61,7 +61,7 @@ func setStep(m *onnx.Model, key string, s report.Step) error {
 
 // fileDigest returns the SHA-256 of a file and its size.
 func fileDigest(ctx context.Context, path string) (string, int64, error) {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return "", 0, err
 	}

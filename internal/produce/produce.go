@@ -92,6 +92,10 @@ func File(ctx context.Context, dst, src string, f Transform, o Options) (*Result
 		return nil, err
 	}
 	defer m.Close()
+	keep, err := checkWeights(dst, src, m)
+	if err != nil {
+		return nil, err
+	}
 	notices, err := m.Repair()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src, err)
@@ -99,7 +103,7 @@ func File(ctx context.Context, dst, src string, f Transform, o Options) (*Result
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("%s is not a valid model: %w", src, err)
 	}
-	j := &job{dst: dst, src: src, f: f, o: o, m: m, skip: map[string]bool{},
+	j := &job{dst: dst, src: src, keep: keep, f: f, o: o, m: m, skip: map[string]bool{},
 		blamed: map[string]int{}, probes: map[string]int{}, waived: map[*judge]bool{}}
 	maps.Copy(j.skip, o.Rewrite.Skip)
 	if o.Guard != nil {
@@ -130,6 +134,7 @@ func checkTarget(dst, src string, inPlace bool) error {
 // job is one call of File.
 type job struct {
 	dst, src string
+	keep     []string // files of the original's weights, which stay
 	f        Transform
 	o        Options
 	guard    Guard
@@ -329,7 +334,7 @@ func (j *job) attempt(ctx context.Context, o rewrite.Options) (*attempt, error) 
 		return nil, err
 	}
 	j.progress("writing")
-	a.staged, err = onnxfile.Stage(j.dst, a.model, onnxfile.WriteOptions{External: j.o.External, Digest: true, Late: &onnxfile.Late{Stands: pendingDigest, Text: j.digest}})
+	a.staged, err = onnxfile.Stage(j.dst, a.model, onnxfile.WriteOptions{External: j.o.External, Keep: j.keep, Digest: true, Late: &onnxfile.Late{Stands: pendingDigest, Text: j.digest}})
 	if err != nil {
 		return nil, err
 	}

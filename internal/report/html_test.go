@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/draw/drawtest"
+	"golang.org/x/perf/benchfmt"
 )
 
 // pagePairs are the colours that meet on the page: text, and what carries meaning without being text.
@@ -227,7 +229,7 @@ func TestPageTerms(t *testing.T) {
 	}
 }
 
-// FuzzForms renders whatever can be read as a report: no form may panic, and the page must stay well formed.
+// FuzzForms renders whatever can be read as a report: no form may panic, the page must stay well formed, and benchstat reads the runs.
 func FuzzForms(f *testing.F) {
 	for _, r := range []*Report{sample(), hostile(), {}, withStrips()} {
 		data, err := r.JSON()
@@ -247,5 +249,11 @@ func FuzzForms(f *testing.F) {
 			}
 		}
 		r.Text()
+		in := benchfmt.NewReader(bytes.NewReader(r.Bench()), "bench.txt")
+		for in.Scan() {
+			if err, bad := in.Result().(*benchfmt.SyntaxError); bad {
+				t.Errorf("benchstat does not read it: %v", err)
+			}
+		}
 	})
 }

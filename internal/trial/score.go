@@ -1,6 +1,7 @@
 package trial
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -20,6 +21,17 @@ type Score struct {
 	Right, Rows, Gains, Losses int     // rows of the first output whose largest element is at the label, where there are labels
 
 	Runs []float64 `json:"-"` // the relative noise behind DB of each run
+}
+
+// Check returns an error where no comparison can have given the score: it may come
+// from a file.
+func (s Score) Check() error {
+	ok := s.Rows >= 0 && s.Right >= 0 && s.Right <= s.Rows && s.Gains >= 0 && s.Losses >= 0 && s.Gains <= s.Right && s.Losses <= s.Rows-s.Right &&
+		math.Abs(s.DB) <= Most && math.Abs(s.SQNR) <= Most
+	if !ok {
+		return fmt.Errorf("a score of %+v cannot be", s)
+	}
+	return nil
 }
 
 // Most is the score of equal outputs, which have no finite ratio.

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/score"
 )
 
@@ -61,16 +61,9 @@ func ParseHead(spec string) (*Head, error) {
 		}
 		text = strings.Join(lines, "\n")
 	} else {
-		info, err := os.Stat(spec)
+		b, err := readfile.All(spec, maxHeadFile)
 		if err != nil {
 			return nil, fmt.Errorf("detection head: %w; give a file or key=value pairs", err)
-		}
-		if !info.Mode().IsRegular() || info.Size() > maxHeadFile {
-			return nil, fmt.Errorf("detection head: %s is not a regular file of at most %d bytes", spec, maxHeadFile)
-		}
-		b, err := os.ReadFile(spec)
-		if err != nil {
-			return nil, fmt.Errorf("detection head: %w", err)
 		}
 		text = string(b)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/measure"
 	"github.com/lapidary-ml/lapidary/internal/measured"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/score"
 )
@@ -91,7 +92,7 @@ func (v *validation) copyBaseline(dir string) (string, error) {
 }
 
 func copyFile(to, from string) (err error) {
-	src, err := os.Open(from)
+	src, _, err := readfile.Open(from)
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,9 @@ func (d *decoder) int() int64 {
 
 func (d *decoder) bool() bool { return d.uint() != 0 }
 
+// maxAhead bounds the elements that a list has room for before they were read.
+const maxAhead = 1 << 10
+
 // count reads the length of a list whose elements take a byte or more each.
 func (d *decoder) count() int {
 	n := d.uint()
@@ -153,7 +156,7 @@ func (d *decoder) strs() []string {
 	if !present {
 		return nil
 	}
-	out := make([]string, 0, n)
+	out := make([]string, 0, min(n, maxAhead))
 	for range n {
 		out = append(out, d.str())
 	}
@@ -162,7 +165,7 @@ func (d *decoder) strs() []string {
 
 func (d *decoder) ints() []int64 {
 	n := d.count()
-	out := make([]int64, 0, n)
+	out := make([]int64, 0, min(n, maxAhead))
 	for range n {
 		out = append(out, d.int())
 	}
@@ -206,7 +209,7 @@ func (d *decoder) options() session.Options {
 	}
 	n := d.count()
 	if n > 0 {
-		o.Config = make(map[string]string, n)
+		o.Config = map[string]string{}
 	}
 	for range n {
 		k := d.str()
@@ -225,7 +228,7 @@ func (e *encoder) ports(ports []session.Port) {
 
 func (d *decoder) ports() []session.Port {
 	n := d.count()
-	out := make([]session.Port, 0, n)
+	out := make([]session.Port, 0, min(n, maxAhead))
 	for range n {
 		out = append(out, session.Port{Name: d.str(), Type: d.typ(0)})
 	}
@@ -264,7 +267,7 @@ func (d *decoder) typ(depth int) *onnx.Type {
 	ranked := d.bool()
 	n := d.count()
 	if ranked {
-		t.Shape = make(onnx.Shape, 0, n)
+		t.Shape = make(onnx.Shape, 0, min(n, maxAhead))
 	}
 	for range n {
 		t.Shape = append(t.Shape, onnx.Dim{Value: d.int(), Param: d.str()})
@@ -312,7 +315,7 @@ func (e *encoder) put(m *memory, list map[string]*onnx.Tensor) error {
 // take reads tensors whose content stays in memory.
 func (d *decoder) take(m *memory) (map[string]*onnx.Tensor, error) {
 	n := d.count()
-	out := make(map[string]*onnx.Tensor, n)
+	out := make(map[string]*onnx.Tensor, min(n, maxAhead))
 	for range n {
 		t := &onnx.Tensor{Name: d.str(), DType: onnx.DType(d.int()), Shape: d.ints()}
 		out[t.Name] = t

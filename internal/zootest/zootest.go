@@ -5,6 +5,7 @@ package zootest
 
 import (
 	"archive/zip"
+	"flag"
 	"hash/fnv"
 	"io"
 	"os"
@@ -87,6 +88,41 @@ func Archive(t testing.TB, name string) map[string][]byte {
 			t.Fatal(err)
 		}
 		r.Close()
+	}
+	return out
+}
+
+// seedShare is of how many files of the corpus one is a seed: some hundreds are.
+const seedShare = 10
+
+// Seeds returns a fixed part of the files of the corpus with that ending and of at most that many
+// bytes, to begin fuzzing with: while a target is being fuzzed, and only where the
+// corpus is there. Else there are none.
+func Seeds(t testing.TB, ext string, most int) [][]byte {
+	t.Helper()
+	if f := flag.Lookup("test.fuzz"); f == nil || f.Value.String() == "" {
+		return nil
+	}
+	dir := os.Getenv("LAPIDARY_ZOO")
+	if dir == "" {
+		dir = filepath.Join(filepath.Dir(moduleRoot(t)), "shared", "zoo")
+	}
+	archives, _ := filepath.Glob(filepath.Join(dir, "corpus", "*.zip"))
+	var out [][]byte
+	for _, a := range archives {
+		for name, data := range Archive(t, strings.TrimSuffix(filepath.Base(a), ".zip")) {
+			h := fnv.New32a()
+			io.WriteString(h, name)
+			if strings.HasSuffix(name, ext) && len(data) <= most && h.Sum32()%seedShare == 0 {
+				out = append(out, data)
+			}
+		}
+	}
+	loose, _ := filepath.Glob(filepath.Join(dir, "hostile", "*"+ext))
+	for _, path := range loose {
+		if data, err := os.ReadFile(path); err == nil && len(data) <= most {
+			out = append(out, data)
+		}
 	}
 	return out
 }

@@ -31,6 +31,9 @@ func decodeModel(path string, b []byte, file *mapping, dir *folder) (*onnx.Model
 			return d.want(f, protowire.BytesType, "model")
 		case 25:
 			functions = append(functions, f.val)
+			if err := d.count(f.raw); err != nil {
+				return err
+			}
 			return d.want(f, protowire.BytesType, "model")
 		}
 		return d.modelField(m, f)
@@ -55,6 +58,9 @@ func decodeModel(path string, b []byte, file *mapping, dir *folder) (*onnx.Model
 			return nil, err
 		}
 		m.AddFunction(fn)
+	}
+	if err := m.Expands(); err != nil {
+		return nil, d.errf(b, "%v", err)
 	}
 	return m, nil
 }
@@ -120,6 +126,9 @@ func (d *decoder) modelField(m *onnx.Model, f field) error {
 }
 
 func (d *decoder) opset(b []byte) (o onnx.Opset, err error) {
+	if err := d.part(b); err != nil {
+		return o, err
+	}
 	err = d.fields(b, "opset import", func(f field) error {
 		switch {
 		case f.num == 1 && f.isBytes():
@@ -135,6 +144,9 @@ func (d *decoder) opset(b []byte) (o onnx.Opset, err error) {
 }
 
 func (d *decoder) entry(b []byte) (e onnx.Entry, err error) {
+	if err := d.part(b); err != nil {
+		return e, err
+	}
 	err = d.fields(b, "metadata entry", func(f field) error {
 		switch {
 		case f.num == 1 && f.isBytes():
@@ -161,13 +173,13 @@ func (d *decoder) function(b []byte) (*onnx.Function, error) {
 		case 1:
 			fn.Name = f.str()
 		case 4:
-			p.inputNames = append(p.inputNames, f.str())
+			p.inputNames, err = append(p.inputNames, f.str()), d.count(f.raw)
 		case 5:
-			p.outputNames = append(p.outputNames, f.str())
+			p.outputNames, err = append(p.outputNames, f.str()), d.count(f.raw)
 		case 6:
-			fn.Attrs = append(fn.Attrs, f.str())
+			fn.Attrs, err = append(fn.Attrs, f.str()), d.part(f.raw)
 		case 7:
-			p.nodes = append(p.nodes, f.val)
+			p.nodes, err = append(p.nodes, f.val), d.count(f.raw)
 		case 8:
 			fn.Doc = f.str()
 		case 9:
@@ -177,11 +189,14 @@ func (d *decoder) function(b []byte) (*onnx.Function, error) {
 		case 10:
 			fn.Domain = f.str()
 		case 11:
+			if err = d.largePart(f.raw); err != nil {
+				return err
+			}
 			var a *onnx.Attr
 			a, err = d.attr(f.val, nil, 1)
 			fn.AttrDefaults = append(fn.AttrDefaults, a)
 		case 12:
-			p.infos = append(p.infos, f.val)
+			p.infos, err = append(p.infos, f.val), d.count(f.raw)
 		case 13:
 			fn.Overload = f.str()
 		case 14:

@@ -31,6 +31,9 @@ func (d *decoder) graph(b []byte, outer *scope, depth int) (*onnx.Graph, error) 
 	if depth > maxDepth {
 		return nil, d.errf(b, "graphs are nested more than %d deep", maxDepth)
 	}
+	if err := d.largePart(b); err != nil {
+		return nil, err
+	}
 	g := onnx.NewGraph("")
 	p := &graphParts{}
 	if err := d.fields(b, "graph", func(f field) error { return d.graphField(g, p, f) }); err != nil {
@@ -48,6 +51,12 @@ func (d *decoder) graphField(g *onnx.Graph, p *graphParts, f field) error {
 	}
 	if err := d.want(f, protowire.BytesType, "graph"); err != nil {
 		return err
+	}
+	switch f.num { // counted before anything is made of them
+	case 1, 5, 11, 12, 13, 15:
+		if err := d.count(f.raw); err != nil {
+			return err
+		}
 	}
 	switch f.num {
 	case 1:
@@ -128,9 +137,6 @@ func (d *decoder) inputs(g *onnx.Graph, p *graphParts, sc *scope) error {
 
 func (d *decoder) constants(g *onnx.Graph, p *graphParts, sc *scope) error {
 	for _, b := range p.inits {
-		if err := d.count(b); err != nil {
-			return err
-		}
 		t, err := d.tensor(b)
 		if err != nil {
 			return err
@@ -221,13 +227,10 @@ func (vi *info) describe(v *onnx.Value) {
 }
 
 func (d *decoder) valueInfo(b []byte) (vi info, err error) {
-	if err := d.count(b); err != nil {
-		return vi, err
-	}
 	err = d.fields(b, "value info", func(f field) (err error) {
 		switch {
 		case f.num == 1 && f.isBytes():
-			vi.name = f.str()
+			vi.name, err = d.name(f)
 		case f.num == 2 && f.isBytes():
 			vi.typ, err = d.typ(f.val, 0)
 		case f.num == 3 && f.isBytes():

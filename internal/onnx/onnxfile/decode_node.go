@@ -1,6 +1,8 @@
 package onnxfile
 
 import (
+	"cmp"
+
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -15,12 +17,9 @@ type nodeParts struct {
 
 // shell decodes all of a NodeProto but what refers to other values.
 func (d *decoder) shell(p *nodeParts, b []byte, sc *scope) error {
-	if err := d.count(b); err != nil {
-		return err
-	}
 	var outputs []string
 	n := &onnx.Node{}
-	err := d.fields(b, "node", func(f field) error {
+	err := d.fields(b, "node", func(f field) (err error) {
 		switch f.num {
 		case 1, 2, 3, 4, 5, 6, 7, 8, 9, 10:
 		default:
@@ -32,15 +31,22 @@ func (d *decoder) shell(p *nodeParts, b []byte, sc *scope) error {
 		}
 		switch f.num {
 		case 1:
-			p.inputs = append(p.inputs, f.str())
+			s, err := d.name(f)
+			p.inputs = append(p.inputs, s)
+			return err
 		case 2:
-			outputs = append(outputs, f.str())
+			s, err := d.name(f)
+			outputs = append(outputs, s)
+			return cmp.Or(err, d.count(f.raw))
 		case 3:
-			n.Name = f.str()
+			n.Name, err = d.name(f)
+			return err
 		case 4:
-			n.Op = f.str()
+			n.Op, err = d.name(f)
+			return err
 		case 5:
 			p.attrs = append(p.attrs, f.val)
+			return d.largePart(f.raw)
 		case 6:
 			n.Doc = f.str()
 		case 7:
@@ -76,6 +82,9 @@ func (d *decoder) fill(g *onnx.Graph, p *nodeParts, sc *scope, depth int) error 
 		var v *onnx.Value
 		if name != "" {
 			if v = sc.find(name); v == nil {
+				if err := d.count(nil); err != nil {
+					return err
+				}
 				v = g.AddDangling(name)
 				sc.define(v)
 			}
@@ -157,7 +166,7 @@ func (d *decoder) attrMessage(a *onnx.Attr, f field, sc *scope, depth int) (err 
 	case 6:
 		a.G, err = d.graph(f.val, sc, depth)
 	case 9:
-		a.Strings = append(a.Strings, f.val)
+		a.Strings, err = append(a.Strings, f.val), d.part(f.raw)
 	case 10:
 		var t *onnx.Tensor
 		t, err = d.tensor(f.val)

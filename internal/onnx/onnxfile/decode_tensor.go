@@ -18,11 +18,17 @@ type tensorParts struct {
 
 // tensor decodes a TensorProto. Its content stays in the file.
 func (d *decoder) tensor(b []byte) (*onnx.Tensor, error) {
+	if err := d.largePart(b); err != nil {
+		return nil, err
+	}
 	t := &onnx.Tensor{}
 	p := &tensorParts{}
 	err := d.fields(b, "tensor", func(f field) error { return d.tensorField(t, p, f) })
 	if err != nil {
 		return nil, err
+	}
+	if len(t.Shape) > maxRank {
+		return nil, d.errf(b, "a tensor of %d dimensions; at most %d are allowed", len(t.Shape), maxRank)
 	}
 	if t.Shape == nil {
 		t.Shape = []int64{}
@@ -52,7 +58,7 @@ func (d *decoder) tensorField(t *onnx.Tensor, p *tensorParts, f field) (err erro
 	case 6:
 		t.Str = append(t.Str, f.val)
 	case 8:
-		t.Name = f.str()
+		t.Name, err = d.name(f)
 	case 9:
 		p.raw, p.hasRaw = f.val, true
 	case 12:
@@ -136,6 +142,9 @@ func (d *decoder) external(t *onnx.Tensor, p *tensorParts, b []byte) error {
 }
 
 func (d *decoder) sparse(b []byte) (*onnx.SparseTensor, error) {
+	if err := d.part(b); err != nil {
+		return nil, err
+	}
 	s := &onnx.SparseTensor{}
 	err := d.fields(b, "sparse tensor", func(f field) (err error) {
 		switch {

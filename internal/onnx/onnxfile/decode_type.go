@@ -7,6 +7,9 @@ func (d *decoder) typ(b []byte, depth int) (*onnx.Type, error) {
 	if depth > maxDepth {
 		return nil, d.errf(b, "types are nested more than %d deep", maxDepth)
 	}
+	if err := d.largePart(b); err != nil {
+		return nil, err
+	}
 	t := &onnx.Type{}
 	err := d.fields(b, "type", func(f field) (err error) {
 		if !f.isBytes() {
@@ -64,6 +67,9 @@ func (d *decoder) tensorType(t *onnx.Type, b []byte) error {
 
 func (d *decoder) dim(b []byte) (onnx.Dim, error) {
 	dim := onnx.Symbol("")
+	if err := d.part(b); err != nil {
+		return dim, err
+	}
 	err := d.fields(b, "dimension", func(f field) error {
 		switch {
 		case f.num == 1 && f.isVarint():

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // folder gives access to the files of a model's folder and to nothing outside
@@ -75,7 +76,7 @@ func (d *folder) open(loc string) (*mapping, error) {
 	if m := d.files[key]; m != nil {
 		return m, nil
 	}
-	f, err := d.root.OpenFile(key, os.O_RDONLY|openNonblock, 0)
+	f, err := d.root.OpenFile(key, os.O_RDONLY|readfile.NoWait, 0)
 	if err != nil {
 		return nil, fmt.Errorf("external file %q: %w", loc, pathCause(err))
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/zootest"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // seedModel is a small model with a subgraph, constants and typed values.
@@ -36,6 +38,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte{0x3a, 0})
+	for _, b := range zootest.Seeds(f, ".onnx", 64<<10) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Decode(b)
 		if err != nil {
@@ -76,6 +81,9 @@ func FuzzDecodeTensor(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add([]byte{8, 1, 16, 3, 40, 0xff, 1})
+	for _, b := range zootest.Seeds(f, ".pb", 16<<10) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, err := DecodeTensor(b)
 		if err != nil {
@@ -86,5 +94,37 @@ func FuzzDecodeTensor(f *testing.F) {
 		}
 		_, _ = x.Float64s()
 		_, _ = x.Ints()
+	})
+}
+
+// FuzzSequence: a decoded sequence or optional value has tensors that are whole or say why not.
+func FuzzSequence(f *testing.F) {
+	one, err := EncodeTensor(onnx.FromFloats("f", []int64{2, 1}, []float32{1, 2}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	sequence := protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), 1)
+	sequence = protowire.AppendBytes(protowire.AppendTag(sequence, 3, protowire.BytesType), one)
+	f.Add(sequence)
+	f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 3, protowire.BytesType), one))
+	f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), sequence))
+	for _, b := range zootest.Seeds(f, ".pb", 16<<10) {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := DecodeSequence(b)
+		if o, err2 := DecodeOptional(b); err2 == nil {
+			list = append(list, o.Sequence...)
+			if o.Tensor != nil {
+				list = append(list, o.Tensor)
+			}
+		} else if err != nil {
+			return
+		}
+		for _, x := range list {
+			if v, err := x.Bytes(); err == nil && int64(len(v)) != x.Size() {
+				t.Fatalf("%v: %d bytes, want %d", x, len(v), x.Size())
+			}
+		}
 	})
 }

@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openNonblock keeps the opening of a FIFO from waiting for a writer.
-const openNonblock = unix.O_NONBLOCK
-
 // mapping is a file mapped for reading. The file stays open, so that its bytes
 // can be copied by the kernel.
 type mapping struct {
@@ -38,7 +35,9 @@ func mapFile(f *os.File, size int64) (*mapping, error) {
 	if err != nil {
 		fd = -1
 	}
-	return &mapping{b, size, fd}, nil
+	m := &mapping{b, size, fd}
+	mapped.add(m, f.Name())
+	return m, nil
 }
 
 // scattered says whether few, scattered bytes are about to be read, as in
@@ -82,6 +81,7 @@ func (m *mapping) close() error {
 	if m.b == nil {
 		return nil
 	}
+	mapped.remove(m)
 	b := m.b
 	m.b = nil
 	if m.fd >= 0 {

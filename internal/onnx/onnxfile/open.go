@@ -3,10 +3,10 @@ package onnxfile
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // Options changes how a model is opened; the zero value is the default.
@@ -22,19 +22,12 @@ type Options struct {
 // Open maps the model file at path. The model must be closed after use; tensor
 // contents are not valid after that. Errors about the file's bytes are a *[FormatError].
 func Open(path string, o Options) (*onnx.Model, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0)
+	f, size, err := readfile.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, pathCause(err))
+		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, pathCause(err))
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading %s: not a regular file; give the path of a .onnx file", path)
-	}
-	m, err := mapFile(f, info.Size())
+	m, err := mapFile(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}

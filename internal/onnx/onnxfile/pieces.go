@@ -3,10 +3,10 @@ package onnxfile
 import (
 	"io"
 	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/parallel"
 )
 
 // pieceSize is how much content is computed and written at once.
@@ -79,7 +79,7 @@ func early(list []piece) (n int, end int64) {
 func writePieces(w io.WriterAt, list []piece) error {
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
-	var all sync.WaitGroup
+	var all parallel.Group
 	for range min(runtime.GOMAXPROCS(0), len(list)) {
 		all.Go(func() {
 			buf := make([]byte, pieceSize)

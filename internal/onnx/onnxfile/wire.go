@@ -28,7 +28,10 @@ func (e *FormatError) Error() string {
 // Limits on hostile files: each bounds memory to a multiple of the file's size.
 const (
 	maxDepth = 100     // nesting of graphs and of types
-	maxItems = 1 << 23 // nodes and values of all graphs together
+	maxItems = 1 << 19 // nodes, their outputs, and what else has a name in all graphs together
+	maxParts = 1 << 23 // what these are made of: names, dimensions, metadata; attributes, tensors and graphs count as eight
+	maxRank  = 1 << 10 // dimensions of one tensor
+	maxName  = 1 << 16 // bytes of one name
 )
 
 // decoder holds what is common to all messages of one file.
@@ -38,6 +41,7 @@ type decoder struct {
 	file  *mapping // where whole is mapped; nil for bytes in memory
 	dir   *folder
 	items int
+	parts int
 }
 
 // field is one decoded field of a message.
@@ -56,9 +60,9 @@ func (f field) isBytes() bool   { return f.typ == protowire.BytesType }
 func (f field) isVarint() bool  { return f.typ == protowire.VarintType }
 func (f field) isFixed32() bool { return f.typ == protowire.Fixed32Type }
 
-// offset returns where b, a subslice of the file, begins; -1 if it is none.
+// offset returns where b, a subslice of the file, begins; -1 if it is none or nil.
 func (d *decoder) offset(b []byte) int64 {
-	if d.whole == nil || cap(b) > cap(d.whole) {
+	if b == nil || d.whole == nil || cap(b) > cap(d.whole) {
 		return -1
 	}
 	return int64(cap(d.whole) - cap(b))
@@ -130,6 +134,27 @@ func (d *decoder) count(b []byte) error {
 		return d.errf(b, "more than %d nodes and values", maxItems)
 	}
 	return nil
+}
+
+// part charges one more part of a node or value to the file.
+func (d *decoder) part(b []byte) error { return d.charge(b, 1) }
+
+// largePart charges a part that takes a few hundred bytes of memory.
+func (d *decoder) largePart(b []byte) error { return d.charge(b, 8) }
+
+func (d *decoder) charge(b []byte, n int) error {
+	if d.parts += n; d.parts > maxParts {
+		return d.errf(b, "more than %d attributes, names, dimensions and other parts of nodes and values, as they are counted", maxParts)
+	}
+	return nil
+}
+
+// name charges a name.
+func (d *decoder) name(f field) (string, error) {
+	if len(f.val) > maxName {
+		return "", d.errf(f.raw, "a name of %d bytes; at most %d are allowed", len(f.val), maxName)
+	}
+	return f.str(), d.part(f.raw)
 }
 
 // varints appends the int64 elements of a packed or unpacked repeated field.

@@ -37,6 +37,7 @@ type WriteOptions struct {
 	External External
 	MinBytes int64       // initializers below this size stay inside; 0: 1024
 	Perm     fs.FileMode // of new files; 0: 0o644
+	Keep     []string    // files never to be removed, such as those of weights of a model that the replaced one shares them with
 	Late     *Late       // text of the metadata that is not known yet; nil: there is none
 	Digest   bool        // compute Written.SHA256
 }
@@ -77,6 +78,7 @@ type Staged struct {
 	Written *Written
 	target  string
 	place   *placement
+	keep    []string
 	dir     *atomicfile.Dir  // holds the staged files; nil where file is used
 	file    *atomicfile.File // the staged model of [ExternalKeep], beside the data that it refers to
 }
@@ -104,7 +106,7 @@ func Stage(path string, m *onnx.Model, o WriteOptions) (*Staged, error) {
 			return nil, fmt.Errorf("writing %s: %w", path, err)
 		}
 	}
-	s := &Staged{Written: &Written{Bytes: r.size, ExternalBytes: p.end, External: p.files()}, target: path, place: p}
+	s := &Staged{Written: &Written{Bytes: r.size, ExternalBytes: p.end, External: p.files()}, target: path, place: p, keep: o.Keep}
 	if err := s.fill(r, o); err != nil {
 		s.Abort()
 		return nil, fmt.Errorf("writing %s: %w", path, s.withoutTemp(err))
@@ -177,11 +179,20 @@ func (s *Staged) Commit() error {
 		return err
 	}
 	for _, old := range replaced {
-		if !s.place.keeps(old) {
+		if !s.place.keeps(old) && !isOneOf(old, s.keep) {
 			os.Remove(old)
 		}
 	}
 	return nil
+}
+
+// isOneOf reports whether path leads to one of the files.
+func isOneOf(path string, files []string) bool {
+	info, err := os.Stat(path)
+	return err == nil && slices.ContainsFunc(files, func(f string) bool {
+		other, err := os.Stat(f)
+		return err == nil && os.SameFile(info, other)
+	})
 }
 
 func (s *Staged) replace() error {

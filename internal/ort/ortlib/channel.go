@@ -14,6 +14,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 const (
@@ -306,19 +308,11 @@ func (in *installer) from(ctx context.Context, dir string) (file, source string,
 // open opens the file or URL that the user named; total is 0 where the length is unknown.
 func (in *installer) open(ctx context.Context) (r io.ReadCloser, total int64, err error) {
 	if !isURL(in.From) {
-		f, err := os.Open(in.From)
+		f, size, err := readfile.Open(in.From)
 		if err != nil {
 			return nil, 0, fmt.Errorf("--from: %w", err)
 		}
-		st, err := f.Stat()
-		if err == nil && !st.Mode().IsRegular() {
-			err = fmt.Errorf("--from %s is not a regular file", in.From)
-		}
-		if err != nil {
-			f.Close()
-			return nil, 0, err
-		}
-		return f, st.Size(), nil
+		return f, size, nil
 	}
 	client := in.HTTP
 	if client == nil {

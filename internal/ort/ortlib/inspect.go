@@ -9,9 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // Info is what a shared library's headers say.
@@ -43,18 +44,11 @@ const apiSymbol = "OrtGetApiBase"
 // The version comes from the symbol version VERS_1.N.P in ELF files, from the current version of the install name in
 // Mach-O files, and in PE files from the version resource and the version string among the constants.
 func Inspect(path string) (Info, error) {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
-		return Info{}, fmt.Errorf("reading ONNX Runtime library: %w", err)
+		return Info{}, fmt.Errorf("the ONNX Runtime library: %w; name the library file itself", err)
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return Info{}, fmt.Errorf("reading ONNX Runtime library: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return Info{}, fmt.Errorf("%s is not a regular file: name the library file itself", path)
-	}
 	info, err := inspect(f)
 	if err != nil {
 		return Info{}, fmt.Errorf("%s is not an ONNX Runtime library: %v", path, err)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 var (
@@ -147,10 +149,7 @@ func loaderConf(root, path string, depth int) []string {
 		return nil
 	}
 	full := filepath.Join("/", root, path)
-	if st, err := os.Stat(full); err != nil || !st.Mode().IsRegular() || st.Size() > maxBytes {
-		return nil
-	}
-	data, err := os.ReadFile(full)
+	data, err := readfile.All(full, maxBytes)
 	if err != nil {
 		return nil
 	}

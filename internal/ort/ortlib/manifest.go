@@ -3,10 +3,11 @@ package ortlib
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // ManifestName is the file in each installed library's folder that says what was installed.
@@ -47,17 +48,9 @@ const maxManifest = 1 << 20
 // ReadManifest reads the manifest in an installed library's folder. The error is fs.ErrNotExist where there is none.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, ManifestName)
-	f, err := os.Open(path)
+	data, err := readfile.All(path, maxManifest)
 	if err != nil {
-		return nil, fmt.Errorf("reading manifest: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading manifest: %w", err)
-	}
-	if len(data) > maxManifest {
-		return nil, fmt.Errorf("reading %s: the manifest is larger than %d bytes", path, maxManifest)
+		return nil, fmt.Errorf("the manifest: %w", err)
 	}
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
 // Verification is what Verify found out about a library.
@@ -169,7 +171,7 @@ func (v *Verification) comparePin(all []Pin) {
 
 // hashFile is the SHA-256 of a file in hexadecimal, and its length.
 func hashFile(ctx context.Context, path string) (sum string, n int64, err error) {
-	f, err := os.Open(path)
+	f, _, err := readfile.Open(path)
 	if err != nil {
 		return "", 0, err
 	}

@@ -1,3 +1,0 @@
-package audit
-
-const openFlags = 0
