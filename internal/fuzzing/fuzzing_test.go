@@ -32,7 +32,7 @@ func TestLedger(t *testing.T) {
 		have = append(have, r.target)
 	}
 	if d := cmp.Diff(list, have, cmp.AllowUnexported(target{})); d != "" {
-		t.Errorf("make fuzz FUZZTIME=0s brings docs/fuzzing.md up to date (-targets +rows):\n%s", d)
+		t.Errorf("make fuzz FUZZTIME=1s FUZZ=FuzzHead brings docs/fuzzing.md up to date (-targets +rows):\n%s", d)
 	}
 	for _, x := range list {
 		if x.guards == "" || strings.ContainsAny(x.guards, "|\n") {
