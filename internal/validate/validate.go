@@ -260,8 +260,8 @@ type validation struct {
 	carried map[string]bool       // outputs that feed inputs
 	kept    *both                 // the sessions that pair opened, until they are taken
 
-	output  string        // the output that is scored; "" before the first batch
-	failure []error       // one per section in which the candidate failed
+	output  string  // the output that is scored; "" before the first batch
+	failure []error // one per section in which the candidate failed
 }
 
 func (v *validation) warn(format string, args ...any) {
