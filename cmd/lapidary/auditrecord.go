@@ -23,7 +23,7 @@ import (
 
 // onlyShow are the commands that neither write nor judge, and are not logged.
 var onlyShow = []string{"", "help", "completion", "man", "doctor", "audit", "audit show", "audit verify", "audit head",
-	"policy", "policy show", "runtime", "runtime list", "runtime which"}
+	"policy", "policy show", "runtime", "runtime list", "runtime which", "version"}
 
 // commandName returns a command without the program's name, such as "policy lock".
 func commandName(c *cobra.Command) string {

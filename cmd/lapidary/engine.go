@@ -104,6 +104,10 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 
 // useRuntime makes e run models with ONNX Runtime in worker processes.
 func (a *app) useRuntime(ctx context.Context, e *engine, f engineFlags) error {
+	if !ort.Available { // before a search, which would advise to install what cannot be loaded
+		_, err := ort.Info(f.library)
+		return err
+	}
 	choice, err := ortlib.Which(ctx, a.search(f.library))
 	if err != nil {
 		return err
@@ -126,7 +130,7 @@ func (a *app) search(library string) ortlib.Search {
 
 func (a *app) libraryEnv() ortlib.Env {
 	named, _ := a.env.lookup("LAPIDARY_ORT_LIB")
-	return ortlib.Env{CacheDir: a.env.cacheDir, Library: named, Vars: a.env.vars}
+	return ortlib.Env{CacheDir: a.env.cacheDir, Library: named, Vars: a.env.vars, Embedded: ortlib.Embedded()}
 }
 
 // workerVariables are the environment variables that engines need; nothing

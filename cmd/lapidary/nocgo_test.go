@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/zootest"
@@ -36,5 +37,19 @@ func TestStaticWithoutCgo(t *testing.T) {
 	}
 	if s := p.Static; s == nil || s.Work.MACs == 0 || s.Coverage.Counted != s.Coverage.Nodes {
 		t.Errorf("%+v", p.Static)
+	}
+	cnn, err := filepath.Abs("../../testdata/digits-cnn.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"profile", cnn}, {"fuse", cnn, "-o", "out.onnx"}, {"prune", cnn, "-o", "out.onnx", "--sparsity", "0.2"}, {"quantize", cnn, "-o", "out.onnx", "--to", "fp16"},
+		{"validate", cnn, cnn, "--data", "synthetic:8"}, {"bisect", cnn}, {"doctor"},
+	} {
+		run := exec.Command(bin, args...)
+		run.Env, run.Dir = []string{"HOME=" + t.TempDir(), "PATH="}, t.TempDir()
+		if out, err := run.CombinedOutput(); err == nil || !strings.Contains(string(out), "built without cgo and cannot load ONNX Runtime") {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
 	}
 }

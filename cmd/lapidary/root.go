@@ -140,6 +140,7 @@ func (a *app) commands() []*cobra.Command {
 		a.bisectCommand(),
 		a.runtimeCommand(),
 		a.doctorCommand(),
+		a.versionCommand(),
 		a.docsCommand(),
 	}
 }

@@ -173,7 +173,7 @@ func checkModel(ctx context.Context, v *attest.Verified, model, redactKey string
 	if err := v.CheckFile(ctx, model); err != nil {
 		return err
 	}
-	external, err := validate.ExternalFiles(model)
+	external, err := coveredBy(v, model)
 	if err != nil {
 		return err
 	}
@@ -190,6 +190,15 @@ func checkModel(ctx context.Context, v *attest.Verified, model, redactKey string
 		return checkRedacted(ctx, v, model, external, key)
 	}
 	return v.CheckFiles(ctx, model, external)
+}
+
+// coveredBy returns the external data that evidence about a model must cover. A model
+// signature may be of any file, which is a model as sign told it: by its name.
+func coveredBy(v *attest.Verified, model string) ([]string, error) {
+	if v.Manifest() != nil && !strings.EqualFold(filepath.Ext(model), ".onnx") {
+		return nil, nil
+	}
+	return validate.ExternalFiles(model)
 }
 
 func refuseLink(path string) error {

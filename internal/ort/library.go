@@ -5,6 +5,7 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
+
+// Available says that this program can load ONNX Runtime at all.
+const Available = true
 
 // loaded is the one ONNX Runtime of this process.
 var loaded struct {
@@ -52,6 +56,11 @@ func load(path string) (*api, error) {
 }
 
 func initialize(path string) (*api, error) {
+	// Official builds write a device identifier and events below the user's cache, and send them, unless this is set
+	// before they are loaded. With cgo, Setenv reaches C.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return nil, err
+	}
 	getBase, err := openLibrary(path)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,10 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
-var errNoCgo = errors.New("this lapidary was built without cgo and cannot load ONNX Runtime; build it with CGO_ENABLED=1 and a C compiler, or use --engine onnx-go")
+// Available says that this program can load ONNX Runtime at all.
+const Available = false
+
+var errNoCgo = errors.New("this lapidary was built without cgo and cannot load ONNX Runtime; use a release without _static in its name, build it with CGO_ENABLED=1 and a C compiler, or use --engine onnx-go")
 
 // Opener returns an engine that refuses to open, since the program was built
 // without cgo.

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 )
 
 // module is a module that a program was built of.
@@ -37,8 +38,8 @@ func modulesOf(program string) ([]module, error) {
 	return out, nil
 }
 
-// billOf returns a CycloneDX 1.6 bill of materials of a program.
-func billOf(name, version string, t target, modules []module, program []byte) ([]byte, error) {
+// billOf returns a CycloneDX 1.6 bill of materials of a program, and of the library in it, where wheel is not nil.
+func billOf(name, version string, t target, modules []module, program []byte, wheel *ortlib.Wheel) ([]byte, error) {
 	sum := sha256.Sum256(program)
 	main := cdx.Component{
 		BOMRef: "lapidary", Type: cdx.ComponentTypeApplication, Name: "lapidary", Version: version, PackageURL: "pkg:golang/github.com/lapidary-ml/lapidary@" + version,
@@ -54,6 +55,13 @@ func billOf(name, version string, t target, modules []module, program []byte) ([
 			c.Properties = &[]cdx.Property{{Name: "go:sum", Value: m.Sum}}
 		}
 		components, refs = append(components, c), append(refs, url)
+	}
+	if wheel != nil {
+		url := "pkg:pypi/onnxruntime@" + ortlib.Version
+		components, refs = append(components, cdx.Component{
+			BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: "onnxruntime", Version: ortlib.Version, PackageURL: url, Scope: cdx.ScopeRequired,
+			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: wheel.SHA256}}, Licenses: &cdx.Licenses{{License: &cdx.License{ID: "MIT"}}},
+		}), append(refs, url)
 	}
 	b := cdx.NewBOM()
 	b.SerialNumber = serialOf(sum)

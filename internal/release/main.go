@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 )
 
 func main() {
@@ -26,7 +28,7 @@ func main() {
 	var only string
 	flag.StringVar(&r.version, "version", "", "version of the release, as v1.2.3")
 	flag.StringVar(&r.out, "o", "dist", "folder to write to; must not exist or be empty")
-	flag.StringVar(&only, "only", "", "platforms, as linux/amd64,darwin/arm64; with +cgo or -cgo behind, only that build of them")
+	flag.StringVar(&only, "only", "", "platforms, as linux/amd64,darwin/arm64; with +cgo, +embedded or -cgo behind, only that build of them")
 	flag.Parse()
 	if err := r.run(ctx, only); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
@@ -118,7 +120,18 @@ func sourceTime(ctx context.Context) (time.Time, error) {
 func (r *release) archive(ctx context.Context, t target, env []string, work string) error {
 	start := time.Now()
 	program := filepath.Join(work, t.name(r.version), t.program())
-	if err := build(ctx, program, r.version, t, env); err != nil {
+	var wheel *ortlib.Wheel
+	var flags []string
+	var err error
+	if t.embedded {
+		if wheel, err = ortlib.FetchWheel(ctx, ortlib.Platform{OS: t.os, Arch: t.arch}, ortlib.Env{Vars: os.Environ()}); err != nil {
+			return err
+		}
+		if flags, err = t.carry(work, wheel); err != nil {
+			return err
+		}
+	}
+	if err := build(ctx, program, r.version, t, env, flags...); err != nil {
 		return err
 	}
 	b, err := os.ReadFile(program)
@@ -129,13 +142,17 @@ func (r *release) archive(ctx context.Context, t target, env []string, work stri
 	if err != nil {
 		return err
 	}
-	bom, err := billOf(t.name(r.version), r.version, t, modules, b)
+	bom, err := billOf(t.name(r.version), r.version, t, modules, b, wheel)
 	if err != nil {
 		return err
 	}
 	notices, err := noticesOf(ctx, modules)
 	if err != nil {
 		return err
+	}
+	if wheel != nil {
+		notices = fmt.Appendf(notices, "\n%s\nONNX Runtime %s\n\n--- LICENSE\n\n%s\n\n--- ThirdPartyNotices.txt\n\n%s\n",
+			strings.Repeat("=", 80), ortlib.Version, strings.TrimSpace(wheel.Licence), strings.TrimSpace(wheel.Notices))
 	}
 	files := append([]file{{t.program(), b, 0o755}, {"sbom.cdx.json", bom, 0o644}, {"THIRD-PARTY-LICENSES.txt", notices, 0o644}}, r.pages...)
 	path := filepath.Join(r.out, t.name(r.version)+t.extension())

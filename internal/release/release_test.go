@@ -27,13 +27,13 @@ func TestVersions(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	for text, want := range map[string]int{"": len(targets), "linux/amd64": 2, "linux/amd64+cgo": 1, "linux/amd64-cgo,windows/amd64-cgo": 2, "plan9/amd64": 0, "linux/amd64,": 0} {
+	for text, want := range map[string]int{"": len(targets), "linux/amd64": 3, "linux/amd64+cgo": 1, "linux/arm64+embedded": 1, "linux/amd64-cgo,windows/amd64-cgo": 2, "plan9/amd64": 0, "linux/amd64,": 0} {
 		got, err := choose(text)
 		if len(got) != want || (err != nil) != (want == 0) {
 			t.Errorf("%q: %v (%v)", text, got, err)
 		}
 	}
-	if _, why := (target{"darwin", "arm64", true}).environment(); why == "" {
+	if _, why := (target{"darwin", "arm64", true, false}).environment(); why == "" {
 		if _, err := exec.LookPath(crossCompilers["darwin/arm64"]); err != nil {
 			t.Error("a build without its compiler is not left out")
 		}
@@ -128,11 +128,11 @@ func TestContents(t *testing.T) {
 	if err != nil || len(modules) < 2 || modules[0].Path != "std" || modules[0].Version == "" {
 		t.Fatalf("modules %v (%v)", modules, err)
 	}
-	b, err := billOf("name", "v1.2.3", targets[0], modules, []byte("program"))
+	b, err := billOf("name", "v1.2.3", targets[0], modules, []byte("program"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _ := billOf("name", "v1.2.3", targets[0], modules, []byte("program"))
+	again, _ := billOf("name", "v1.2.3", targets[0], modules, []byte("program"), nil)
 	if !bytes.Equal(b, again) {
 		t.Error("the same program has two bills")
 	}

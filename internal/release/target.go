@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,18 +11,22 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 )
 
 // target is a platform, and whether the program can run models there: that needs C, to speak to ONNX Runtime.
 type target struct {
 	os, arch string
 	cgo      bool
+	embedded bool // ONNX Runtime is in the program
 }
 
 // targets are all builds of a release. Those without C have the commands that read and rewrite models, and verify evidence.
 var targets = []target{
-	{"linux", "amd64", true}, {"linux", "arm64", true}, {"darwin", "arm64", true}, {"windows", "amd64", true},
-	{"linux", "amd64", false}, {"linux", "arm64", false}, {"darwin", "amd64", false}, {"darwin", "arm64", false}, {"windows", "amd64", false},
+	{"linux", "amd64", true, false}, {"linux", "arm64", true, false}, {"darwin", "arm64", true, false}, {"windows", "amd64", true, false},
+	{"linux", "amd64", true, true}, {"linux", "arm64", true, true},
+	{"linux", "amd64", false, false}, {"linux", "arm64", false, false}, {"darwin", "amd64", false, false}, {"darwin", "arm64", false, false}, {"windows", "amd64", false, false},
 }
 
 // crossCompilers are C compilers for other platforms, by their usual names.
@@ -29,7 +35,10 @@ var crossCompilers = map[string]string{
 }
 
 func (t target) String() string {
-	if t.cgo {
+	switch {
+	case t.embedded:
+		return t.os + "/" + t.arch + "+embedded"
+	case t.cgo:
 		return t.os + "/" + t.arch + "+cgo"
 	}
 	return t.os + "/" + t.arch + "-cgo"
@@ -38,7 +47,10 @@ func (t target) String() string {
 // name is that of the archive without its extension, and of the folder in it.
 func (t target) name(version string) string {
 	name := "lapidary_" + version + "_" + t.os + "_" + t.arch
-	if !t.cgo {
+	switch {
+	case t.embedded:
+		name += "_embedded"
+	case !t.cgo:
 		name += "_static"
 	}
 	return name
@@ -95,12 +107,27 @@ func (t target) environment() (env []string, why string) {
 	return append(env, "CC="+cc), ""
 }
 
+// carry makes the flags with which the program is compiled with the library of ONNX Runtime in it.
+func (t target) carry(work string, wheel *ortlib.Wheel) ([]string, error) {
+	place, err := filepath.Abs(filepath.Join("internal", "ort", "ortlib", "embedded", "onnxruntime"))
+	if err != nil {
+		return nil, err
+	}
+	lib, overlay := filepath.Join(work, t.arch+".library"), filepath.Join(work, t.arch+".overlay.json")
+	text, err := json.Marshal(map[string]map[string]string{"Replace": {place: lib}})
+	if err != nil {
+		return nil, err
+	}
+	return []string{"-tags", "lapidary_embedded", "-overlay", overlay}, errors.Join(os.WriteFile(lib, wheel.Library, 0o600), os.WriteFile(overlay, text, 0o600))
+}
+
 // build compiles the program. Paths of this machine, time and state of the checkout do not get into it.
-func build(ctx context.Context, program, version string, t target, env []string) error {
+func build(ctx context.Context, program, version string, t target, env []string, flags ...string) error {
 	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.released="+version, "-o", program, "./cmd/lapidary")
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.released=" + version, "-o", program}, flags...)
+	c := exec.CommandContext(ctx, "go", append(args, "./cmd/lapidary")...)
 	c.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "CGO_") || strings.HasPrefix(s, "GOFLAGS=") }), env...)
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)

@@ -53,6 +53,9 @@ func (in *installer) obtain(ctx context.Context, c Channel) (*obtained, error) {
 			return nil, fmt.Errorf("the %s module carries ONNX Runtime %s only", BindingModule, version)
 		}
 	}
+	if c == Carry {
+		return in.carried(ctx)
+	}
 	pin, pinned := findPin(in.pins, c, version, in.Platform)
 	if c != From && !pinned && in.SHA256 == "" {
 		return nil, fmt.Errorf("no digest is pinned for ONNX Runtime %s on %s: give the library file's digest by --sha256, or an archive by --from", version, in.Platform)
@@ -61,28 +64,11 @@ func (in *installer) obtain(ctx context.Context, c Channel) (*obtained, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	var file, source string
-	var err error
-	switch c {
-	case NPM:
-		file, source, err = in.npm(ctx, dir)
-	case Pip:
-		file, source, err = in.pip(ctx, dir)
-	case Module:
-		file, source, err = in.module(ctx, dir)
-	default:
-		file, source, err = in.from(ctx, dir)
-	}
+	file, source, archive, err := in.fetch(ctx, c, pin, dir)
 	if err != nil {
 		return nil, err
 	}
-	got := &obtained{channel: c, source: source, pinned: pinned, variant: in.Variant}
-	if got.archive, _, err = hashFile(ctx, file); err != nil {
-		return nil, err
-	}
-	if pin.Archive != "" && got.archive != pin.Archive {
-		return nil, &DigestError{What: source, Got: got.archive, Want: pin.Archive, By: "the pin for " + pin.String()}
-	}
+	got := &obtained{channel: c, source: source, archive: archive, pinned: pinned, variant: in.Variant}
 	in.progress(Progress{Stage: "unpack"})
 	all, err := unpack(ctx, file, source, in.Platform, dir, in.Limits)
 	if err != nil {
@@ -95,6 +81,30 @@ func (in *installer) obtain(ctx context.Context, c Channel) (*obtained, error) {
 		return nil, err
 	}
 	return got, nil
+}
+
+// fetch gets a channel's file into a folder, and compares it with the pin where that has a digest of it.
+func (in *installer) fetch(ctx context.Context, c Channel, pin Pin, dir string) (file, source, sum string, err error) {
+	switch c {
+	case NPM:
+		file, source, err = in.npm(ctx, dir)
+	case Pip:
+		file, source, err = in.pip(ctx, dir)
+	case Module:
+		file, source, err = in.module(ctx, dir)
+	default:
+		file, source, err = in.from(ctx, dir)
+	}
+	if err != nil {
+		return "", "", "", err
+	}
+	if sum, _, err = hashFile(ctx, file); err != nil {
+		return "", "", "", err
+	}
+	if pin.Archive != "" && sum != pin.Archive {
+		return "", "", "", &DigestError{What: source, Got: sum, Want: pin.Archive, By: "the pin for " + pin.String()}
+	}
+	return file, source, sum, nil
 }
 
 // check compares what was unpacked with pin, digest and version.

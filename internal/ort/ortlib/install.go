@@ -23,6 +23,7 @@ const (
 	Pip    Channel = "pip"    // the onnxruntime wheel, by the pip client
 	Module Channel = "module" // test_data of BindingModule, by the go command
 	From   Channel = "from"   // a file or URL that the user names
+	Carry  Channel = "carry"  // Env.Embedded; a Search asks for it, where the program has one
 )
 
 // Options say what to install, and where from. The zero value, with Env filled in, installs Version for this machine
@@ -141,6 +142,11 @@ func (in *installer) normalize() (err error) {
 		if in.Version == "" {
 			in.Version = Version
 		}
+	case Carry:
+		if in.Env.Embedded == "" {
+			return errors.New("this program carries no library")
+		}
+		in.Version = Version
 	case From:
 		if in.From == "" {
 			return errors.New("channel from needs a file or URL in --from")
@@ -185,6 +191,11 @@ const (
 )
 
 func (in *installer) run(ctx context.Context) (*Result, error) {
+	if in.Channel == Carry {
+		if r := in.present(ctx, Carry); r != nil {
+			return r, nil // without a lock, so that the cache may be on a file system that cannot be written
+		}
+	}
 	root := in.Env.runtimeDir()
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, fmt.Errorf("making the cache folder: %w", err)
@@ -322,6 +333,9 @@ func (in *installer) satisfies(m *Manifest, channel Channel) bool {
 	if channel == From {
 		return m.Archive == in.SHA256 && (in.Version == "" || m.Version == in.Version)
 	}
+	if channel == Carry {
+		return m.Variant == "" && m.Version == in.Version && m.Pinned // pinned bytes are as good as the program's own
+	}
 	if m.Variant != "" || channel != Auto && m.Channel != channel {
 		return false
 	}
@@ -389,6 +403,11 @@ func (in *installer) commit(got *obtained) (*Result, error) {
 	}
 	if err := m.write(root); err != nil {
 		return nil, fmt.Errorf("writing the manifest: %w", err)
+	}
+	if got.channel == Carry {
+		if err := private(root); err != nil {
+			return nil, err
+		}
 	}
 	if err := syncDir(root); err != nil {
 		return nil, err

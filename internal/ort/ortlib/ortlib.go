@@ -5,8 +5,9 @@
 // before it is a crash.
 //
 // A library is looked for in a fixed order (see Search), and installed into a per-user cache, from the package that the
-// npm or pip client of the machine obtains, from the onnxruntime_go module in the Go module cache, or from a file that
-// the caller names together with its digest (see Install). The package reads no environment variables and prints
+// npm or pip client of the machine obtains, from the onnxruntime_go module in the Go module cache, from the program
+// itself where it was built to carry one (see Embedded), or from a file that the caller names together with its digest
+// (see Install). The package reads no environment variables and prints
 // nothing: the caller passes an Env.
 package ortlib
 
@@ -73,6 +74,8 @@ type Env struct {
 	// Vars are environment variables as "KEY=value", as os.Environ gives them: PATH, LD_LIBRARY_PATH, DYLD_*,
 	// VIRTUAL_ENV and CONDA_PREFIX are read, and clients are run with all of them.
 	Vars []string
+	// Embedded is the library that the program carries, as Embedded gives it; "" for none.
+	Embedded string
 	// Root is put before the absolute paths of the system's library folders. Empty: "/".
 	Root string
 }

@@ -134,3 +134,13 @@ func findPin(all []Pin, c Channel, version string, p Platform) (Pin, bool) {
 	}
 	return Pin{}, false
 }
+
+// pinOf is the pin whose library has a digest. The platform must be p, where p is not zero.
+func pinOf(all []Pin, sha256 string, p Platform) (Pin, bool) {
+	for _, pin := range all {
+		if pin.library() == sha256 && (p == Platform{} || pin.Platform == p) {
+			return pin, true
+		}
+	}
+	return Pin{}, false
+}

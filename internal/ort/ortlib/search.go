@@ -18,6 +18,7 @@ type Origin string
 const (
 	OriginFlag        Origin = "flag"        // Search.Path, the --ort-lib flag
 	OriginEnvironment Origin = "environment" // Env.Library, LAPIDARY_ORT_LIB
+	OriginEmbedded    Origin = "embedded"    // what the program carries, unpacked into the cache
 	OriginCache       Origin = "cache"       // what Install wrote
 	OriginSystem      Origin = "system"      // the loader's library folders
 	OriginPython      Origin = "python"      // the onnxruntime wheel of a Python environment
@@ -26,7 +27,7 @@ const (
 // Search says which library is wanted. The zero value finds the CPU build that Install would have installed, or the
 // next best.
 //
-// The steps are, in this order: Path; Env.Library; the cache (Version first, then other versions, newest first; within
+// The steps are, in this order: Path; Env.Library; Env.Embedded, where there is one; the cache (Version first, then other versions, newest first; within
 // a version Variant first, then the CPU build, then the others); the system's library folders; the Python
 // environments that VIRTUAL_ENV, CONDA_PREFIX and the python3 on PATH name. Path and Env.Library are somebody's
 // explicit will: where the file they name cannot be used the search ends in an error, not in another library.
@@ -46,6 +47,7 @@ type Search struct {
 	// NoPython leaves the Python environments out, and so starts no python3.
 	NoPython bool
 	Env      Env
+	pins     []Pin // nil: Pins
 }
 
 func (s Search) normalize() (Search, error) {
@@ -62,6 +64,9 @@ func (s Search) normalize() (Search, error) {
 		s.MinAPI = BindingAPI
 	}
 	s.Platform = s.Platform.orHost()
+	if s.pins == nil {
+		s.pins = Pins()
+	}
 	return s, nil
 }
 
@@ -114,7 +119,7 @@ func (e *NotFoundError) Error() string {
 	var b strings.Builder
 	b.WriteString("no usable ONNX Runtime library found: install one by `lapidary runtime install` or name one by --ort-lib")
 	for _, c := range e.Tried {
-		if c.Path != "" {
+		if c.Path != "" || c.Origin == OriginEmbedded {
 			fmt.Fprintf(&b, "; %s", c)
 		}
 	}
@@ -182,10 +187,11 @@ func (s Search) candidates(ctx context.Context) iter.Seq[Candidate] {
 	steps := []step{
 		{OriginFlag, func(context.Context) ([]found, string) { return s.named(s.Path, "--ort-lib not given") }},
 		{OriginEnvironment, func(context.Context) ([]found, string) { return s.named(s.Env.Library, "LAPIDARY_ORT_LIB not set") }},
-		{OriginCache, s.cached},
-		{OriginSystem, s.system},
-		{OriginPython, s.python},
 	}
+	if s.Env.Embedded != "" {
+		steps = append(steps, step{OriginEmbedded, s.embedded})
+	}
+	steps = append(steps, step{OriginCache, s.cached}, step{OriginSystem, s.system}, step{OriginPython, s.python})
 	return func(yield func(Candidate) bool) {
 		seen := map[string]bool{}
 		for _, st := range steps {

@@ -79,11 +79,8 @@ func verifyForeign(ctx context.Context, path string, all []Pin) (*Verification, 
 	} else {
 		v.Version = info.Version
 	}
-	for _, p := range all {
-		if p.library() == sum {
-			v.Pinned, v.Pin = true, p.String()
-			break
-		}
+	if p, ok := pinOf(all, sum, Platform{}); ok {
+		v.Pinned, v.Pin = true, p.String()
 	}
 	return v, nil
 }
@@ -154,6 +151,9 @@ func (v *Verification) findStrangers(dir string) {
 func (v *Verification) comparePin(all []Pin) {
 	m := v.Manifest
 	pin, ok := findPin(all, m.Channel, m.Version, m.Platform)
+	if m.Channel == Carry {
+		pin, ok = pinOf(all, v.SHA256, m.Platform)
+	}
 	if !ok {
 		v.problem("the manifest claims a pin for %s %s on %s, and this program has none", m.Channel, m.Version, m.Platform)
 		return
