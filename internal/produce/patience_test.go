@@ -28,3 +28,19 @@ func TestEndless(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// inputless is a session of a model without inputs.
+type inputless struct{ fakeSession }
+
+func (*inputless) Inputs() []session.Port { return nil }
+
+// TestNoInputs: a model without inputs has one sample, which is nothing.
+func TestNoInputs(t *testing.T) {
+	ref := &reference{}
+	if err := (&Verify{}).collect(t.Context(), &inputless{}, ref); err != nil {
+		t.Fatal(err)
+	}
+	if len(ref.samples) != 1 || len(ref.samples[0].Inputs) != 0 {
+		t.Errorf("%d samples", len(ref.samples))
+	}
+}

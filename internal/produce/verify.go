@@ -188,6 +188,10 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 		return take(ctx, v.Data, count, &ref.samples)
 	}
 	ref.source = "synthetic"
+	if len(s.Inputs()) == 0 { // it computes the same each time
+		ref.samples = []*dataset.Sample{{ID: "0", Inputs: map[string]*onnx.Tensor{}}}
+		return nil
+	}
 	var last error
 	for _, size := range []int64{2, 1, 3, 8, 64, 512} {
 		var list []*dataset.Sample
