@@ -45,7 +45,8 @@ func ledgerGraphs(t *testing.T) (out []ledgerTask, all int) {
 	only := os.Getenv("LAPIDARY_LEDGER") // graphs with this in their name
 	add := func(name, file string) {
 		all++
-		whole := strings.HasPrefix(name, "light/") // a minute each
+		// A minute each: whole networks, and tensors of gigabytes.
+		whole := strings.HasPrefix(name, "light/") || name == "ort-transform/approximation/gelu_add_matmul"
 		if only != "" && !strings.Contains(name, only) || only == "" && !(zootest.Chosen(name) && (!whole || zootest.All())) {
 			return
 		}

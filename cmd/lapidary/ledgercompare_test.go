@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/compare"
-	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/session"
 )
@@ -45,32 +44,17 @@ type ledgerRuns struct {
 	why     error           // why it does not run
 }
 
-type ledgerSample struct {
-	id     string
-	source ledgerSource
-	inputs map[string]*onnx.Tensor
-}
-
-// ledgerSource is where inputs are from.
-type ledgerSource int
-
-const (
-	fromTestData ledgerSource = iota
-	fromSeed
-	fromCalibration // among what static int8 was calibrated on
-)
-
 // reference runs a model on its test data and on generated data.
 func (g *ledgerGraph) reference(path string) *ledgerRuns {
 	r := &ledgerRuns{outputs: map[session.Level][]map[string]*onnx.Tensor{}, random: map[string]bool{}}
+	if r.samples, r.why = g.samples(path); r.why != nil {
+		return r
+	}
 	for _, level := range ledgerLevels {
 		s, err := g.open(path, level)
 		if err != nil {
 			r.why = err
 			return r
-		}
-		if r.samples == nil {
-			r.samples = g.samples(path, s)
 		}
 		r.outputs[level], err = runSamples(s, r.samples)
 		if err == nil && len(r.samples) > 0 {
@@ -120,59 +104,6 @@ func (r *ledgerRuns) findRandom(s session.Session, level session.Level) error {
 		}
 	}
 	return nil
-}
-
-// ledgerSeed is of generated inputs; the commands have another.
-const ledgerSeed = 20
-
-// samples returns inputs with which a model runs: its test data, and generated ones.
-func (g *ledgerGraph) samples(path string, s session.Session) (out []ledgerSample) {
-	in, results, err := modelPorts(path)
-	if err != nil {
-		return nil
-	}
-	add := func(spec string, dims map[string]int64, seed uint64, source ledgerSource) bool {
-		set, err := dataset.Open(spec, dataset.Options{Inputs: in, Outputs: results, Dims: dims, Seed: seed})
-		if err != nil {
-			return false
-		}
-		defer set.Close()
-		var list []ledgerSample
-		for sample, err := range set.Samples(context.Background()) {
-			if err != nil {
-				return false
-			}
-			list = append(list, ledgerSample{sample.ID, source, sample.Inputs})
-		}
-		if _, err := runSamples(s, list); err != nil || len(list) == 0 {
-			return false
-		}
-		out = append(out, list...)
-		return true
-	}
-	if g.Data != "" {
-		add(g.Data, nil, 0, fromTestData)
-	}
-	if len(in) == 0 {
-		return []ledgerSample{{id: "nothing", inputs: map[string]*onnx.Tensor{}}}
-	}
-	for _, size := range []int64{2, 1, 3, 8, 64} {
-		dims := map[string]int64{}
-		for _, p := range in {
-			if p.Type != nil {
-				for _, d := range p.Type.Shape {
-					if d.Param != "" {
-						dims[d.Param] = size
-					}
-				}
-			}
-		}
-		if add("synthetic:2", dims, ledgerSeed, fromSeed) {
-			break
-		}
-	}
-	add("synthetic:4", nil, defaultSeed, fromCalibration)
-	return out
 }
 
 // compare runs a result beside the model that it was made of.
