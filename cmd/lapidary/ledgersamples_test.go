@@ -69,7 +69,7 @@ func (g *ledgerGraph) samples(path string) (out []ledgerSample, err error) {
 	if len(in) == 0 {
 		return []ledgerSample{{id: "nothing", inputs: map[string]*onnx.Tensor{}}}, nil
 	}
-	for _, size := range []int64{2, 1, 3, 8, 64} {
+	for _, size := range []int64{2, 1, 3, 8, 64, 512} {
 		dims := map[string]int64{}
 		for _, p := range in {
 			if p.Type != nil {
