@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop interop-old corpus mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check man clean
+.PHONY: build runtime demo test check interop interop-old corpus ledger mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -46,6 +46,12 @@ interop-old: interop
 # The whole test corpus instead of a fixed fifth; needs it beside the checkout, see LAPIDARY_ZOO.
 corpus: runtime
 	LAPIDARY_CORPUS=all $(GO) test ./fuse ./profile ./internal/... -run 'Corpus|LoadRate|Expected|Expanded|Transforms|Probes|RuntimeShapes|OperatorTests' -v -count=1 -timeout 30m
+	LAPIDARY_CORPUS=all $(GO) test ./cmd/lapidary -run TestCorpusLedger -v -count=1 -timeout 120m
+
+# Takes every graph of the corpus through every command, and writes what is refused into cmd/lapidary/testdata/ledger.txt and
+# docs/ledger.md; half an hour. LEDGER=FILE keeps what is done there and goes on from it.
+ledger: runtime
+	LAPIDARY_CORPUS=all LAPIDARY_LEDGER_OUT=$(abspath $(LEDGER)) $(GO) test ./cmd/lapidary -run TestCorpusLedger -v -count=1 -timeout 120m -update
 
 # What fusing gains on real models and on misspelled operators; five minutes of a quiet machine.
 fuse-latency: runtime

@@ -44,3 +44,25 @@ relu (float[1,4] x) => (float[1,4] y) { y = Relu(x) }`))
 		t.Errorf("nothing is dead, which is no error: %v", err)
 	}
 }
+
+// TestStaleShapes: a declared shape that was wrong before is not laid to the pruning.
+func TestStaleShapes(t *testing.T) {
+	m, err := onnxtext.Parse("stale", []byte(`<ir_version: 8, opset_import: ["" : 17]>
+stale (float[1,2] x) => (float[1,2] y) <float[2,3] v = {1, 2, 0, 3, 4, 0}, float[3,2] w = {1, 2, 3, 4, 5, 6}, float[1,7] z> {
+	h = MatMul(x, v) r = Relu(h) z = MatMul(r, w) y = Relu(z) }`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	src, dst := filepath.Join(dir, "m.onnx"), filepath.Join(dir, "p.onnx")
+	if _, err := onnxfile.Write(src, m, onnxfile.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := prune.Shrink(t.Context(), dst, src, prune.ShrinkOptions{StructureOptions: prune.StructureOptions{Pattern: prune.Channels}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Structure.Groups) != 1 || r.Structure.Groups[0].Removed != 1 {
+		t.Errorf("groups %+v", r.Structure.Groups)
+	}
+}

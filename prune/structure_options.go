@@ -108,6 +108,9 @@ func (o *StructureOptions) validate() error {
 	if o.repairs, err = repairsNamed(o.Repair, UnitRepairs(), o.Data != nil, o.Synthetic); err != nil {
 		return err
 	}
+	if o.Sparsity == 0 && o.goals() == 0 {
+		o.repairs = nil // nothing goes that anything could make up for
+	}
 	switch {
 	case !slices.Contains(Units(), o.Pattern):
 		return fmt.Errorf("pattern %q is unknown; want one of %v", o.Pattern, Units())

@@ -16,6 +16,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/ort"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 	"github.com/lapidary-ml/lapidary/internal/session"
+	"github.com/lapidary-ml/lapidary/internal/trial"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
@@ -298,5 +299,19 @@ func TestStructuredPass(t *testing.T) {
 	ratio := float64(p.result.After.MACs) / float64(p.result.Before.MACs)
 	if ratio > 0.5 || ratio < 0.4 {
 		t.Errorf("MACs at %.2f of before, want about 0.5", ratio)
+	}
+}
+
+// TestNothingToRepair: where only what contributes nothing goes, nothing is repaired, so
+// that data for the check of the result may be of a model without outputs to compare.
+func TestNothingToRepair(t *testing.T) {
+	for sparsity, want := range map[float64]bool{0: false, 0.5: true} {
+		o := StructureOptions{Pattern: Channels, Sparsity: sparsity, Data: &trial.Options{}}
+		if err := o.validate(); err != nil {
+			t.Fatal(err)
+		}
+		if o.looks() != want || o.measured() != want {
+			t.Errorf("sparsity %v: looks %v, measured %v", sparsity, o.looks(), o.measured())
+		}
 	}
 }

@@ -38,8 +38,13 @@ func each(size int, put func(out []byte, x float32)) func(out, src []byte, first
 	}
 }
 
-// Len returns the number of bytes.
-func (c *coded) Len() int64 { return c.src.Len() / 4 * int64(c.size) }
+// Len returns the number of bytes. A tensor without elements may have no data.
+func (c *coded) Len() int64 {
+	if c.src == nil {
+		return 0
+	}
+	return c.src.Len() / 4 * int64(c.size)
+}
 
 // Bytes returns the codes in new memory.
 func (c *coded) Bytes() ([]byte, error) {

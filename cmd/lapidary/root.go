@@ -30,11 +30,14 @@ type app struct {
 }
 
 // run executes one command line and returns its exit code. No panic leaves it.
-func run(ctx context.Context, args []string, e *env) (status int) {
-	a := &app{env: e}
+func run(ctx context.Context, args []string, e *env) int {
+	return (&app{env: e}).run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) (status int) {
 	defer func() {
 		if r := recover(); r != nil {
-			fmt.Fprintf(e.stderr, "lapidary: error: internal fault: %v; please report it with this trace:\n%s", r, debug.Stack())
+			fmt.Fprintf(a.env.stderr, "lapidary: error: internal fault: %v; please report it with this trace:\n%s", r, debug.Stack())
 			status = exitFailed
 		}
 	}()

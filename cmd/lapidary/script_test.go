@@ -23,6 +23,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == ledgerArgument {
+		os.Exit(ledgerShard(os.Args[2]))
+	}
+	if status, ok := workerMain(os.Args); ok {
+		os.Exit(status)
+	}
 	testscript.Main(m, map[string]func(){"lapidary": main})
 }
 

@@ -147,8 +147,13 @@ func (h *Histogram) quantile(p float64) float64 {
 }
 
 // folded returns the histogram of the magnitudes. Bins below zero are mirrored,
-// which puts an element on the border of a bin at most one bin further.
+// which puts an element on the border of a bin at most one bin further. They begin
+// at zero, so where all elements lie close together far from it, the bins are wider.
 func (h *Histogram) folded() *Histogram {
+	wide := Histogram{Exp: h.Exp, First: h.First, Counts: h.Counts, Zeros: h.Zeros}
+	for h = &wide; max(h.First+int64(len(h.Counts)), -h.First) > mostBins; {
+		h.coarsen(h.Exp + 1)
+	}
 	last := max(h.First+int64(len(h.Counts)), -h.First)
 	out := &Histogram{Exp: h.Exp, Counts: make([]int64, max(last, 1)), Zeros: h.Zeros}
 	for i, n := range h.Counts {

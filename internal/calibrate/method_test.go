@@ -148,6 +148,23 @@ func TestSymmetric(t *testing.T) {
 }
 
 // TestInvalid: a run with NaN counts as such and nowhere else.
+// TestCloseTogether: values close together far from zero have bins so narrow that as many
+// from zero on would not fit any memory; every method finds their range all the same.
+func TestCloseTogether(t *testing.T) {
+	for _, side := range []float32{1, -1} {
+		s := statsOf(t, []float32{1e4 * side, math.Nextafter32(1e4, 2e4) * side, 1e4 * side})
+		for _, m := range methods {
+			for _, symmetric := range []bool{false, true} {
+				c := Codes{Levels: 256, Symmetric: symmetric}
+				r := m.Range(s, c)
+				if most := max(-r.Min, r.Max); r.Min > r.Max || most < 9990 || most > 10001 {
+					t.Errorf("%s, symmetric %v: %v", m.Name, symmetric, r)
+				}
+			}
+		}
+	}
+}
+
 func TestInvalid(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	s := statsOf(t, []float32{1, 2}, []float32{nan, 5}, []float32{-inf}, []float32{-1})

@@ -2,10 +2,12 @@ package produce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/compare"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
@@ -22,9 +24,11 @@ type Verify struct {
 	// Data gives the inputs; nil generates them from the types and shapes of
 	// the model's inputs with Seed.
 	Data    *dataset.Set
-	Samples int              // how many; 0: 4
-	Seed    uint64           // of generated inputs
-	Dims    map[string]int64 // sizes of symbolic dimensions of generated inputs; others are what the model runs with
+	Samples int    // how many; 0: 4
+	Seed    uint64 // of generated inputs
+	// Patience is how long a first run of generated inputs may take; 0: 2 minutes.
+	Patience time.Duration
+	Dims     map[string]int64 // sizes of symbolic dimensions of generated inputs; others are what the model runs with
 	// Shapes gives generated inputs whole shapes by name; −1 leaves a dimension to Dims.
 	Shapes map[string][]int64
 	// Tolerance is the class that an output must meet; nil: the class of its
@@ -184,6 +188,10 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 		return take(ctx, v.Data, count, &ref.samples)
 	}
 	ref.source = "synthetic"
+	if len(s.Inputs()) == 0 { // it computes the same each time
+		ref.samples = []*dataset.Sample{{ID: "0", Inputs: map[string]*onnx.Tensor{}}}
+		return nil
+	}
 	var last error
 	for _, size := range []int64{2, 1, 3, 8, 64, 512} {
 		var list []*dataset.Sample
@@ -194,15 +202,33 @@ func (v *Verify) collect(ctx context.Context, s session.Session, ref *reference)
 			set.Close()
 		}
 		if err == nil {
-			_, err = runAll(ctx, s, list[:1])
+			err = v.try(ctx, s, list[:1])
 		}
 		if err == nil {
 			ref.samples = list
 			return nil
 		}
-		last = err
+		if last = err; errors.Is(err, context.DeadlineExceeded) {
+			break // the session may be gone with it
+		}
 	}
 	return fmt.Errorf("no generated input runs, give real ones with --data: %w", last)
+}
+
+// defaultPatience is long for one run of any model, and short for a person who waits.
+const defaultPatience = 2 * time.Minute
+
+// try runs generated inputs, which may be none that a model ends with: a number
+// of turns, or one that an engine's kernel never comes back from.
+func (v *Verify) try(ctx context.Context, s session.Session, list []*dataset.Sample) error {
+	patience := v.Patience
+	if patience == 0 {
+		patience = defaultPatience
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: it runs for more than %v", context.DeadlineExceeded, patience))
+	defer cancel()
+	_, err := runAll(limited, s, list)
+	return err
 }
 
 func take(ctx context.Context, set *dataset.Set, count int, out *[]*dataset.Sample) error {
