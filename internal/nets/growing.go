@@ -33,6 +33,24 @@ func layers(b *builder) {
 	b.output("y", b.op("Identity", x), anyBatch, width)
 }
 
+// deep is a perceptron of any depth with a connection around every layer, and with
+// what exporters leave behind: half as many weights as nodes.
+func deep(b *builder) {
+	const width = 8
+	n := b.nodes(20000, 200)
+	x := b.input("x", anyBatch, width)
+	y := x
+	for i := 0; b.g.Len() < n; i++ {
+		l := b.at("layers.%d", i)
+		skip := y
+		y = l.op("MatMul", y, l.weight("weight", 1/math.Sqrt(width), width, width))
+		y = l.op("Tanh", l.op("Add", y, l.weight("bias", 0.1, width)))
+		y = l.op("Mul", l.op("Identity", y), l.around("scale", 0.5, 0.1, width))
+		y = l.op("Add", y, skip)
+	}
+	b.output("y", b.op("Identity", y), anyBatch, width)
+}
+
 // fan has thousands of small products that all read one value, and one sum that
 // reads them all: as many weights as branches.
 func fan(b *builder) {

@@ -20,7 +20,7 @@ func size(m *onnx.Model) (nodes int, bytes int64) {
 // TestSizes: networks of any size have the one asked for, and weights that are
 // made when they are read.
 func TestSizes(t *testing.T) {
-	for _, name := range []string{"chain", "fan", "branches"} {
+	for _, name := range []string{"chain", "deep", "fan", "branches"} {
 		for _, want := range []int{100, 1000} {
 			m, err := nets.Build(name, nets.Options{Nodes: want})
 			if err != nil {

@@ -75,6 +75,7 @@ var list = []net{
 	{name: "chain", styles: torch[:2], build: chain, grows: inNodes},
 	{name: "wide", styles: torch[:2], build: wide, big: true},
 	{name: "layers", styles: torch[:2], build: layers, grows: inBytes},
+	{name: "deep", styles: torch[:2], build: deep, grows: inNodes},
 	{name: "fan", styles: torch[:2], build: fan, grows: inNodes},
 	{name: "branches", styles: torch[:1], build: branches, grows: inNodes},
 }
