@@ -253,6 +253,9 @@ func (p *plan) number(v *onnx.Value, def float32) (float32, bool) {
 
 func (p *plan) find(v *onnx.Value) *onnx.Value {
 	for p.group[v] != nil {
+		if next := p.group[p.group[v]]; next != nil { // halves the way for the next one
+			p.group[v] = next
+		}
 		v = p.group[v]
 	}
 	return v
