@@ -31,9 +31,19 @@ func (r *Row) Wall() Fit {
 	return r.fit(func(c Cost) float64 { return c.Wall.Seconds() }, max(noiseTime, r.Start.Wall/5).Seconds())
 }
 
-// CPU fits the time of all processors.
+// CPU fits the time of all processors, less what processes below spent on running models.
 func (r *Row) CPU() Fit {
-	return r.fit(func(c Cost) float64 { return c.CPU.Seconds() }, max(noiseTime, r.Start.CPU/5).Seconds())
+	return r.fit(func(c Cost) float64 { return (c.CPU - c.Below).Seconds() }, max(noiseTime, (r.Start.CPU-r.Start.Below)/5).Seconds())
+}
+
+// runsModels reports whether a good part of the time is that of processes below.
+func (r *Row) runsModels() bool {
+	for _, s := range r.Samples {
+		if s.Cost.Below > s.Cost.CPU/10 {
+			return true
+		}
+	}
+	return false
 }
 
 // Memory fits the peak.
@@ -50,9 +60,10 @@ func (r *Row) fit(of func(Cost) float64, noise float64) Fit {
 }
 
 // Linear reports whether nothing grows faster than the model, as far as is known.
-func (r *Row) Linear() bool {
-	return r.Wall().Linear() && r.CPU().Linear() && r.Memory().Linear()
-}
+func (r *Row) Linear() bool { return r.timeLinear() && r.Memory().Linear() }
+
+// timeLinear is about the time from start to end only where that is the command's own.
+func (r *Row) timeLinear() bool { return r.CPU().Linear() && (r.runsModels() || r.Wall().Linear()) }
 
 // PerSize returns by how many bytes the peak, less that of the start, grew for a byte of the model, at the largest
 // size; NaN where there is none.

@@ -10,10 +10,11 @@ import (
 
 // Cost is what one run of a command took.
 type Cost struct {
-	Wall time.Duration
-	CPU  time.Duration // of the process and all below it
-	Peak int64         // most bytes resident at once in the process and those below it, pages of mapped files included
-	Own  int64         // of these, most bytes that are no pages of files; 0 where it is not known
+	Wall  time.Duration
+	CPU   time.Duration // of the process and all below it
+	Below time.Duration // of these, of processes below it: those that run models
+	Peak  int64         // most bytes resident at once in the process and those below it, pages of mapped files included
+	Own   int64         // of these, most bytes that are no pages of files; 0 where it is not known
 }
 
 // poll is how often memory is looked at. What comes and goes in between is not seen, but for the peak of single
@@ -33,13 +34,17 @@ func Measure(program string, args ...string) (Cost, error) {
 	stop, seen := make(chan struct{}), make(chan Cost)
 	go func() {
 		var most Cost
+		below := map[int]time.Duration{}
 		tick := time.NewTicker(poll)
 		defer tick.Stop()
 		for {
-			peak, own := resident(c.Process.Pid)
+			peak, own := look(c.Process.Pid, below)
 			most.Peak, most.Own = max(most.Peak, peak), max(most.Own, own)
 			select {
 			case <-stop:
+				for _, d := range below {
+					most.Below += d
+				}
 				seen <- most
 				return
 			case <-tick.C:
@@ -67,7 +72,7 @@ func lastLine(s string) string {
 func Least(list []Cost) Cost {
 	out := list[0]
 	for _, c := range list[1:] {
-		out.Wall, out.CPU = min(out.Wall, c.Wall), min(out.CPU, c.CPU)
+		out.Wall, out.CPU, out.Below = min(out.Wall, c.Wall), min(out.CPU, c.CPU), min(out.Below, c.Below)
 		out.Peak, out.Own = max(out.Peak, c.Peak), max(out.Own, c.Own)
 	}
 	return out

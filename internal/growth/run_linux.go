@@ -7,16 +7,20 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
-// resident adds up the memory of a process and of those below it, now.
-func resident(pid int) (all, own int64) {
+// look adds up the memory of a process and of those below it, now, and enters the processor time of the latter.
+func look(pid int, below map[int]time.Duration) (all, own int64) {
 	for work := []int{pid}; len(work) > 0; {
 		p := work[len(work)-1]
 		work = work[:len(work)-1]
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p))
 		if err != nil {
 			continue // it has ended
+		}
+		if p != pid {
+			below[p] = max(below[p], processorTime(p))
 		}
 		all, own = all+statusKiB(status, "VmRSS:"), own+statusKiB(status, "RssAnon:")
 		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p, p))
@@ -34,6 +38,19 @@ func resident(pid int) (all, own int64) {
 		}
 	}
 	return all, own
+}
+
+// processorTime reads proc_pid_stat(5): fields 14 and 15, behind a name in parentheses that may hold anything.
+func processorTime(pid int) time.Duration {
+	const perSecond = 100 // of the clock ticks that the kernel counts in
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if err != nil || len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * time.Second / perSecond
 }
 
 // statusKiB returns a line of proc_pid_status(5) that is given in KiB, in bytes.

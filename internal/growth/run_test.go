@@ -43,6 +43,9 @@ func TestMeasure(t *testing.T) {
 		if c.Wall < 100*time.Millisecond || c.CPU <= 0 || c.CPU > 10*c.Wall {
 			t.Errorf("%s: %+v", what, c)
 		}
+		if runtime.GOOS == "linux" && (what == "below") != (c.Below > 0) {
+			t.Errorf("%s: processes below took %v", what, c.Below)
+		}
 		if runtime.GOOS == "linux" && (c.Peak < 96<<20 || c.Peak > 600<<20 || c.Own < 96<<20 || c.Own > c.Peak) {
 			t.Errorf("%s: peak %d, of which no pages of files are %d", what, c.Peak, c.Own)
 		}
@@ -54,8 +57,8 @@ func TestMeasure(t *testing.T) {
 }
 
 func TestLeast(t *testing.T) {
-	got := Least([]Cost{{3, 5, 10, 2}, {4, 4, 12, 1}})
-	if want := (Cost{3, 4, 12, 2}); got != want {
+	got := Least([]Cost{{3, 5, 2, 10, 2}, {4, 4, 1, 12, 1}})
+	if want := (Cost{3, 4, 1, 12, 2}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }

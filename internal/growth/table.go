@@ -27,11 +27,11 @@ func (s *Series) Write(w io.Writer) error {
 }
 
 func (s *Series) times(out *printer) {
-	out.f("Time from start to end, and in parentheses of all processors together:\n\n")
-	s.head(out, "| wall | processors |\n", "|--:|--:|\n")
+	out.f("Time from start to end, and in parentheses of all processors together, of which the engine's behind a plus:\n\n")
+	s.head(out, "| wall | processors, own |\n", "|--:|--:|\n")
 	for _, r := range s.Rows {
-		s.line(out, r, func(c Cost) string { return fmt.Sprintf("%s (%s)", Seconds(c.Wall), Seconds(c.CPU)) })
-		out.f("| %s | %s |%s\n", exponent(r.Wall()), exponent(r.CPU()), mark(r.Wall(), r.CPU()))
+		s.line(out, r, func(c Cost) string { return fmt.Sprintf("%s (%s)", Seconds(c.Wall), processors(c)) })
+		out.f("| %s | %s |%s\n", exponent(r.Wall()), exponent(r.CPU()), mark(r.timeLinear()))
 	}
 	out.f("\n")
 }
@@ -51,7 +51,7 @@ func (s *Series) memory(out *printer) {
 			all, own := r.PerSize()
 			out.f(" %.2f (%.2f) |", all, own)
 		}
-		out.f("%s\n", mark(r.Memory()))
+		out.f("%s\n", mark(r.Memory().Linear()))
 	}
 	out.f("\n")
 }
@@ -96,13 +96,18 @@ func exponent(f Fit) string {
 	return fmt.Sprintf("%.2f", f.Exponent)
 }
 
-func mark(fits ...Fit) string {
-	for _, f := range fits {
-		if !f.Linear() {
-			return " **not linear**"
-		}
+func mark(linear bool) string {
+	if linear {
+		return ""
 	}
-	return ""
+	return " **not linear**"
+}
+
+func processors(c Cost) string {
+	if c.Below == 0 {
+		return Seconds(c.CPU)
+	}
+	return Seconds(c.CPU-c.Below) + " + " + Seconds(c.Below)
 }
 
 // Bytes writes a size for people, in powers of ten.
