@@ -20,7 +20,7 @@ var titles = map[string]struct{ title, note string }{
 		"What goes through all readers of a value once for each of them shows here."},
 	bodies: {"Bodies in bodies", "Conditions nested eight deep, with a loop in the innermost, one after another (`netgen -nodes N branches`)."},
 	byBytes: {"By bytes of weights", "Products of matrices of 4 MiB (`netgen -bytes N layers`), all weights in the model file below 2 GiB, and in a file beside it above. " +
-		"Pages of mapped files count as resident memory as long as nobody else needs the room; what a process cannot give back is in parentheses."},
+		"Pages of mapped files count as resident memory as long as nobody else needs the room; what a process cannot give back is in parentheses. Models that the engine is to run go up to 2.5 GB: it holds them whole, and two of them where they are compared."},
 }
 
 // document is the report under construction.

@@ -136,6 +136,9 @@ func (h *harness) size(net string, n float64, list []command, done func(i int, c
 		return err
 	}
 	for i, c := range list {
+		if net == byBytes && c.most > 0 && n > c.most {
+			continue
+		}
 		cost, err := h.repeat(c, f)
 		h.say(fmt.Sprintf("%s %s of %.4g: %.2fs, processors %.2fs, peak %s", c.text, net, n, cost.Wall.Seconds(), cost.CPU.Seconds(), growth.Bytes(float64(cost.Peak))))
 		if err := done(i, cost, err); err != nil {
