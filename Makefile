@@ -76,7 +76,7 @@ validate-zoo: runtime
 	LAPIDARY_CORPUS=all $(GO) test ./cmd/lapidary -run TestValidateZoo -v -count=1 -timeout 60m
 
 # How time and memory of every command grow with the model, from 10 MB to 4 GB and from 100 to 20,000 nodes; writes
-# docs/growth.md and docs/growth.svg. Ten minutes of a quiet machine and 10 GB of disk.
+# docs/growth.md and docs/growth.svg. Ten minutes of a quiet machine and 13 GB of disk.
 growth: runtime
 	@mkdir -p .bench/growth
 	$(GO) build -o bin/netgen ./internal/nets/netgen

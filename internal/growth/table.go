@@ -31,7 +31,7 @@ func (s *Series) times(out *printer) {
 	s.head(out, "| wall | processors, own |\n", "|--:|--:|\n")
 	for _, r := range s.Rows {
 		s.line(out, r, func(c Cost) string { return fmt.Sprintf("%s (%s)", Seconds(c.Wall), processors(c)) })
-		out.f("| %s | %s |%s\n", exponent(r.Wall()), exponent(r.CPU()), mark(r.timeLinear()))
+		out.f("| %s | %s%s |\n", exponent(r.Wall()), exponent(r.CPU()), mark(r.timeLinear()))
 	}
 	out.f("\n")
 }
@@ -46,12 +46,12 @@ func (s *Series) memory(out *printer) {
 	}
 	for _, r := range s.Rows {
 		s.line(out, r, func(c Cost) string { return fmt.Sprintf("%s (%s)", Bytes(float64(c.Peak)), Bytes(float64(c.Own))) })
-		out.f("| %s |", exponent(r.Memory()))
+		out.f("| %s%s |", exponent(r.Memory()), mark(r.Memory().Linear()))
 		if byBytes {
 			all, own := r.PerSize()
 			out.f(" %.2f (%.2f) |", all, own)
 		}
-		out.f("%s\n", mark(r.Memory().Linear()))
+		out.f("\n")
 	}
 	out.f("\n")
 }

@@ -24,7 +24,7 @@ func main() {
 	h := &harness{measure: growth.Measure, say: func(s string) { fmt.Fprintln(os.Stderr, s) }}
 	flag.StringVar(&h.lapidary, "lapidary", "bin/lapidary", "program to measure")
 	flag.StringVar(&h.netgen, "netgen", "bin/netgen", "program that writes the models")
-	flag.StringVar(&h.work, "work", ".bench/growth", "folder for models; needs 10 GB")
+	flag.StringVar(&h.work, "work", ".bench/growth", "folder for models; needs 13 GB")
 	md := flag.String("md", "docs/growth.md", "document to write")
 	svg := flag.String("svg", "docs/growth.svg", "picture to write")
 	sizes := flag.String("bytes", "10e6,40e6,160e6,640e6,2.5e9,4e9", "bytes of weights")

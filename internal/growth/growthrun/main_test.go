@@ -71,7 +71,7 @@ func TestRun(t *testing.T) {
 	}
 	text := string(b)
 	for _, want := range []string{"lapidary v9.8.7", "2 of 38 rows grow faster than the model: `diff` (by number of nodes), `diff --text` (by number of nodes).",
-		"## By bytes of weights", "| `diff` | 20 ms (40 ms) | 2.52 s (5.04 s) | 10 s (20 s) | 40 s (80 s) | 2.00 | 2.00 | **not linear**",
+		"## By bytes of weights", "| `diff` | 20 ms (40 ms) | 2.52 s (5.04 s) | 10 s (20 s) | 40 s (80 s) | 2.00 | 2.00 **not linear** |",
 		"| `validate --no-latency` | 20 ms (40 ms) |", "| failed | 1.00 | 1.00 |"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)
