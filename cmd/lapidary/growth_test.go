@@ -21,7 +21,7 @@ func TestDiffLinear(t *testing.T) {
 				t.Fatal(err)
 			}
 			got = append(got, growth.Allocations(func() {
-				d, err := compareModels(a, b)
+				d, err := compareModels("a", a, "b", b)
 				if err != nil || d.Equal || d.Matched.Same == 0 {
 					t.Errorf("%s: %+v, %v", net, d, err)
 				}
