@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop interop-old corpus ledger mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check man clean
+.PHONY: build runtime demo test check interop interop-old corpus ledger mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory growth bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -80,6 +80,13 @@ overhead: runtime
 # Every model of the corpus that has data, fused and quantized, through validate; a quarter of an hour.
 validate-zoo: runtime
 	LAPIDARY_CORPUS=all $(GO) test ./cmd/lapidary -run TestValidateZoo -v -count=1 -timeout 60m
+
+# How time and memory of every command grow with the model, from 10 MB to 4 GB and from 100 to 20,000 nodes; writes
+# docs/growth.md and docs/growth.svg. Ten minutes of a quiet machine and 13 GB of disk.
+growth: runtime
+	@mkdir -p .bench/growth
+	$(GO) build -o bin/netgen ./internal/nets/netgen
+	$(GO) run ./internal/growth/growthrun -lapidary $(BIN) -netgen bin/netgen
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

@@ -158,15 +158,19 @@ func (f formula) reach() reach {
 	return reach{func(n *onnx.Node) bool { return slices.ContainsFunc(f.of, n.Is) }, small}
 }
 
-// upstream returns root and what computes its inputs, nearest first.
+// upstream returns root and what computes its inputs, nearest first; nothing
+// where root has more inputs than a formula has nodes.
 func (r reach) upstream(root *onnx.Node) []*onnx.Node {
+	if len(root.Inputs()) > r.most {
+		return nil
+	}
 	out := []*onnx.Node{root}
 	for i := 0; i < len(out) && len(out) < r.most; i++ {
 		for _, v := range out[i].Inputs() {
 			if v == nil {
 				continue
 			}
-			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && r.good(n) && !slices.Contains(out, n) {
+			if n := v.Producer(); n != nil && n.Graph() == root.Graph() && len(n.Inputs()) <= r.most && r.good(n) && !slices.Contains(out, n) {
 				out = append(out, n)
 			}
 		}

@@ -2,30 +2,31 @@ package fuse
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 )
 
+// Shapes are models of about n nodes, by what there are many of.
+var Shapes = map[string]func(n int) *onnx.Model{
+	"chain": chainModel, "residual": residualModel, "wide": wideModel, "outputs": outputsModel,
+	"reshapes": reshapesModel, "inputs": inputsModel, "branches": branchesModel, "calls": callsModel,
+	"transposes": transposesModel,
+}
+
 // BenchmarkScale fuses files of growing size, without running them. Where time
 // is linear in the number of nodes, ns/node does not grow.
 func BenchmarkScale(b *testing.B) {
-	shapes := []struct {
-		name string
-		make func(n int) *onnx.Model
-	}{
-		{"chain", chainModel}, {"residual", residualModel}, {"wide", wideModel}, {"outputs", outputsModel},
-		{"reshapes", reshapesModel}, {"inputs", inputsModel}, {"branches", branchesModel}, {"calls", callsModel},
-		{"transposes", transposesModel},
-	}
-	for _, s := range shapes {
+	for _, name := range slices.Sorted(maps.Keys(Shapes)) {
 		for _, n := range []int{1000, 5000, 20000} {
-			b.Run(fmt.Sprintf("%s/%d", s.name, n), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				dir := b.TempDir()
 				src := filepath.Join(dir, "in.onnx")
-				if _, err := onnxfile.Write(src, s.make(n), onnxfile.WriteOptions{}); err != nil {
+				if _, err := onnxfile.Write(src, Shapes[name](n), onnxfile.WriteOptions{}); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportAllocs()

@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/eval"
@@ -46,13 +47,21 @@ func (r *region) apply() (removed, added int, err error) {
 
 // sorted returns the members in execution order.
 func (r *region) sorted() []*onnx.Node {
-	var out []*onnx.Node
-	for n := range r.g.Nodes() {
-		if r.member[n] != nil {
-			out = append(out, n)
-		}
-	}
+	out := slices.Clone(r.nodes)
+	slices.SortFunc(out, func(a, b *onnx.Node) int {
+		return cmp.Or(cmp.Compare(r.pos[a], r.pos[b]), cmp.Compare(r.rank(a), r.rank(b)))
+	})
 	return out
+}
+
+// rank tells nodes apart that have one place in the execution order: those put in
+// for a node stand in one row before it.
+func (r *region) rank(n *onnx.Node) int {
+	k := 0
+	for p := n.Prev(); p != nil && r.pos[p] == r.pos[n]; p = p.Prev() {
+		k++
+	}
+	return k
 }
 
 // operand returns what a moved node reads.

@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"container/heap"
 	"context"
 	"slices"
 
@@ -98,7 +99,7 @@ type region struct {
 	order  map[*onnx.Value][]int64
 	member map[*onnx.Node]*moved
 	nodes  []*onnx.Node // members in the order they came in
-	front  []*onnx.Node // readers of members that are to be tried
+	front  front        // readers of members that are to be tried
 	seen   map[*onnx.Node]bool
 }
 
@@ -148,22 +149,38 @@ func (r *region) add(n *onnx.Node, mv *moved) {
 // grow adds readers of the region's values while they can be moved, in
 // execution order, so that what else a reader reads is settled before it.
 func (r *region) grow() {
-	for len(r.nodes) < mostMoved {
-		next := -1
-		for i, n := range r.front {
-			if next < 0 || r.pos[n] < r.pos[r.front[next]] {
-				next = i
-			}
-		}
-		if next < 0 {
-			return
-		}
-		n := r.front[next]
-		r.front = slices.Delete(r.front, next, next+1)
-		if r.member[n] == nil {
+	for len(r.nodes) < mostMoved && len(r.front) > 0 {
+		if n := heap.Pop(&r.front).(waiting).n; r.member[n] == nil {
 			r.join(n)
 		}
 	}
+}
+
+// front is a heap of nodes, the first in execution order on top.
+type front []waiting
+
+type waiting struct {
+	n         *onnx.Node
+	pos, came int // its place in execution order, and when it came here
+}
+
+func (f front) Len() int { return len(f) }
+
+func (f front) Less(i, j int) bool {
+	return f[i].pos < f[j].pos || f[i].pos == f[j].pos && f[i].came < f[j].came
+}
+
+func (f front) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
+
+// Push and Pop are what package heap needs.
+func (f *front) Push(x any) { *f = append(*f, x.(waiting)) }
+
+// Pop takes the last one off.
+func (f *front) Pop() any {
+	last := len(*f) - 1
+	x := (*f)[last]
+	*f = (*f)[:last]
+	return x
 }
 
 // look puts the readers of v in front of the region, each once.
@@ -174,7 +191,7 @@ func (r *region) look(v *onnx.Value) {
 	for _, u := range v.Uses() {
 		if n := u.Node; n.Graph() == r.g && !r.seen[n] {
 			r.seen[n] = true
-			r.front = append(r.front, n)
+			heap.Push(&r.front, waiting{n, r.pos[n], len(r.seen)})
 		}
 	}
 }

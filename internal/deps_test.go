@@ -21,12 +21,12 @@ var rows = [][]string{
 	{"internal/onnx", "internal/attest", "internal/report", "internal/device", "internal/measured", "internal/audit"},
 	{
 		"internal/onnx/onnxfile", "internal/onnx/onnxtext", "internal/opset", "internal/session", "internal/measure", "internal/measure/measuretest",
-		"internal/score", "internal/gate", "internal/report/schematest", "internal/ort/ortlib",
+		"internal/score", "internal/gate", "internal/report/schematest", "internal/ort/ortlib", "internal/growth",
 	},
 	{
 		"internal/eval", "internal/compare", "internal/dataset", "internal/explain",
 		"internal/ort", "internal/gonnx", "internal/worker", "internal/session/sessiontest", "internal/kernels", "internal/quiet",
-		"internal/signer", "internal/evidence", "internal/randgraph",
+		"internal/signer", "internal/evidence", "internal/randgraph", "internal/growth/growthrun",
 	},
 	{"internal/calibrate", "internal/rewrite", "internal/algebra", "internal/upgrade", "internal/nets"},
 	{"internal/rewrite/rewritetest", "internal/produce", "internal/trial", "internal/zootest", "internal/nets/netgen", "internal/grad"},
@@ -41,7 +41,7 @@ var engines = []string{"internal/ort", "internal/ort/ortlib", "internal/gonnx", 
 var programs = []string{"cmd/lapidary", "internal/release"}
 
 // testOnly are packages that only tests import, and programs of their own below them.
-var testOnly = []string{"internal/zootest", "internal/randgraph", "internal/nets", "internal/draw/drawtest", "internal/measure/measuretest"}
+var testOnly = []string{"internal/zootest", "internal/randgraph", "internal/nets", "internal/draw/drawtest", "internal/measure/measuretest", "internal/growth"}
 
 // ignorant may not import the model or anything that does.
 var ignorant = map[string][]string{

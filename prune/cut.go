@@ -60,26 +60,52 @@ const allTops = -1
 func tally(ctx context.Context, list []candidate, top int) ([]int64, error) {
 	bins := make([]int64, 1<<16)
 	var mu sync.Mutex
-	for _, c := range list {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	err := ofAll(ctx, list, func(parts <-chan part) {
+		var own [1 << 16]int64
+		for p := range parts {
+			tallyPart(p.b, p.dtype, top, &own)
 		}
-		err := inParts(c.value.Constant(), func(parts <-chan []byte) {
-			var own [1 << 16]int64
-			for b := range parts {
-				tallyPart(b, c.value.Constant().DType, top, &own)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for i, n := range own {
-				bins[i] += n
-			}
-		})
+		mu.Lock()
+		defer mu.Unlock()
+		for i, n := range own {
+			bins[i] += n
+		}
+	})
+	return bins, err
+}
+
+// part is a piece of a tensor's content.
+type part struct {
+	b     []byte
+	dtype onnx.DType
+}
+
+// ofAll hands out the content of all weights to a worker for each processor: of
+// thousands of small ones as of a large one.
+func ofAll(ctx context.Context, list []candidate, work func(parts <-chan part)) error {
+	parts := make(chan part, 8)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() { work(parts) })
+	}
+	defer wg.Wait()
+	defer close(parts)
+	for _, c := range list {
+		t := c.value.Constant()
+		b, err := t.Bytes()
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
-			return nil, err
+			return err
+		}
+		for len(b) > 0 {
+			n := min(partBytes, len(b))
+			parts <- part{b[:n], t.DType}
+			b = b[n:]
 		}
 	}
-	return bins, nil
+	return nil
 }
 
 // tallyPart enters the weights of b into bins.

@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -32,7 +33,7 @@ func Audit(path, pattern string) ([]Audited, error) {
 		return nil, err
 	}
 	defer m.Close()
-	var out []Audited
+	var uses []onnx.Use
 	seen := map[*onnx.Value]bool{}
 	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
@@ -42,14 +43,27 @@ func Audit(path, pattern string) ([]Audited, error) {
 					continue
 				}
 				seen[v] = true
-				a, ok, err := auditOne(v, onnx.Use{Node: n, Index: slot}, p)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", path, err)
-				}
-				if ok {
-					out = append(out, a)
-				}
+				uses = append(uses, onnx.Use{Node: n, Index: slot})
 			}
+		}
+	}
+	return auditAll(path, uses, p)
+}
+
+// auditAll holds the weights that are read at uses against a pattern.
+func auditAll(path string, uses []onnx.Use, p maskPattern) ([]Audited, error) {
+	found, is := make([]Audited, len(uses)), make([]bool, len(uses))
+	err := onAll(context.Background(), len(uses), func(i int) (err error) {
+		found[i], is[i], err = auditOne(uses[i].Node.Input(uses[i].Index), uses[i], p)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var out []Audited
+	for i, a := range found {
+		if is[i] {
+			out = append(out, a)
 		}
 	}
 	return out, nil

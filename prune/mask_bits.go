@@ -54,6 +54,34 @@ type zeroed struct {
 	mask maskBits
 }
 
+// zeroedOf returns the content of t without the elements of a mask, in a form that can
+// be read in parts where that of t can.
+func zeroedOf(t *onnx.Tensor, mask maskBits) onnx.Data {
+	z := &zeroed{src: t.Data, size: t.DType.Bits() / 8, mask: mask}
+	if from, ok := t.Data.(io.ReaderAt); ok {
+		return &zeroedAt{z, from}
+	}
+	return z
+}
+
+// zeroedAt is zeroed content of what can be read in parts.
+type zeroedAt struct {
+	*zeroed
+	from io.ReaderAt
+}
+
+// ReadAt fills b from offset off on.
+func (z *zeroedAt) ReadAt(b []byte, off int64) (int, error) {
+	n, err := z.from.ReadAt(b, off)
+	size := int64(z.size)
+	for i := off / size; i*size < off+int64(n); i++ {
+		if z.mask.has(int(i)) {
+			clear(b[max(i*size-off, 0):min((i+1)*size-off, int64(n))])
+		}
+	}
+	return n, err
+}
+
 // Len returns the number of bytes.
 func (z *zeroed) Len() int64 { return z.src.Len() }
 

@@ -83,7 +83,7 @@ func (p *maskPass) prune(l *maskLayer, f *maskFit, e *rewrite.Env) error {
 	site := e.At(p.Name(), l.node, w.Name)
 	content := f.data
 	if content == nil {
-		content = &zeroed{src: t.Data, size: t.DType.Bits() / 8, mask: f.mask}
+		content = zeroedOf(t, f.mask)
 	}
 	after, err := count(p.o.replace(l.value, content), cut{})
 	if err != nil {

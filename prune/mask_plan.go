@@ -35,7 +35,7 @@ func (p *maskPlan) decide(ctx context.Context, m *onnx.Model, layers []*maskLaye
 	if err := p.rankTogether(ctx, layers); err != nil {
 		return err
 	}
-	var todo []int
+	var todo, free []int
 	for i, l := range layers {
 		if l == nil {
 			continue
@@ -45,9 +45,10 @@ func (p *maskPlan) decide(ctx context.Context, m *onnx.Model, layers []*maskLaye
 			todo = append(todo, i)
 			continue
 		}
-		if err := p.fit(i, l, nil); err != nil {
-			return err
-		}
+		free = append(free, i)
+	}
+	if err := p.fitAll(ctx, layers, free); err != nil {
+		return err
 	}
 	for len(todo) > 0 {
 		n := p.atOnce(layers, todo)
@@ -55,6 +56,20 @@ func (p *maskPlan) decide(ctx context.Context, m *onnx.Model, layers []*maskLaye
 			return err
 		}
 		todo = todo[n:]
+	}
+	return nil
+}
+
+// fitAll decides about layers for which nothing was measured.
+func (p *maskPlan) fitAll(ctx context.Context, layers []*maskLayer, list []int) error {
+	fit := func(k int) error { return p.fit(list[k], layers[list[k]], nil) }
+	if !p.o.masks.whole {
+		return onAll(ctx, len(list), fit)
+	}
+	for k := range list { // one after another they take ties from one threshold
+		if err := fit(k); err != nil {
+			return err
+		}
 	}
 	return nil
 }

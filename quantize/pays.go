@@ -3,7 +3,6 @@ package quantize
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -96,72 +95,6 @@ func (c *costs) crossing(ctx context.Context, t *opTimes, s *static, v *onnx.Val
 	return nil
 }
 
-// total is what the model takes with so many nodes in int8, less what no choice
-// changes. Int8 must be worth it by a factor: its times count that much more.
-func (c *costs) total(p *plan, factor float64) float64 {
-	var sum float64
-	for n, x := range c.nodes {
-		if p.chosen[n] {
-			sum += x.Int8 * factor
-		} else {
-			sum += x.Float
-		}
-	}
-	for v, q := range c.quantize {
-		coded, floating := false, false
-		for _, u := range v.Uses() {
-			if p.chosen[u.Node] && activation(u.Node, u.Index) {
-				coded = true
-			} else {
-				floating = true
-			}
-		}
-		floating = floating || v.IsOutput()
-		switch made := p.chosen[v.Producer()]; {
-		case !made && coded:
-			sum += q * factor
-		case made && floating && place(v.Producer()) != anchor:
-			sum += c.restore[v] * factor
-		case made && floating && v.Producer().Is("Conv"):
-			sum += c.restore[v] * factor // the products give float32 themselves
-		case made && floating && coded:
-			sum += q * factor
-		}
-	}
-	return sum
-}
-
-// improve leaves out what does not pay: nodes that hang together, then single
-// anchors, as long as the total falls. It reports whether it left anything out;
-// the plan's reasons say why.
-func (p *plan) improve(c *costs, factor float64) (changed bool) {
-	best := c.total(p, factor)
-	for {
-		next, gain := map[*onnx.Node]bool(nil), 0.
-		for _, out := range p.removals() {
-			trial := &plan{m: p.m, s: p.s, facts: p.facts, chosen: maps.Clone(p.chosen), reasons: map[*onnx.Node]string{}}
-			for _, n := range out {
-				delete(trial.chosen, n)
-			}
-			for trial.drop() {
-			}
-			if t := c.total(trial, factor); best-t > gain*1.0000001 {
-				next, gain = trial.chosen, best-t
-			}
-		}
-		if next == nil {
-			return changed
-		}
-		changed = true
-		for n := range p.chosen {
-			if !next[n] {
-				p.reasons[n] = "int8 does not pay here" + c.reason(n)
-			}
-		}
-		p.chosen, best = next, best-gain
-	}
-}
-
 // reason tells the times of a node, if it was measured.
 func (c *costs) reason(n *onnx.Node) string {
 	x, ok := c.nodes[n]
@@ -171,19 +104,13 @@ func (c *costs) reason(n *onnx.Node) string {
 	return fmt.Sprintf(": %.1f us in float32, %.1f us in int8, and what crossing over costs", 1e6*x.Float, 1e6*x.Int8)
 }
 
-// removals lists what may be left out together: all anchors that hang together
-// through quantized values, and each anchor.
-func (p *plan) removals() [][]*onnx.Node {
+// together lists the chosen nodes that hang together through quantized values, where
+// there are several.
+func (p *plan) together() [][]*onnx.Node {
 	var out [][]*onnx.Node
 	seen := map[*onnx.Node]bool{}
 	for n := range p.nodes() {
-		if !p.chosen[n] {
-			continue
-		}
-		if place(n) == anchor {
-			out = append(out, []*onnx.Node{n})
-		}
-		if seen[n] {
+		if !p.chosen[n] || seen[n] {
 			continue
 		}
 		var part []*onnx.Node
@@ -239,6 +166,5 @@ func (p *plan) leave(out map[string]string) {
 			p.reasons[n] = why
 		}
 	}
-	for p.drop() {
-	}
+	p.drop()
 }

@@ -107,8 +107,7 @@ func newPlan(m *onnx.Model, e *rewrite.Env, s *static) *plan {
 			p.chosen[n] = true
 		}
 	}
-	for p.drop() {
-	}
+	p.drop()
 	return p
 }
 
@@ -143,50 +142,18 @@ func measurable(m *onnx.Model) iter.Seq[*onnx.Node] {
 }
 
 // drop takes out followers that do not stand between quantized nodes.
-func (p *plan) drop() bool {
+func (p *plan) drop() {
 	if p.selective() {
-		return p.dropShortcuts()
+		p.dropShortcuts()
+		return
 	}
-	dropped := false
-	for n := range p.nodes() {
-		if !p.chosen[n] || place(n) == anchor {
-			continue
-		}
-		why := ""
-		for i, v := range n.Inputs() {
-			if v != nil && activation(n, i) && v.Constant() == nil && !p.coded(v) {
-				why = "its input is not quantized"
-			}
-		}
-		if why == "" && !p.read(n.Output(0)) && !p.clips(n) {
-			why = "its output is not read by quantized nodes only"
-		}
-		if why != "" {
-			delete(p.chosen, n)
-			p.reasons[n], dropped = why, true
-		}
-	}
-	return dropped
+	newCascade(p).settle()
 }
 
 // clips reports whether n is a Relu or a Clip that costs nothing, whoever reads it: the codes of a convolution, which writes codes in any
 // case, do what n does when they are taken of n's output.
 func (p *plan) clips(n *onnx.Node) bool {
 	return n.Input(0).Producer().Is("Conv") && p.removable(n)
-}
-
-// coded reports whether v is quantized for another reason than that the
-// follower reading it is.
-func (p *plan) coded(v *onnx.Value) bool {
-	if p.chosen[v.Producer()] {
-		return true
-	}
-	for _, u := range v.Uses() {
-		if p.chosen[u.Node] && place(u.Node) == anchor && u.Index == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // read reports whether v is read, as an activation, by chosen nodes only.
@@ -286,6 +253,9 @@ func (p *plan) number(v *onnx.Value, def float32) (float32, bool) {
 
 func (p *plan) find(v *onnx.Value) *onnx.Value {
 	for p.group[v] != nil {
+		if next := p.group[p.group[v]]; next != nil { // halves the way for the next one
+			p.group[v] = next
+		}
 		v = p.group[v]
 	}
 	return v

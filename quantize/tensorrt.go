@@ -99,13 +99,11 @@ func depth(v *onnx.Value) int {
 }
 
 // dropShortcuts takes out Adds behind whose convolutions no codes stand any more.
-func (p *plan) dropShortcuts() bool {
-	dropped := false
+func (p *plan) dropShortcuts() {
 	for n, branch := range p.branch {
 		if p.chosen[n] && !p.chosen[n.Input(1-branch).Producer()] {
 			delete(p.chosen, n)
-			p.reasons[n], dropped = "the convolution whose result it adds stays in floating point", true
+			p.reasons[n] = "the convolution whose result it adds stays in floating point"
 		}
 	}
-	return dropped
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
@@ -214,33 +212,6 @@ func opsets(m *onnx.Model) map[string]string {
 		out[name] = fmt.Sprint(o.Version)
 	}
 	return out
-}
-
-// weightTexts gives each constant its type and the digest of its content, and
-// the bytes of all.
-func weightTexts(m *onnx.Model) (map[string]string, int64, error) {
-	out := map[string]string{}
-	var total int64
-	for _, g := range m.Graphs() {
-		for _, v := range g.Initializers() {
-			t := v.Const
-			h := sha256.New()
-			if t.DType == onnx.String {
-				for _, s := range t.Str {
-					fmt.Fprintf(h, "%d:%s", len(s), s)
-				}
-			} else {
-				b, err := t.Bytes()
-				if err != nil {
-					return nil, 0, err
-				}
-				h.Write(b)
-			}
-			total += t.Size()
-			out[t.Name] = t.Type().String() + " #" + hex.EncodeToString(h.Sum(nil))
-		}
-	}
-	return out, total, nil
 }
 
 func changes(a, b map[string]string) []textChange {

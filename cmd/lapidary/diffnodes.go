@@ -25,7 +25,7 @@ func (m *matching) differ() int {
 // matchNodes compares the nodes of all graphs, in the order of a, then of b. A
 // node that a rewrite put in the place of the value x computes x_Op.
 func matchNodes(a, b *onnx.Model) *matching {
-	m := &matching{}
+	m, h := &matching{}, &onnxtext.Heads{}
 	orderA, inA := nodesByOutput(a)
 	orderB, inB := nodesByOutput(b)
 	stands, placed := standIns(orderB, inA, inB)
@@ -35,14 +35,14 @@ func matchNodes(a, b *onnx.Model) *matching {
 			y = stands[name]
 		}
 		if y == nil {
-			m.Removed = append(m.Removed, textChange{name, onnxtext.FormatNode(x), ""})
+			m.Removed = append(m.Removed, textChange{name, h.Format(x), ""})
 			continue
 		}
-		c := textChange{name, onnxtext.FormatNode(x), onnxtext.FormatNode(y)}
+		c := textChange{name, h.Format(x), h.Format(y)}
 		switch {
 		case c.A == c.B:
 			m.Same++
-		case sameCall(x, y):
+		case sameCall(h, x, y):
 			m.Rewired = append(m.Rewired, c)
 		default:
 			m.Changed = append(m.Changed, c)
@@ -50,7 +50,7 @@ func matchNodes(a, b *onnx.Model) *matching {
 	}
 	for _, name := range orderB {
 		if inA[name] == nil && !placed[name] {
-			m.Added = append(m.Added, textChange{name, "", onnxtext.FormatNode(inB[name])})
+			m.Added = append(m.Added, textChange{name, "", h.Format(inB[name])})
 		}
 	}
 	return m
@@ -100,12 +100,12 @@ func nodesByOutput(m *onnx.Model) ([]string, map[string]*onnx.Node) {
 
 // sameCall reports whether two nodes are the same operator with the same
 // attributes, whatever they read.
-func sameCall(x, y *onnx.Node) bool {
-	return callText(x) == callText(y) && len(x.Inputs()) == len(y.Inputs())
+func sameCall(h *onnxtext.Heads, x, y *onnx.Node) bool {
+	return callText(h, x) == callText(h, y) && len(x.Inputs()) == len(y.Inputs())
 }
 
 // callText is a node in text form without inputs and name.
-func callText(n *onnx.Node) string {
+func callText(h *onnxtext.Heads, n *onnx.Node) string {
 	var outs []string
 	for _, v := range n.Outputs() {
 		name := ""
@@ -114,9 +114,9 @@ func callText(n *onnx.Node) string {
 		}
 		outs = append(outs, name)
 	}
-	c := onnx.CloneNodeInto(n, nil, outs, nil)
-	c.Name, c.Doc, c.Meta = "", "", nil
-	return onnxtext.FormatNode(c)
+	c := onnx.NewNode(n.Op, nil, outs...)
+	c.Domain, c.Overload, c.Attrs, c.Devices, c.Unknown = n.Domain, n.Overload, n.Attrs, n.Devices, n.Unknown
+	return h.Format(c)
 }
 
 // maxListed bounds the nodes listed of each sort where not all are asked for.

@@ -7,7 +7,7 @@ func chain(b *builder) {
 	const width = 64
 	x := b.input("x", anyBatch, width)
 	y := x
-	for i := 0; b.g.Len() < pick(b, 20000, 200); i++ {
+	for i := 0; b.g.Len() < b.nodes(20000, 200); i++ {
 		l := b.at("step.%d", i)
 		y = l.op("Mul", y, l.around("scale", 1.2, 0.1, width))
 		y = l.op("Tanh", l.op("Add", y, l.weight("shift", 0.1, width)))

@@ -53,6 +53,9 @@ func Inputs(m *onnx.Model, seed uint64, sizes map[string]int64) (map[string]*onn
 
 // element is element i of input v.
 func element(r *rand.Rand, v *onnx.Value, i int64, shape []int64, past int64) float64 {
+	if v.DType() == onnx.Bool {
+		return float64(r.IntN(2))
+	}
 	last := shape[len(shape)-1]
 	switch v.Name() {
 	case "attention_mask":

@@ -20,6 +20,11 @@ type Options struct {
 	DType   onnx.DType // of weights and activations; 0: Float
 	Batch   int64      // 0: symbolic, called "batch"
 	Seq     int64      // tokens of networks that take any number; 0: symbolic, called "seq"
+
+	// Nodes and Bytes give the networks that may be of any size another one: of
+	// nodes, or of weights; 0: their usual one.
+	Nodes int
+	Bytes int64
 }
 
 // net is a network that can be built.
@@ -29,7 +34,17 @@ type net struct {
 	build  func(b *builder)
 	opset  int64 // the first opset that has what it needs; 0: any
 	big    bool  // in its published size too big to be written in a test
+	grows  axisOfGrowth
 }
+
+// axisOfGrowth is what of a network may be of any size.
+type axisOfGrowth int
+
+const (
+	inNothing axisOfGrowth = iota
+	inNodes
+	inBytes
+)
 
 var torch = []Style{TorchScript, Dynamo, DynamoFunctions}
 
@@ -57,8 +72,12 @@ var list = []net{
 	{name: "gru", styles: torch[:2], build: gru},
 	{name: "gtcrn", styles: torch[:2], build: gtcrn},
 	{name: "gtcrn-stream", styles: torch[:2], build: gtcrnStream},
-	{name: "chain", styles: torch[:2], build: chain},
+	{name: "chain", styles: torch[:2], build: chain, grows: inNodes},
 	{name: "wide", styles: torch[:2], build: wide, big: true},
+	{name: "layers", styles: torch[:2], build: layers, grows: inBytes},
+	{name: "deep", styles: torch[:2], build: deep, grows: inNodes},
+	{name: "fan", styles: torch[:2], build: fan, grows: inNodes},
+	{name: "branches", styles: torch[:1], build: branches, grows: inNodes},
 }
 
 // Names lists the networks.
@@ -142,6 +161,9 @@ func (o *Options) complete(n *net) error {
 	}
 	if o.Opset < least {
 		return fmt.Errorf("%s in the style of %s needs opset %d, not %d", n.name, o.Style, least, o.Opset)
+	}
+	if o.Nodes < 0 || o.Bytes < 0 || o.Nodes > 0 && n.grows != inNodes || o.Bytes > 0 && n.grows != inBytes {
+		return fmt.Errorf("%s cannot be built with %d nodes or %d bytes of weights", n.name, o.Nodes, o.Bytes)
 	}
 	if o.DType == onnx.Undefined {
 		o.DType = onnx.Float

@@ -22,7 +22,7 @@ const maxProblems = 20
 // say; attributes typed and unique; opsets imported; local functions not
 // recursive. It reads no weights. The error joins the first [Problem]s found.
 func (m *Model) Check() error {
-	c := &checker{m: m, pos: map[*Node]int{}}
+	c := &checker{m: m, pos: map[*Node]int{}, calls: m.Calls()}
 	if m.Graph == nil {
 		return Problem{"model", "there is no graph"}
 	}
@@ -43,6 +43,7 @@ func (m *Model) Check() error {
 type checker struct {
 	m     *Model
 	pos   map[*Node]int
+	calls Calls
 	found []error
 }
 
@@ -137,7 +138,7 @@ func (c *checker) node(g *Graph, n *Node, where place, opsets []Opset) {
 	if n.Op == "" {
 		c.add(where, "it has no operator type")
 	}
-	if opsetVersion(opsets, n.Domain) == 0 && c.m.FindFunction(n) == nil {
+	if opsetVersion(opsets, n.Domain) == 0 && c.calls.Of(n) == nil {
 		c.add(where, "domain %q is not among the opset imports", n.Domain)
 	}
 	for i, v := range n.inputs {
@@ -155,18 +156,6 @@ func (c *checker) node(g *Graph, n *Node, where place, opsets []Opset) {
 		}
 	}
 	c.attrs(n, where)
-}
-
-func (v *Value) usedBy(n *Node, i int) bool {
-	for k, u := range v.uses {
-		if u.Node == n && u.Index == i {
-			return true
-		}
-		if k == 64 { // a value read this often is checked by sampling
-			return true
-		}
-	}
-	return false
 }
 
 // readable checks that v is computed before reader, a node of g or nil for an
@@ -256,7 +245,7 @@ func (c *checker) recursion() {
 			continue
 		}
 		state[root] = visiting
-		stack := []frame{{root, c.m.calls(root)}}
+		stack := []frame{{root, c.calls.within(root)}}
 		for len(stack) > 0 {
 			top := &stack[len(stack)-1]
 			if len(top.calls) == 0 {
@@ -272,14 +261,14 @@ func (c *checker) recursion() {
 				return
 			case 0:
 				state[next] = visiting
-				stack = append(stack, frame{next, c.m.calls(next)})
+				stack = append(stack, frame{next, c.calls.within(next)})
 			}
 		}
 	}
 }
 
-// calls returns the local functions that f's body calls.
-func (m *Model) calls(f *Function) []*Function {
+// within returns the local functions that f's body calls.
+func (c Calls) within(f *Function) []*Function {
 	if f.Body == nil {
 		return nil
 	}
@@ -288,7 +277,7 @@ func (m *Model) calls(f *Function) []*Function {
 		g := work[len(work)-1]
 		work = work[:len(work)-1]
 		for n := g.first; n != nil; n = n.next {
-			if callee := m.FindFunction(n); callee != nil {
+			if callee := c.Of(n); callee != nil {
 				out = append(out, callee)
 			}
 			work = append(work, n.Subgraphs()...)

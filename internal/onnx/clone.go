@@ -9,7 +9,7 @@ func (m *Model) Clone() *Model {
 	c := *m
 	c.closer, c.names, c.next, c.edits = nil, nil, nil, 0
 	c.Opsets, c.Meta = slices.Clone(m.Opsets), slices.Clone(m.Meta)
-	cl := cloner{}
+	cl := cloner{own: map[*Value]*Value{}}
 	c.Functions, c.functions = nil, nil
 	c.SetGraph(cl.graph(m.Graph))
 	for _, f := range m.Functions {
@@ -24,43 +24,47 @@ func (m *Model) Clone() *Model {
 // outputs of the given names; subgraphs are copied, and what they capture is
 // looked up in captured first, else kept.
 func CloneNodeInto(n *Node, inputs []*Value, outputs []string, captured map[*Value]*Value) *Node {
-	cl := cloner{}
-	for k, v := range captured {
-		cl[k] = v
-	}
+	cl := cloner{own: map[*Value]*Value{}, around: captured}
 	return cl.node(n, inputs, outputs)
 }
 
 // CloneGraph returns a copy of g, not in a model. Values of enclosing graphs
 // that it captures are replaced as captured says, else kept.
 func CloneGraph(g *Graph, captured map[*Value]*Value) *Graph {
-	cl := cloner{}
-	for k, v := range captured {
-		cl[k] = v
-	}
+	cl := cloner{own: map[*Value]*Value{}, around: captured}
 	return cl.graph(g)
 }
 
-// cloner maps each value of the original to its copy.
-type cloner map[*Value]*Value
+// cloner maps each value of the original to its copy. What it did not copy
+// itself is looked up around it: who copies thousands of nodes one by one has one
+// map for all.
+type cloner struct{ own, around map[*Value]*Value }
+
+// copied returns what stands for v, nil where nothing does.
+func (cl cloner) copied(v *Value) *Value {
+	if w, ok := cl.own[v]; ok {
+		return w
+	}
+	return cl.around[v]
+}
 
 func (cl cloner) value(v *Value, g *Graph) *Value {
 	c := *v
-	c.graph, c.producer, c.uses, c.outputs = g, nil, nil, 0
-	cl[v] = &c
+	c.graph, c.producer, c.uses, c.listed = g, nil, nil, nil
+	cl.own[v] = &c
 	return &c
 }
 
 func (cl cloner) graph(g *Graph) *Graph {
 	c := &Graph{Name: g.Name, Doc: g.Doc, Meta: slices.Clone(g.Meta), Quant: g.Quant, Unknown: g.Unknown}
-	for _, v := range g.inputs {
+	for _, v := range g.Inputs() {
 		c.inputs = append(c.inputs, cl.value(v, c))
 	}
 	for _, v := range g.inits {
 		if !v.input {
 			cl.value(v, c)
 		}
-		c.inits = append(c.inits, cl[v])
+		c.inits = append(c.inits, cl.copied(v))
 	}
 	for _, v := range g.sparse {
 		c.sparse = append(c.sparse, cl.value(v, c))
@@ -92,7 +96,7 @@ func (cl cloner) nodes(g, c *Graph) {
 				m.outputs = append(m.outputs, nil)
 				continue
 			}
-			w := cl[v]
+			w := cl.copied(v)
 			w.producer = m
 			m.outputs = append(m.outputs, w)
 		}
@@ -109,7 +113,7 @@ func (cl cloner) nodes(g, c *Graph) {
 // reader returns what the copy c of g reads where g reads v: a value of g that
 // nothing defines is copied when it is first met.
 func (cl cloner) reader(v *Value, g, c *Graph) *Value {
-	if w := cl[v]; w != nil {
+	if w := cl.copied(v); w != nil {
 		return w
 	}
 	if v.graph == g {

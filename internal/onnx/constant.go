@@ -39,6 +39,9 @@ func (g *Graph) Function() *Function {
 	if root.model == nil || root.model.Graph == root {
 		return nil
 	}
+	if f := root.function; f != nil && f.Body == root {
+		return f
+	}
 	for _, f := range root.model.Functions {
 		if f.Body == root {
 			return f

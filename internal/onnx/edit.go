@@ -1,6 +1,9 @@
 package onnx
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Append inserts n at the end of g.
 func (g *Graph) Append(n *Node) { g.insert(n, g.last, nil) }
@@ -102,8 +105,8 @@ func (g *Graph) releaseCaptures() {
 	for work := []*Graph{g}; len(work) > 0; {
 		h := work[len(work)-1]
 		work = work[:len(work)-1]
-		for _, v := range h.outputs {
-			v.outputs--
+		for i, v := range h.outputs {
+			v.unlist(h, i)
 		}
 		for n := h.first; n != nil; n = n.next {
 			n.release()
@@ -184,16 +187,12 @@ func (g *Graph) Replace(old, v *Value) error {
 		return nil
 	}
 	g.touch()
-	if old.outputs > 0 {
+	if old.IsOutput() {
 		if err := takeOutput(old, v); err != nil {
 			return err
 		}
 	}
-	for _, u := range old.uses {
-		u.Node.inputs[u.Index] = v
-		v.uses = append(v.uses, u)
-	}
-	old.uses = nil
+	v.takeUses(old)
 	return nil
 }
 
@@ -202,7 +201,7 @@ func takeOutput(old, v *Value) error {
 	switch {
 	case v.input:
 		return fmt.Errorf("output %q cannot be graph input %q", old.name, v.name)
-	case v.outputs > 0:
+	case v.IsOutput():
 		return fmt.Errorf("output %q cannot share the value of output %q", old.name, v.name)
 	case v.graph != old.graph:
 		return fmt.Errorf("output %q cannot be %q of another graph", old.name, v.name)
@@ -225,23 +224,11 @@ func takeOutput(old, v *Value) error {
 // relist puts v in old's place wherever graphs list old as an output: its own,
 // or subgraphs.
 func relist(old, v *Value) {
-	for work := []*Graph{old.graph}; len(work) > 0 && old.outputs > 0; {
-		g := work[len(work)-1]
-		work = work[:len(work)-1]
-		for i, o := range g.outputs {
-			if o == old {
-				g.outputs[i] = v
-				v.outputs++
-				old.outputs--
-			}
-		}
-		if old.outputs == 0 { // most often: listed by its own graph only
-			break
-		}
-		for n := g.first; n != nil; n = n.next {
-			work = append(work, n.Subgraphs()...)
-		}
+	for _, l := range old.listed {
+		l.graph.outputs[l.at] = v
+		v.list(l.graph, l.at)
 	}
+	old.listed = nil
 }
 
 func (v *Value) rename(name string) {
@@ -255,7 +242,7 @@ func (v *Value) rename(name string) {
 // Rename gives v a new name, which must be unused in its scope. Names of graph
 // inputs and outputs are fixed.
 func (v *Value) Rename(name string) error {
-	if v.input || v.outputs > 0 {
+	if v.input || v.IsOutput() {
 		return fmt.Errorf("%q is a graph input or output: its name is fixed", v.name)
 	}
 	v.rename(name)
@@ -280,15 +267,28 @@ func (g *Graph) RemoveInput(v *Value) error {
 	if v.Const == nil && !v.Dead() {
 		return fmt.Errorf("input %q is still read", v.name)
 	}
-	for i, in := range g.inputs {
-		if in == v {
-			g.touch()
-			g.inputs = append(g.inputs[:i:i], g.inputs[i+1:]...)
-			v.input = false
-			return nil
-		}
+	i := g.inputIndex(v)
+	if i < 0 {
+		return fmt.Errorf("%q is not an input of graph %q", v.name, g.Name)
 	}
-	return fmt.Errorf("%q is not an input of graph %q", v.name, g.Name)
+	g.touch()
+	if g.removed == 0 {
+		g.inputs = slices.Clone(g.inputs) // a caller may still look at the list as it was
+	}
+	g.inputs[i] = nil
+	g.removed++
+	g.hole = i
+	v.input = false
+	return nil
+}
+
+// inputIndex returns where v is among the inputs, −1 where it is not. Whoever
+// removes thousands goes through them in order, and finds each at once.
+func (g *Graph) inputIndex(v *Value) int {
+	if next := g.hole + 1; g.removed > 0 && next < len(g.inputs) && g.inputs[next] == v {
+		return next
+	}
+	return slices.Index(g.inputs, v)
 }
 
 // Freeze makes a plain constant of v, an input of g with a default.
@@ -306,10 +306,10 @@ func (g *Graph) Freeze(v *Value) error {
 // SetOutputs replaces the list of graph outputs.
 func (g *Graph) SetOutputs(outs []*Value) {
 	g.touch()
-	for _, v := range g.outputs {
-		v.outputs--
+	for i, v := range g.outputs {
+		v.unlist(g, i)
 	}
-	g.outputs = nil
+	g.outputs, g.places = nil, nil
 	for _, v := range outs {
 		g.AddOutput(v)
 	}

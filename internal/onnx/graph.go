@@ -10,8 +10,11 @@ type Graph struct {
 	Quant   [][]byte // encoded quantization_annotation messages, passed through
 	Unknown []byte   // fields this package does not know, as encoded
 
-	inputs  []*Value
+	inputs  []*Value // nil where one was removed since the last look at all of them
+	removed int      // how many are nil
+	hole    int      // where the last of these is
 	outputs []*Value
+	places  []int    // of each output among the listings of its value
 	inits   []*Value // values with a constant, in file order
 	sparse  []*Value // values with a sparse constant
 	orphans []*Value // value_info for names that nothing in the graph defines
@@ -21,6 +24,8 @@ type Graph struct {
 
 	model *Model
 	owner *Node // the node whose attribute holds this graph; nil for main graphs and function bodies
+
+	function *Function // whose body this is
 }
 
 // NewGraph returns an empty graph, not yet part of a model.
@@ -40,6 +45,7 @@ func (m *Model) AddFunction(f *Function) {
 	}
 	m.Functions = append(m.Functions, f)
 	if f.Body != nil {
+		f.Body.function = f
 		f.Body.adopt(m, nil)
 	}
 	m.names = nil
@@ -92,7 +98,18 @@ func (g *Graph) Encloses(h *Graph) bool {
 }
 
 // Inputs returns the graph's inputs. The caller must not modify the slice.
-func (g *Graph) Inputs() []*Value { return g.inputs }
+func (g *Graph) Inputs() []*Value {
+	if g.removed > 0 {
+		kept := make([]*Value, 0, len(g.inputs)-g.removed)
+		for _, v := range g.inputs {
+			if v != nil {
+				kept = append(kept, v)
+			}
+		}
+		g.inputs, g.removed, g.hole = kept, 0, 0
+	}
+	return g.inputs
+}
 
 // Outputs returns the graph's outputs. The caller must not modify the slice.
 func (g *Graph) Outputs() []*Value { return g.outputs }
@@ -136,7 +153,7 @@ func (g *Graph) Nodes() iter.Seq[*Node] {
 // Values iterates over inputs, constants and node outputs, each once.
 func (g *Graph) Values() iter.Seq[*Value] {
 	return func(yield func(*Value) bool) {
-		for _, v := range g.inputs {
+		for _, v := range g.Inputs() {
 			if !yield(v) {
 				return
 			}
@@ -161,7 +178,7 @@ func (g *Graph) Values() iter.Seq[*Value] {
 // AddInput appends an input of the given type.
 func (g *Graph) AddInput(name string, t *Type) *Value {
 	v := &Value{name: name, Type: t, graph: g, input: true}
-	g.inputs = append(g.inputs, v)
+	g.inputs = append(g.Inputs(), v)
 	g.reserve(name)
 	return v
 }
@@ -169,8 +186,8 @@ func (g *Graph) AddInput(name string, t *Type) *Value {
 // AddOutput makes v, a value of g or of an enclosing graph, the next output.
 func (g *Graph) AddOutput(v *Value) {
 	g.touch()
+	v.list(g, len(g.outputs))
 	g.outputs = append(g.outputs, v)
-	v.outputs++
 }
 
 // AddInitializer adds t as a constant of g under t's name, which must be unused in g.

@@ -16,6 +16,7 @@ type Node struct {
 	Unknown  []byte   // fields this package does not know, as encoded
 
 	inputs  []*Value
+	places  []int // of each input among the uses of its value, while the node is in a graph
 	outputs []*Value
 	graph   *Graph
 	prev    *Node

@@ -113,11 +113,7 @@ func (g *Graph) unifyConstants() int {
 // the node that makes v out of its graph.
 func (v *Value) yield(w *Value) {
 	relist(v, w)
-	for _, u := range v.uses {
-		u.Node.inputs[u.Index] = w
-		w.uses = append(w.uses, u)
-	}
-	v.uses = nil
+	w.takeUses(v)
 	if v.producer != nil {
 		v.graph.remove(v.producer)
 	}

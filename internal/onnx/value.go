@@ -17,7 +17,13 @@ type Value struct {
 	index    int // which output of producer
 	input    bool
 	uses     []Use
-	outputs  int // how often it is listed as a graph output
+	listed   []listing // where it is a graph output
+}
+
+// listing is a place among the outputs of a graph.
+type listing struct {
+	graph *Graph
+	at    int
 }
 
 // Use is one reading of a value: input Index of Node.
@@ -63,7 +69,7 @@ func (v *Value) Index() int {
 func (v *Value) IsInput() bool { return v != nil && v.input }
 
 // IsOutput reports whether v is listed as an output of its graph or of a subgraph.
-func (v *Value) IsOutput() bool { return v != nil && v.outputs > 0 }
+func (v *Value) IsOutput() bool { return v != nil && len(v.listed) > 0 }
 
 // Uses returns every reading of v by a node of its graph or of a subgraph that
 // captures it. Graph outputs are not uses; see [Value.IsOutput]. The caller
@@ -76,7 +82,7 @@ func (v *Value) Uses() []Use {
 }
 
 // Dead reports whether nothing reads v.
-func (v *Value) Dead() bool { return v == nil || len(v.uses) == 0 && v.outputs == 0 }
+func (v *Value) Dead() bool { return v == nil || len(v.uses) == 0 && len(v.listed) == 0 }
 
 // Constant returns v's tensor where no caller of the model can change it: the
 // output of a Constant node, or an initializer that is not also an input, or is
@@ -110,16 +116,60 @@ func (v *Value) DType() DType {
 	return v.Type.Elem
 }
 
-func (v *Value) addUse(n *Node, i int) { v.uses = append(v.uses, Use{n, i}) }
-
-func (v *Value) dropUse(n *Node, i int) {
-	for k, u := range v.uses {
-		if u.Node == n && u.Index == i {
-			last := len(v.uses) - 1
-			v.uses[k] = v.uses[last]
-			v.uses[last] = Use{}
-			v.uses = v.uses[:last]
-			return
-		}
+// addUse makes input i of n a reader of v. The node keeps the place of each of
+// its readings, so that a value that thousands read loses one in constant time.
+func (v *Value) addUse(n *Node, i int) {
+	for len(n.places) <= i {
+		n.places = append(n.places, 0)
 	}
+	n.places[i] = len(v.uses)
+	v.uses = append(v.uses, Use{n, i})
+}
+
+// dropUse undoes addUse.
+func (v *Value) dropUse(n *Node, i int) {
+	if !v.usedBy(n, i) {
+		return
+	}
+	k, last := n.places[i], len(v.uses)-1
+	moved := v.uses[last]
+	v.uses[k] = moved
+	moved.Node.places[moved.Index] = k
+	v.uses[last] = Use{}
+	v.uses = v.uses[:last]
+}
+
+// usedBy reports whether input i of n is among the uses of v.
+func (v *Value) usedBy(n *Node, i int) bool {
+	return i < len(n.places) && n.places[i] < len(v.uses) && v.uses[n.places[i]] == Use{n, i}
+}
+
+// takeUses makes the readers of old read v.
+func (v *Value) takeUses(old *Value) {
+	for _, u := range old.uses {
+		u.Node.inputs[u.Index] = v
+		v.addUse(u.Node, u.Index)
+	}
+	old.uses = nil
+}
+
+// list makes v output at of g.
+func (v *Value) list(g *Graph, at int) {
+	for len(g.places) <= at {
+		g.places = append(g.places, 0)
+	}
+	g.places[at] = len(v.listed)
+	v.listed = append(v.listed, listing{g, at})
+}
+
+// unlist undoes list.
+func (v *Value) unlist(g *Graph, at int) {
+	if at >= len(g.places) || g.places[at] >= len(v.listed) || v.listed[g.places[at]] != (listing{g, at}) {
+		return
+	}
+	k, last := g.places[at], len(v.listed)-1
+	moved := v.listed[last]
+	v.listed[k] = moved
+	moved.graph.places[moved.at] = k
+	v.listed = v.listed[:last]
 }

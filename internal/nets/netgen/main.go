@@ -22,6 +22,8 @@ func main() {
 	opset := flag.Int64("opset", 0, "opset; 0: what the exporter writes")
 	batch := flag.Int64("batch", 0, "batch; 0: symbolic")
 	seq := flag.Int64("seq", 0, "sequence length; 0: symbolic")
+	nodes := flag.Int("nodes", 0, "nodes of the networks of any length; 0: as usual")
+	size := flag.Int64("bytes", 0, "bytes of weights of the networks of any size; 0: as usual")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: netgen [flags] NAME...\nnames: %v\n", nets.Names())
 		flag.PrintDefaults()
@@ -31,7 +33,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	o := nets.Options{Style: nets.Style(*style), Full: !*tiny, Opset: *opset, Batch: *batch, Seq: *seq}
+	o := nets.Options{Style: nets.Style(*style), Full: !*tiny, Opset: *opset, Batch: *batch, Seq: *seq, Nodes: *nodes, Bytes: *size}
 	for _, name := range flag.Args() {
 		path := filepath.Join(*dir, name+".onnx")
 		err := write(path, name, o, *external, *sparse)

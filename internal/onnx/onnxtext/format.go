@@ -48,6 +48,7 @@ type printer struct {
 	max   int
 	depth int // of the graph being written
 	err   error
+	heads *Heads // for digests of bodies in their place; nil: they are written out
 }
 
 // put writes strings; the buffered writer keeps its first error for Flush.

@@ -97,6 +97,10 @@ func (p *printer) attrValue(a *onnx.Attr) {
 
 // subgraph writes a graph one level deeper than the node that holds it.
 func (p *printer) subgraph(g *onnx.Graph) {
+	if p.heads != nil {
+		p.put(name(g.Name), " {", p.heads.digest(g), "}")
+		return
+	}
 	p.depth += 2
 	p.graph(g)
 	p.depth -= 2
