@@ -84,11 +84,17 @@ type part struct {
 // thousands of small ones as of a large one.
 func ofAll(ctx context.Context, list []candidate, work func(parts <-chan part)) error {
 	parts := make(chan part, 8)
-	var wg sync.WaitGroup
+	var g parallel.Group
 	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() { work(parts) })
+		g.Go(func() {
+			defer func() { // where work panics, nobody waits for it to read on
+				for range parts {
+				}
+			}()
+			work(parts)
+		})
 	}
-	defer wg.Wait()
+	defer g.Wait()
 	defer close(parts)
 	for _, c := range list {
 		t := c.value.Constant()

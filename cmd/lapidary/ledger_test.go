@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"cmp"
 	"encoding/json"
-	"hash/fnv"
 	"io"
 	"os"
 	"path"
@@ -46,8 +45,8 @@ func ledgerGraphs(t *testing.T) (out []ledgerTask, all int) {
 	add := func(name, file string) {
 		all++
 		// A minute each: whole networks, and tensors of gigabytes.
-		whole := strings.HasPrefix(name, "light/") || name == "ort-transform/approximation/gelu_add_matmul"
-		if only != "" && !strings.Contains(name, only) || only == "" && !(zootest.Chosen(name) && (!whole || zootest.All())) {
+		whole := strings.HasPrefix(name, "light/") || name == "ort-transform/approximation/gelu_add_matmul" || name == "models/fns-candy"
+		if only != "" && !strings.Contains(name, only) || only == "" && !zootest.All() && (whole || !zootest.Chosen(name)) {
 			return
 		}
 		task := ledgerTask{Graph: name, Model: file}
