@@ -47,7 +47,7 @@ func wait(f *os.File, how int) error {
 // until the temporary name is gone. The content is synced, so closing has nothing
 // left to fail at.
 func replace(f *os.File, target string) error {
-	if err := os.Rename(f.Name(), target); err != nil {
+	if err := rename(f.Name(), target); err != nil {
 		return err
 	}
 	f.Close()
@@ -56,7 +56,7 @@ func replace(f *os.File, target string) error {
 
 // removeLocked removes a file whose lock the caller holds.
 func removeLocked(f *os.File) (bool, error) {
-	err := os.Remove(f.Name())
+	err := Remove(f.Name())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

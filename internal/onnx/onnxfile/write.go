@@ -169,18 +169,21 @@ func (s *Staged) Commit() error {
 	replaced := ownData(s.target)
 	if len(s.place.tensors) > 0 {
 		if err := atomicfile.Rename(s.data(), s.place.path); err != nil {
+			if errors.Is(err, atomicfile.ErrInPlace) {
+				atomicfile.Remove(s.place.path) // no model refers to it yet
+			}
 			return err
 		}
 	}
 	if err := s.replace(); err != nil {
-		if len(s.place.tensors) > 0 {
-			os.Remove(s.place.path)
+		if len(s.place.tensors) > 0 && !errors.Is(err, atomicfile.ErrInPlace) {
+			atomicfile.Remove(s.place.path)
 		}
 		return err
 	}
 	for _, old := range replaced {
 		if !s.place.keeps(old) && !isOneOf(old, s.keep) {
-			os.Remove(old)
+			atomicfile.Remove(old)
 		}
 	}
 	return nil
