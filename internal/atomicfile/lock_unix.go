@@ -32,6 +32,17 @@ func tryLock(f *os.File) error {
 // its process ends.
 func Lock(f *os.File) error { return wait(f, unix.LOCK_EX) }
 
+// LockDir waits until no other process has the directory locked by it, and locks it
+// until release is called. Where the file system has no such locks it does nothing.
+func LockDir(path string) (release func()) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return func() {}
+	}
+	wait(dir, unix.LOCK_EX)
+	return func() { dir.Close() }
+}
+
 // LockShared is [Lock] beside other readers, without a writer.
 func LockShared(f *os.File) error { return wait(f, unix.LOCK_SH) }
 

@@ -32,6 +32,9 @@ func tryLock(f *os.File) error {
 // process ends.
 func Lock(f *os.File) error { return wait(f, windows.LOCKFILE_EXCLUSIVE_LOCK) }
 
+// LockDir does nothing: a directory cannot be locked here.
+func LockDir(string) (release func()) { return func() {} }
+
 // LockShared is [Lock] beside other readers, without a writer.
 func LockShared(f *os.File) error { return wait(f, 0) }
 

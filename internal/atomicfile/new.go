@@ -41,6 +41,16 @@ func WriteNew(path string, data []byte, perm fs.FileMode) error {
 	return syncDir(dir, path)
 }
 
+// RenameNew is [Rename] to a name that must not be taken, else the error is
+// fs.ErrExist (for errors.Is). The caller holds [LockDir]. A hard link would need no
+// lock, but whoever reads the file before the old name is gone sees one of two names.
+func RenameNew(from, target string) error {
+	if err := absent(target); err != nil {
+		return err
+	}
+	return Rename(from, target)
+}
+
 func absent(path string) error {
 	_, err := os.Lstat(path)
 	switch {
@@ -58,8 +68,7 @@ func (f *File) link() error {
 	if err := before(OpRename, f.target); err != nil {
 		return fmt.Errorf("writing %s: %w", f.target, cause(err))
 	}
-	err := os.Link(f.Name(), f.target)
-	if err == nil {
+	if os.Link(f.Name(), f.target) == nil {
 		f.Abort() // removes the other name
 		return nil
 	}

@@ -81,3 +81,32 @@ func TestWriteFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestStagedAtOnce stages two models with external data for one target and puts both
+// in place: the second is refused, since its data would take the name, and with that
+// the place, of the first one's.
+func TestStagedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.onnx")
+	var staged []*Staged
+	for b := range 2 {
+		s, err := Stage(path, weighted(t, byte(b+1)), WriteOptions{External: ExternalAlways})
+		if err != nil {
+			t.Fatal(err)
+		}
+		staged = append(staged, s)
+	}
+	if err := staged[0].Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := staged[1].Commit(); err == nil || !strings.Contains(err.Error(), "another program wrote "+path) {
+		t.Errorf("the second: %v", err)
+	}
+	m, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if b, err := initializers(m)[0].Bytes(); err != nil || b[0] != 1 {
+		t.Errorf("the first model has the weights of another (%v)", err)
+	}
+}
