@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/readfile"
@@ -45,13 +45,9 @@ func (f *redactFlags) newKey() ([]byte, error) {
 	if f.key == "" {
 		return key, nil
 	}
-	out, err := os.OpenFile(f.key, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	err := atomicfile.WriteNew(f.key, fmt.Appendf(nil, "%x\n", key), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, usagef("--redact-key %s exists; each report has a key of its own, so name a new file", f.key)
-	}
-	if err == nil {
-		_, err = fmt.Fprintf(out, "%x\n", key)
-		err = errors.Join(err, out.Sync(), out.Close())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("writing --redact-key: %w", err)

@@ -348,7 +348,7 @@ func margin(policy gate.Policy) float64 {
 // removeEvidence takes evidence and policy of an earlier run out of dir, so that a
 // report never lies beside those of another.
 func removeEvidence(dir string) error {
-	if err := os.Remove(filepath.Join(dir, policyFile)); err != nil && !os.IsNotExist(err) {
+	if err := atomicfile.Remove(filepath.Join(dir, policyFile)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("removing an old policy: %w", err)
 	}
 	return evidence.Remove(dir)

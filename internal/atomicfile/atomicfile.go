@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -63,7 +64,8 @@ func Create(path string, perm fs.FileMode) (*File, error) {
 	if replaced != nil {
 		initial = 0o600 // not readable for others before it has its final mode
 	}
-	f, err := createTemp(filepath.Dir(path), initial)
+	cleanOnce(filepath.Dir(path))
+	f, err := createTemp(path, initial)
 	if err != nil {
 		return nil, fmt.Errorf("writing %s: %w", path, cause(err))
 	}
@@ -95,12 +97,13 @@ func existingMode(path string) (*fs.FileMode, error) {
 	return &mode, nil
 }
 
-// createTemp makes a locked temporary file with a fresh name in dir.
-func createTemp(dir string, perm fs.FileMode) (*os.File, error) {
+// createTemp makes a locked temporary file with a fresh name beside target.
+func createTemp(target string, perm fs.FileMode) (*os.File, error) {
 	const attempts = 100
+	dir := filepath.Dir(target)
 	for range attempts {
 		name := filepath.Join(dir, TempPrefix+rand.Text())
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+		f, err := openFile(name, target, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -129,13 +132,13 @@ func stillNamed(f *os.File, name string) bool {
 // Write is os.File.Write with the target's name in the error, so that a full
 // disk is reported for the file that the user asked for.
 func (f *File) Write(b []byte) (int, error) {
-	n, err := f.File.Write(b)
+	n, err := writing(f.before(OpWrite), b, f.File.Write)
 	return n, f.rename(err)
 }
 
 // WriteAt is os.File.WriteAt with the target's name in the error.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
-	n, err := f.File.WriteAt(b, off)
+	n, err := writing(f.before(OpWrite), b, func(b []byte) (int, error) { return f.File.WriteAt(b, off) })
 	return n, f.rename(err)
 }
 
@@ -145,6 +148,9 @@ func (f *File) WriteString(s string) (int, error) { return f.Write([]byte(s)) }
 // ReadFrom is os.File.ReadFrom, which lets the kernel copy from file to file.
 // An error of the reader keeps the reader's name.
 func (f *File) ReadFrom(r io.Reader) (int64, error) {
+	if Hook != nil {
+		return io.Copy(struct{ io.Writer }{f}, r)
+	}
 	n, err := f.File.ReadFrom(r)
 	return n, f.rename(err)
 }
@@ -171,10 +177,10 @@ func (f *File) Abort() {
 	}
 	f.done = true
 	// Removed under the lock where the system allows it, else once closed.
-	err := os.Remove(f.Name())
+	err := Remove(f.Name())
 	f.File.Close()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		os.Remove(f.Name())
+		Remove(f.Name())
 	}
 }
 
@@ -195,7 +201,7 @@ func (f *File) Commit() error {
 		defer dir.Close()
 	}
 	if err := f.Sync(); err != nil {
-		return f.rename(err)
+		return err
 	}
 	if err := replace(f.File, f.target); err != nil {
 		return fmt.Errorf("writing %s: %w", f.target, cause(err))
@@ -204,10 +210,31 @@ func (f *File) Commit() error {
 	if dir == nil {
 		return nil
 	}
-	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("writing %s: the file is in place, but its directory could not be synced: %w", f.target, cause(err))
+	return syncDir(dir, f.target)
+}
+
+// ErrInPlace is wrapped by the error of a file that is in place, whole, but whose
+// name may not survive a power failure.
+var ErrInPlace = errors.New("the file is in place, but its directory could not be synced")
+
+// syncDir makes the name of target durable, which was renamed into dir.
+func syncDir(dir *os.File, target string) error {
+	err := before(OpSyncDir, target)
+	if err == nil {
+		err = dir.Sync()
+	}
+	if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("writing %s: %w: %w", target, ErrInPlace, cause(err))
 	}
 	return nil
+}
+
+// Sync is os.File.Sync with the target's name in the error.
+func (f *File) Sync() error {
+	if err := f.before(OpSync); err != nil {
+		return f.rename(err)
+	}
+	return f.rename(f.File.Sync())
 }
 
 // cause strips the file names of the os package's errors.
@@ -221,6 +248,16 @@ func cause(err error) error {
 		return pathErr.Err
 	}
 	return err
+}
+
+// cleaned are the directories in which this process looked for the leavings of dead ones.
+var cleaned sync.Map
+
+// cleanOnce is [CleanStale], the first time that something is written in dir.
+func cleanOnce(dir string) {
+	if _, done := cleaned.LoadOrStore(dir, true); !done {
+		CleanStale(dir)
+	}
 }
 
 // CleanStale removes the temporary files and directories in dir whose writer is gone, and

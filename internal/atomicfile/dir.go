@@ -22,17 +22,17 @@ type Dir struct {
 func TempDir(parent string) (*Dir, error) {
 	const attempts = 100
 	for range attempts {
-		path, err := os.MkdirTemp(parent, TempPrefix)
+		path, err := makeTemp(parent)
 		if err != nil {
 			return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
 		}
 		name := filepath.Join(path, lockName)
-		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		lock, err := openFile(name, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a CleanStale elsewhere took it for one whose maker was killed
 		}
 		if err != nil {
-			os.RemoveAll(path)
+			removeAll(path)
 			return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
 		}
 		// As in createTemp: a CleanStale elsewhere may have come in between.
@@ -42,6 +42,14 @@ func TempDir(parent string) (*Dir, error) {
 		lock.Close()
 	}
 	return nil, fmt.Errorf("no temporary directory could be kept in %s: something else removes it", parent)
+}
+
+// makeTemp makes a directory with a fresh name in parent.
+func makeTemp(parent string) (string, error) {
+	if err := before(OpCreate, filepath.Join(parent, TempPrefix)); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(parent, TempPrefix)
 }
 
 // Remove deletes the directory and all that is in it.
@@ -56,17 +64,17 @@ func (d *Dir) Remove() error {
 func removeDir(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return os.RemoveAll(path)
+		return removeAll(path)
 	}
 	for _, e := range entries {
 		if e.Name() == lockName {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+		if err := removeAll(filepath.Join(path, e.Name())); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(path)
+	return removeAll(path)
 }
 
 // removeStaleDir removes the temporary directory at path unless it is in use.
@@ -75,7 +83,7 @@ func removeDir(path string) error {
 func removeStaleDir(path string) (bool, error) {
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.Remove(path) == nil, nil
+		return Remove(path) == nil, nil
 	}
 	if err != nil {
 		return false, nil
@@ -87,18 +95,22 @@ func removeStaleDir(path string) (bool, error) {
 	return true, removeDir(path)
 }
 
-// Rename moves a finished file over target and makes that durable.
+// Rename moves a finished file over target and makes that durable. Where only the
+// latter fails the error is [ErrInPlace].
 func Rename(from, target string) error {
 	if _, err := existingMode(target); err != nil {
 		return err
 	}
-	if err := os.Rename(from, target); err != nil {
+	if err := rename(from, target); err != nil {
 		return fmt.Errorf("writing %s: %w", target, cause(err))
 	}
 	dir, err := openDir(filepath.Dir(target))
-	if err != nil || dir == nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("writing %s: %w: %w", target, ErrInPlace, cause(err))
+	}
+	if dir == nil {
+		return nil
 	}
 	defer dir.Close()
-	return dir.Sync()
+	return syncDir(dir, target)
 }

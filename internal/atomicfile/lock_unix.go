@@ -32,6 +32,17 @@ func tryLock(f *os.File) error {
 // its process ends.
 func Lock(f *os.File) error { return wait(f, unix.LOCK_EX) }
 
+// LockDir waits until no other process has the directory locked by it, and locks it
+// until release is called. Where the file system has no such locks it does nothing.
+func LockDir(path string) (release func()) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return func() {}
+	}
+	wait(dir, unix.LOCK_EX)
+	return func() { dir.Close() }
+}
+
 // LockShared is [Lock] beside other readers, without a writer.
 func LockShared(f *os.File) error { return wait(f, unix.LOCK_SH) }
 
@@ -47,7 +58,7 @@ func wait(f *os.File, how int) error {
 // until the temporary name is gone. The content is synced, so closing has nothing
 // left to fail at.
 func replace(f *os.File, target string) error {
-	if err := os.Rename(f.Name(), target); err != nil {
+	if err := rename(f.Name(), target); err != nil {
 		return err
 	}
 	f.Close()
@@ -56,7 +67,7 @@ func replace(f *os.File, target string) error {
 
 // removeLocked removes a file whose lock the caller holds.
 func removeLocked(f *os.File) (bool, error) {
-	err := os.Remove(f.Name())
+	err := Remove(f.Name())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

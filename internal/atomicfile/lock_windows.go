@@ -32,6 +32,9 @@ func tryLock(f *os.File) error {
 // process ends.
 func Lock(f *os.File) error { return wait(f, windows.LOCKFILE_EXCLUSIVE_LOCK) }
 
+// LockDir does nothing: a directory cannot be locked here.
+func LockDir(string) (release func()) { return func() {} }
+
 // LockShared is [Lock] beside other readers, without a writer.
 func LockShared(f *os.File) error { return wait(f, 0) }
 
@@ -45,14 +48,14 @@ func replace(f *os.File, target string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), target)
+	return rename(f.Name(), target)
 }
 
 // removeLocked removes a file whose lock the caller holds. An open file cannot
 // be removed here, so it is closed first.
 func removeLocked(f *os.File) (bool, error) {
 	f.Close()
-	err := os.Remove(f.Name())
+	err := Remove(f.Name())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
@@ -78,7 +79,7 @@ func (k *PrivateKey) WriteFiles(prefix string, o KeyOptions) error {
 		return err
 	}
 	if err := writeNew(public, k.public.PEM(), 0o644); err != nil {
-		os.Remove(secret)
+		atomicfile.Remove(secret)
 		return err
 	}
 	return nil
@@ -88,24 +89,14 @@ func (k *PrivateKey) WriteFiles(prefix string, o KeyOptions) error {
 // error is fs.ErrExist (for errors.Is).
 func (k PublicKey) WriteFile(path string) error { return writeNew(path, k.PEM(), 0o644) }
 
-// writeNew writes a file that must not exist. What cannot be written whole is removed.
+// writeNew writes a file that must not exist. What may not last is removed.
 func writeNew(path string, data []byte, perm fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if errors.Is(err, fs.ErrExist) {
+	err := atomicfile.WriteNew(path, data, perm)
+	switch {
+	case errors.Is(err, fs.ErrExist):
 		return existsError(path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
+	case errors.Is(err, atomicfile.ErrInPlace):
+		atomicfile.Remove(path)
 	}
 	return err
 }

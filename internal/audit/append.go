@@ -65,21 +65,21 @@ func Ready(path string) error {
 }
 
 // open opens the log for writing and locks it.
-func open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|readfile.NoWait, 0o600)
+func open(path string) (atomicfile.InPlace, error) {
+	f, err := atomicfile.OpenInPlace(path, os.O_RDWR|os.O_CREATE|readfile.NoWait, 0o600)
 	if err != nil {
-		return nil, failed(path, err)
+		return f, failed(path, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("it is not a regular file")
 	}
 	if err == nil {
-		err = atomicfile.Lock(f)
+		err = atomicfile.Lock(f.File)
 	}
 	if err != nil {
 		f.Close()
-		return nil, failed(path, err)
+		return f, failed(path, err)
 	}
 	return f, nil
 }
@@ -93,7 +93,7 @@ func failed(path string, err error) error {
 }
 
 // tail returns the last whole entry, nil where there is none, where the next one begins, and what lies there incomplete.
-func tail(f *os.File, path string) (last *Entry, end int64, torn *Torn, err error) {
+func tail(f atomicfile.InPlace, path string) (last *Entry, end int64, torn *Torn, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, nil, failed(path, err)

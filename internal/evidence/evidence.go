@@ -94,7 +94,7 @@ func Write(dir string, files []File) error {
 // another report's signature.
 func Remove(dir string) error {
 	for _, name := range files {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
+		if err := atomicfile.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
 			return fmt.Errorf("removing old evidence: %w", err)
 		}
 	}

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,9 +74,38 @@ func WriteAgain(dir string, r *Report, data []byte, o Options) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("making the report's folder: %w", err)
 	}
+	return replaceAll(dir, formats, rendered)
+}
+
+// replaceAll writes the forms in full before it puts the first in place: a full
+// disk costs nothing. The report.json of another report goes before, so that at
+// no time one lies beside forms that are not its own.
+func replaceAll(dir string, formats []Format, rendered [][]byte) error {
+	files := make([]*atomicfile.File, len(formats))
 	for i, f := range formats {
-		if err := atomicfile.WriteFile(filepath.Join(dir, f.File), rendered[i], 0o666); err != nil {
-			return fmt.Errorf("writing %s: %w", f.File, err)
+		file, err := atomicfile.Create(filepath.Join(dir, f.File), 0o666)
+		if err != nil {
+			return err
+		}
+		defer file.Abort()
+		if _, err := file.Write(rendered[i]); err != nil {
+			return err
+		}
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		files[i] = file
+	}
+	last := len(formats) - 1
+	path := filepath.Join(dir, formats[last].File)
+	if old, err := os.ReadFile(path); err == nil && !bytes.Equal(old, rendered[last]) {
+		if err := atomicfile.Remove(path); err != nil {
+			return fmt.Errorf("replacing %s: %w", path, errors.Unwrap(err))
+		}
+	}
+	for _, f := range files {
+		if err := f.Commit(); err != nil {
+			return err
 		}
 	}
 	return nil

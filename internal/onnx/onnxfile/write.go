@@ -166,21 +166,30 @@ func (s *Staged) data() string { return filepath.Join(s.dir.Path, filepath.Base(
 // Commit puts the staged files in place: first the data, then the model.
 func (s *Staged) Commit() error {
 	defer s.Abort()
+	// Of several who replace the model at once each is to see what the one before left.
+	defer atomicfile.LockDir(filepath.Dir(s.target))()
 	replaced := ownData(s.target)
 	if len(s.place.tensors) > 0 {
-		if err := atomicfile.Rename(s.data(), s.place.path); err != nil {
+		err := atomicfile.RenameNew(s.data(), s.place.path)
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%w: another program wrote %s meanwhile; run this again", err, s.target)
+		}
+		if err != nil {
+			if errors.Is(err, atomicfile.ErrInPlace) {
+				atomicfile.Remove(s.place.path) // no model refers to it yet
+			}
 			return err
 		}
 	}
 	if err := s.replace(); err != nil {
-		if len(s.place.tensors) > 0 {
-			os.Remove(s.place.path)
+		if len(s.place.tensors) > 0 && !errors.Is(err, atomicfile.ErrInPlace) {
+			atomicfile.Remove(s.place.path)
 		}
 		return err
 	}
 	for _, old := range replaced {
 		if !s.place.keeps(old) && !isOneOf(old, s.keep) {
-			os.Remove(old)
+			atomicfile.Remove(old)
 		}
 	}
 	return nil
