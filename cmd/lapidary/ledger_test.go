@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"cmp"
 	"encoding/json"
+	"hash/fnv"
 	"io"
 	"os"
 	"path"
