@@ -21,7 +21,7 @@ demo: runtime
 	@BIN=$(BIN) sh docs/demo.sh
 
 test: runtime
-	$(GO) test ./...
+	$(GO) test -timeout 30m ./...
 
 # Other people's verifiers and schemas, with which tests check our evidence; those
 # tests skip where they are missing. Builds cosign once, into the user's cache. The
