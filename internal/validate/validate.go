@@ -189,7 +189,7 @@ func Run(ctx context.Context, o Options) (*report.Report, error) {
 	if err := v.measure(ctx); err != nil {
 		return nil, err
 	}
-	v.r.Finished = o.now()
+	v.r.Finished = finished(v.r.Started, o.now())
 	v.r.Normalize()
 	return v.r, nil
 }
@@ -238,6 +238,11 @@ func (o *Options) notice(format string, args ...any) {
 	if o.Notice != nil {
 		o.Notice(fmt.Sprintf(format, args...))
 	}
+}
+
+// finished is when what began at started ends: as much later as has passed, however the clock of the wall was set meanwhile.
+func finished(started, now time.Time) time.Time {
+	return started.Add(max(0, now.Sub(started)))
 }
 
 func newReport(o Options) *report.Report {

@@ -240,7 +240,11 @@ func describeExit(s *os.ProcessState) string {
 		return "ended, nobody knows how"
 	}
 	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return fmt.Sprintf("died: signal %d (%v)", ws.Signal(), ws.Signal())
+		text := fmt.Sprintf("died: signal %d (%v)", ws.Signal(), ws.Signal())
+		if ws.Signal() == syscall.SIGKILL { // which nothing here sends to a worker that is still wanted
+			text += "; where nobody did that by hand, the system had no memory left: use a smaller batch, or a machine or a container with more"
+		}
+		return text
 	}
 	return fmt.Sprintf("ended with status %d", s.ExitCode())
 }
