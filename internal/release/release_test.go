@@ -57,7 +57,7 @@ func TestPack(t *testing.T) {
 		if !bytes.Equal(packed[0], packed[1]) {
 			t.Errorf("%s: other bytes for another order", ext)
 		}
-		got := map[string]string{}
+		var got map[string]string
 		if ext == ".zip" {
 			got = unzip(t, packed[0], at)
 		} else {
