@@ -61,7 +61,11 @@ func (r *jobRun) validateSteps(model, data string) {
 	with := append([]string{"--data", data}, r.j.flags...)
 	calibration := append(with[:len(with):len(with)], r.j.calibrate...)
 	r.do([]int{0, 3}, append([]string{"fuse", model, "-o", r.path("fused.onnx"), "--no-measure"}, calibration...)...)
-	r.do([]int{0, 3}, append([]string{"quantize", model, "-o", r.path("int8.onnx"), "--to=int8", "--for=size"}, calibration...)...)
+	quantized := []int{0, 3}
+	if r.j.model == "fns-candy" { // its Crop is of an opset that no later one continues
+		quantized = []int{1}
+	}
+	r.do(quantized, append([]string{"quantize", model, "-o", r.path("int8.onnx"), "--to=int8", "--for=size"}, calibration...)...)
 	for _, step := range []string{"fused", "int8"} {
 		if _, err := os.Stat(r.path(step + ".onnx")); err != nil {
 			fmt.Printf("| %s | %s | not written: there is nothing to do, or it would not be the same | | | | | |\n", r.j.model, step)
