@@ -19,3 +19,8 @@ func fork() error {
 }
 
 func trace(pid int) error { return unix.PtraceSeize(pid) }
+
+func limit(pid int) error {
+	var old unix.Rlimit
+	return unix.Prlimit(pid, unix.RLIMIT_CPU, nil, &old)
+}

@@ -7,3 +7,5 @@ package worker
 func fork() error { return nil }
 
 func trace(int) error { return nil }
+
+func limit(int) error { return nil }

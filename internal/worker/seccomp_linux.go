@@ -76,6 +76,7 @@ func callFilter(localSockets bool) []unix.SockFilter {
 	self := uint32(os.Getpid())
 	filter = append(filter, only(unix.SYS_KILL, unix.BPF_JEQ, self)...)
 	filter = append(filter, only(unix.SYS_TGKILL, unix.BPF_JEQ, self)...)
+	filter = append(filter, only(unix.SYS_PRLIMIT64, unix.BPF_JEQ, 0)...) // of this process; a limit can end another
 	return append(filter, allow)
 }
 

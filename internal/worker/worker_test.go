@@ -98,7 +98,7 @@ func (e echo) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Res
 
 // escapes are what breakOut tries, in its order.
 var escapes = []string{"reading a file outside", "writing a file outside", "creating a file outside", "reading the coordinator's environment",
-	"connecting by TCP", "listening by TCP", "sending by UDP", "a local socket", "starting a program", "forking", "killing the coordinator", "tracing the coordinator"}
+	"connecting by TCP", "listening by TCP", "sending by UDP", "a local socket", "starting a program", "forking", "killing the coordinator", "tracing the coordinator", "limiting the coordinator"}
 
 // breakOut tries what a worker must not be able to do, and tells what came of
 // each: "" where it worked.
@@ -115,7 +115,7 @@ func breakOut(secret, address string) []string {
 	create := os.WriteFile(secret+".new", nil, 0o600)
 	_, environment := os.ReadFile(fmt.Sprintf("/proc/%d/environ", coordinator))
 	return []string{try(read), try(write), try(create), try(environment), try(dial("tcp", address)), try(listen()), try(dial("udp", address)), try(dial("unix", secret)),
-		try(exec.Command("/bin/true").Run()), try(fork()), try(syscall.Kill(coordinator, 0)), try(trace(coordinator))}
+		try(exec.Command("/bin/true").Run()), try(fork()), try(syscall.Kill(coordinator, 0)), try(trace(coordinator)), try(limit(coordinator))}
 }
 
 func dial(network, address string) error {
