@@ -17,6 +17,7 @@ import (
 // ledgerBound is what outputs of a result may differ by.
 type ledgerBound struct {
 	exact bool    // by what the element type allows two right implementations
+	class string  // for floating-point outputs of these, what the model's inner type allows; "" for the outputs' own
 	sqnr  float64 // else: least SQNR of floating-point outputs in dB, over all samples of a source; −∞: any finite values
 	own   bool    // the bound is for what ranges were measured on: what is outside of them is clipped on purpose
 	none  bool    // nothing is run
@@ -26,9 +27,11 @@ type ledgerBound struct {
 // above what a wrong scale, zero point or axis leaves: 0 dB is as wrong as no output at all.
 var (
 	boundExact   = ledgerBound{exact: true}
+	boundHalf    = ledgerBound{exact: true, class: "float16"}
 	boundDynamic = ledgerBound{sqnr: 15}
 	boundStatic  = ledgerBound{sqnr: 10, own: true}
 	boundFP16    = ledgerBound{sqnr: 40}
+	boundBF16    = ledgerBound{sqnr: 24}
 	boundInt4    = ledgerBound{sqnr: 6}
 	boundForm    = ledgerBound{sqnr: math.Inf(-1)}
 	boundNone    = ledgerBound{none: true}
@@ -122,7 +125,7 @@ func (r *ledgerRuns) compare(g *ledgerGraph, path string, b ledgerBound) error {
 			return fmt.Errorf("the result does not run at level %d: %w", level, err)
 		}
 		if b.exact {
-			err = r.equal(level, got)
+			err = r.equal(level, got, b)
 		} else {
 			err = r.near(level, got, b)
 		}
@@ -160,18 +163,31 @@ func (r *ledgerRuns) each(level session.Level, got []map[string]*onnx.Tensor, f 
 // equal holds outputs against what their element types allow. Where the
 // runtime's optimizations are on, they may be what the original gives without:
 // these move the original too.
-func (r *ledgerRuns) equal(level session.Level, got []map[string]*onnx.Tensor) error {
+func (r *ledgerRuns) equal(level session.Level, got []map[string]*onnx.Tensor, b ledgerBound) error {
 	return r.each(level, got, func(i int, name string, want, got *onnx.Tensor) error {
-		err := agrees(want, got, compare.ClassFor(want.DType))
+		err := agrees(want, got, b.of(want.DType))
 		if err == nil || level == session.LevelOff {
 			return err
 		}
 		plain := r.outputs[session.LevelOff][i][name]
-		if plain != nil && agrees(plain, got, compare.ClassFor(plain.DType)) == nil || asNoise(want, got) {
+		if plain != nil && agrees(plain, got, b.of(plain.DType)) == nil || asNoise(want, got) {
 			return nil
 		}
 		return err
 	})
+}
+
+// of returns the class for outputs of a type where they are to be equal.
+func (b ledgerBound) of(d onnx.DType) compare.Class {
+	c := compare.ClassFor(d)
+	if b.class == "" || !d.IsFloat() {
+		return c
+	}
+	inner, err := compare.ParseClass(b.class)
+	if err != nil {
+		panic(err)
+	}
+	return compare.Looser(c, inner)
 }
 
 // near holds outputs against the bound of a scheme: types, shapes and finiteness
@@ -193,12 +209,13 @@ func (r *ledgerRuns) near(level session.Level, got []map[string]*onnx.Tensor, b 
 		if err == nil && d.NonFinite > 0 {
 			err = errors.New(d.Reason)
 		}
-		if err == nil {
-			power := d.RMS * d.RMS * float64(d.Elements)
-			k := key{name, r.samples[i].source}
-			signal[k] += power
-			noise[k] += power * math.Pow(10, -d.SQNR/10)
+		if err != nil {
+			return err
 		}
+		s, n, err := powers(want, got)
+		k := key{name, r.samples[i].source}
+		signal[k] += s
+		noise[k] += n
 		return err
 	})
 	if err != nil {
@@ -213,6 +230,26 @@ func (r *ledgerRuns) near(level session.Level, got []map[string]*onnx.Tensor, b 
 		}
 	}
 	return nil
+}
+
+// powers returns the sum of squares of what is wanted, and of what the result is off
+// by, over elements that are finite in both.
+func powers(want, got *onnx.Tensor) (signal, noise float64, err error) {
+	a, err := want.Float64s()
+	if err != nil {
+		return 0, 0, err
+	}
+	b, err := got.Float64s()
+	if err != nil {
+		return 0, 0, err
+	}
+	for i, x := range a {
+		if d := b[i] - x; !math.IsNaN(d) && !math.IsInf(d, 0) {
+			signal += x * x
+			noise += d * d
+		}
+	}
+	return signal, noise, nil
 }
 
 // calibrated is what static int8 was calibrated on: the test data where nothing

@@ -55,6 +55,8 @@ func (b ledgerBound) String() string {
 	switch {
 	case b.none:
 		return "nothing is run"
+	case b.class != "":
+		return "equal as " + b.class
 	case b.exact:
 		return "equal"
 	case b.sqnr < -1000:

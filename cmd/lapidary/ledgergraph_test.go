@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,7 @@ var ledgerCommands = []ledgerCommand{
 	{name: "quantize dynamic", args: []string{"quantize", "IN", "-o", "OUT", "--to=int8", "--for=size", "--dynamic"}, bound: boundDynamic},
 	{name: "quantize static", args: []string{"quantize", "IN", "-o", "OUT", "--to=int8", "--for=size", calibration}, bound: boundStatic},
 	{name: "quantize fp16", args: []string{"quantize", "IN", "-o", "OUT", "--to=fp16"}, bound: boundFP16},
+	{name: "quantize bf16", args: []string{"quantize", "IN", "-o", "OUT", "--to=bf16"}, bound: boundBF16},
 	{name: "quantize int4", args: []string{"quantize", "IN", "-o", "OUT", "--to=int4", "--block-size=32"}, bound: boundInt4},
 	{name: "prune dead", args: []string{"prune", "IN", "-o", "OUT", "--pattern=channels", "--sparsity=0"}, bound: boundExact},
 	{name: "prune channels", args: []string{"prune", "IN", "-o", "OUT", "--pattern=channels", "--sparsity=0.3", "--round-to=1", "--repair=none"}, bound: boundForm},
@@ -53,6 +55,7 @@ var ledgerCommands = []ledgerCommand{
 	{name: "profile", args: []string{"profile", "IN", "--static", "--format=json"}, bound: boundNone},
 	{name: "fuse, quantize static", after: "fuse", args: []string{"quantize", "IN", "-o", "OUT", "--to=int8", "--for=size", calibration}, bound: boundStatic},
 	{name: "fuse, quantize fp16", after: "fuse", args: []string{"quantize", "IN", "-o", "OUT", "--to=fp16"}, bound: boundFP16},
+	{name: "quantize fp16, fuse", after: "quantize fp16", args: []string{"fuse", "IN", "-o", "OUT", "--no-measure"}, bound: boundHalf},
 	{name: "prune, fuse", after: "prune channels", args: []string{"fuse", "IN", "-o", "OUT", "--no-measure"}, bound: boundExact},
 	{name: "prune, fuse, quantize static", after: "prune, fuse", args: []string{"quantize", "IN", "-o", "OUT", "--to=int8", "--for=size", calibration}, bound: boundStatic},
 	{name: "diff", bound: boundNone}, // against every result
@@ -182,6 +185,13 @@ func (g *ledgerGraph) profile(stdout string) ledgerEntry {
 	}
 	if n, err := graphNodes(g.Model); err != nil || len(p.Static.Nodes) < n {
 		return ledgerEntry{Status: ledgerWrong, Reason: fmt.Sprintf("%d nodes profiled of %d, %v", len(p.Static.Nodes), n, err)}
+	}
+	sum := 0.0 // counts beyond an int64 are given as the largest
+	for _, n := range p.Static.Nodes {
+		sum += float64(n.Work.MACs) * float64(n.Runs)
+	}
+	if total := float64(p.Static.Work.MACs); total != min(sum, math.MaxInt64) {
+		return ledgerEntry{Status: ledgerWrong, Reason: fmt.Sprintf("%v MACs in all, %v in its nodes", total, sum)}
 	}
 	return ledgerEntry{Status: ledgerEqual}
 }

@@ -19,6 +19,9 @@ var generalize = []struct {
 	{regexp.MustCompile(`(input|output|value|tensor) …`), "$1 …"},
 	{regexp.MustCompile(`(does not load|give real ones with --data|running the original: sample|running FILE): .*`), "$1"},
 	{regexp.MustCompile(`(the model is quantized already): .*`), "$1"},
+	{regexp.MustCompile(`(every output differs from run to run): .*`), "$1"},
+	{regexp.MustCompile(`(has no b?float16) \w+ of opset N`), "$1 kernel for it"},
+	{regexp.MustCompile(`(?s)node … \([\w.]+\)(: domain … is not among the opset imports).*`), "node …$1"},
 	{regexp.MustCompile(`\s+`), " "},
 	{regexp.MustCompile(`^FILE:? `), ""},
 }

@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
+	"github.com/lapidary-ml/lapidary/internal/session"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
@@ -43,6 +45,36 @@ func TestLedgerSees(t *testing.T) {
 			err := g.hold(c, in, writeText(t, tt.result))
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("found %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestLedgerSeesZero: an output that is to be all zero, of which there is no SQNR,
+// hides neither its own faults nor those of other samples.
+func TestLedgerSeesZero(t *testing.T) {
+	zero, one := onnx.FromFloats("y", []int64{2}, []float32{0, 0}), onnx.FromFloats("y", []int64{2}, []float32{1, 1})
+	tests := []struct {
+		name      string
+		want, got []*onnx.Tensor
+		fault     string // part of it; "" for none
+	}{
+		{"zero", []*onnx.Tensor{zero}, []*onnx.Tensor{zero}, ""},
+		{"one for zero", []*onnx.Tensor{zero}, []*onnx.Tensor{one}, "an SQNR of -Inf dB"},
+		{"one for zero beside what is right", []*onnx.Tensor{zero, one}, []*onnx.Tensor{one, one}, "an SQNR of 0.0 dB"},
+		{"zero for one beside one for zero", []*onnx.Tensor{zero, one}, []*onnx.Tensor{one, zero}, "an SQNR of -3.0 dB"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &ledgerRuns{samples: make([]ledgerSample, len(tt.want)), outputs: map[session.Level][]map[string]*onnx.Tensor{}}
+			var got []map[string]*onnx.Tensor
+			for i := range tt.want {
+				r.outputs[session.LevelOff] = append(r.outputs[session.LevelOff], map[string]*onnx.Tensor{"y": tt.want[i]})
+				got = append(got, map[string]*onnx.Tensor{"y": tt.got[i]})
+			}
+			err := r.near(session.LevelOff, got, boundInt4)
+			if tt.fault == "" && err != nil || tt.fault != "" && (err == nil || !strings.Contains(err.Error(), tt.fault)) {
+				t.Errorf("found %v, want %q", err, tt.fault)
 			}
 		})
 	}
