@@ -28,7 +28,6 @@ func (f inlineFunctions) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env)
 	if len(m.Functions) == 0 {
 		return nil
 	}
-	calls := m.Calls()
 	for _, g := range m.Graphs() {
 		if g.InFunction() {
 			continue
@@ -38,7 +37,7 @@ func (f inlineFunctions) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env)
 				return err
 			}
 			prev, next := n.Prev(), n.Next()
-			done, err := f.call(m, calls, n, e)
+			done, err := f.call(m, n, e)
 			if err != nil {
 				return err
 			}
@@ -49,13 +48,13 @@ func (f inlineFunctions) Run(ctx context.Context, m *onnx.Model, e *rewrite.Env)
 			}
 		}
 	}
-	dropUncalled(m, calls)
+	dropUncalled(m)
 	return nil
 }
 
 // call inlines n if it calls a function and is to be inlined.
-func (f inlineFunctions) call(m *onnx.Model, calls onnx.Calls, n *onnx.Node, e *rewrite.Env) (bool, error) {
-	fn := calls.Of(n)
+func (f inlineFunctions) call(m *onnx.Model, n *onnx.Node, e *rewrite.Env) (bool, error) {
+	fn := m.FindFunction(n)
 	if fn == nil || fn.Body == nil {
 		return false, nil
 	}
@@ -63,7 +62,7 @@ func (f inlineFunctions) call(m *onnx.Model, calls onnx.Calls, n *onnx.Node, e *
 		e.Decline("inline-functions", n, "calls stay calls (ask for --inline-functions)")
 		return false, nil
 	}
-	if why := unlike(m, calls, fn); why != "" {
+	if why := unlike(m, fn); why != "" {
 		e.Decline("inline-functions", n, "%s", why)
 		return false, nil
 	}
@@ -100,13 +99,13 @@ func argument(fn *onnx.Function, n *onnx.Node) func(string) *onnx.Attr {
 
 // unlike returns why the body of fn would mean something else among the opset
 // imports of the model, "" where it does not.
-func unlike(m *onnx.Model, calls onnx.Calls, fn *onnx.Function) string {
+func unlike(m *onnx.Model, fn *onnx.Function) string {
 	for work := []*onnx.Graph{fn.Body}; len(work) > 0; {
 		g := work[0]
 		work = work[1:]
 		for n := range g.Nodes() {
 			work = append(work, n.Subgraphs()...)
-			if calls.Of(n) != nil {
+			if m.FindFunction(n) != nil {
 				continue
 			}
 			d := onnx.NormalDomain(n.Domain)
@@ -124,12 +123,12 @@ func unlike(m *onnx.Model, calls onnx.Calls, fn *onnx.Function) string {
 }
 
 // dropUncalled removes functions that nothing calls.
-func dropUncalled(m *onnx.Model, calls onnx.Calls) {
+func dropUncalled(m *onnx.Model) {
 	called := map[*onnx.Function]bool{}
 	var mark func(g *onnx.Graph)
 	mark = func(g *onnx.Graph) {
 		for n := range g.Nodes() {
-			if f := calls.Of(n); f != nil && !called[f] {
+			if f := m.FindFunction(n); f != nil && !called[f] {
 				if called[f] = true; f.Body != nil {
 					mark(f.Body)
 				}

@@ -140,10 +140,9 @@ func (t *Target) notice(m *onnx.Model, log *rewrite.Log) {
 		log.Notice("the model is of opset %d, and %s documents those up to %d", v, r.title, r.opset)
 	}
 	count, first := map[string]int{}, map[string]*onnx.Node{}
-	calls := m.Calls()
 	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
-			what := r.missing(calls, n)
+			what := r.missing(m, n)
 			if what == "" {
 				continue
 			}
@@ -158,9 +157,9 @@ func (t *Target) notice(m *onnx.Model, log *rewrite.Log) {
 }
 
 // missing says what n needs that the runtime is documented not to have, "" if nothing.
-func (r runtime) missing(calls onnx.Calls, n *onnx.Node) string {
+func (r runtime) missing(m *onnx.Model, n *onnx.Node) string {
 	switch d := onnx.NormalDomain(n.Domain); {
-	case calls.Of(n) != nil:
+	case m.FindFunction(n) != nil:
 		return ""
 	case d != "" && r.foreign:
 		return ""

@@ -22,7 +22,7 @@ const maxProblems = 20
 // say; attributes typed and unique; opsets imported; local functions not
 // recursive. It reads no weights. The error joins the first [Problem]s found.
 func (m *Model) Check() error {
-	c := &checker{m: m, pos: map[*Node]int{}, calls: m.Calls()}
+	c := &checker{m: m, pos: map[*Node]int{}}
 	if m.Graph == nil {
 		return Problem{"model", "there is no graph"}
 	}
@@ -43,7 +43,6 @@ func (m *Model) Check() error {
 type checker struct {
 	m     *Model
 	pos   map[*Node]int
-	calls Calls
 	found []error
 }
 
@@ -138,7 +137,7 @@ func (c *checker) node(g *Graph, n *Node, where place, opsets []Opset) {
 	if n.Op == "" {
 		c.add(where, "it has no operator type")
 	}
-	if opsetVersion(opsets, n.Domain) == 0 && c.calls.Of(n) == nil {
+	if opsetVersion(opsets, n.Domain) == 0 && c.m.FindFunction(n) == nil {
 		c.add(where, "domain %q is not among the opset imports", n.Domain)
 	}
 	for i, v := range n.inputs {
@@ -245,7 +244,7 @@ func (c *checker) recursion() {
 			continue
 		}
 		state[root] = visiting
-		stack := []frame{{root, c.calls.within(root)}}
+		stack := []frame{{root, c.m.calledIn(root)}}
 		for len(stack) > 0 {
 			top := &stack[len(stack)-1]
 			if len(top.calls) == 0 {
@@ -261,14 +260,14 @@ func (c *checker) recursion() {
 				return
 			case 0:
 				state[next] = visiting
-				stack = append(stack, frame{next, c.calls.within(next)})
+				stack = append(stack, frame{next, c.m.calledIn(next)})
 			}
 		}
 	}
 }
 
-// within returns the local functions that f's body calls.
-func (c Calls) within(f *Function) []*Function {
+// calledIn returns the local functions that f's body calls.
+func (m *Model) calledIn(f *Function) []*Function {
 	if f.Body == nil {
 		return nil
 	}
@@ -277,7 +276,7 @@ func (c Calls) within(f *Function) []*Function {
 		g := work[len(work)-1]
 		work = work[:len(work)-1]
 		for n := g.first; n != nil; n = n.next {
-			if callee := c.Of(n); callee != nil {
+			if callee := m.FindFunction(n); callee != nil {
 				out = append(out, callee)
 			}
 			work = append(work, n.Subgraphs()...)

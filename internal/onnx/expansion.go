@@ -13,7 +13,7 @@ const maxExpansion = 1 << 23
 // Expands returns an error where the local functions of m come to too many nodes
 // once they are written out. Functions that call themselves are left to [Model.Check].
 func (m *Model) Expands() error {
-	c := &checker{m: m, calls: m.Calls()}
+	c := &checker{m: m}
 	if c.recursion(); len(c.found) > 0 || m.Graph == nil {
 		return nil
 	}
@@ -45,7 +45,7 @@ func (c *checker) expand(root *Function, sizes map[*Function]int64) {
 			continue
 		}
 		waits := false
-		for _, callee := range c.calls.within(f) {
+		for _, callee := range c.m.calledIn(f) {
 			if _, done := sizes[callee]; !done {
 				stack, waits = append(stack, callee), true
 			}

@@ -109,32 +109,6 @@ func (m *Model) FindFunction(n *Node) *Function {
 	return nil
 }
 
-// Calls finds the local functions that nodes call, for who asks of every node of
-// a model: [Model.FindFunction] goes through all functions each time.
-type Calls map[call]*Function
-
-type call struct{ domain, name, overload string }
-
-// Calls returns the functions that m has now.
-func (m *Model) Calls() Calls {
-	out := make(Calls, len(m.Functions))
-	for _, f := range m.Functions {
-		k := call{NormalDomain(f.Domain), f.Name, f.Overload}
-		if out[k] == nil { // of several of one name the first is called
-			out[k] = f
-		}
-	}
-	return out
-}
-
-// Of returns the local function that n calls, or nil.
-func (c Calls) Of(n *Node) *Function {
-	if len(c) == 0 {
-		return nil
-	}
-	return c[call{NormalDomain(n.Domain), n.Op, n.Overload}]
-}
-
 // MetaValue returns the metadata_props entry under key.
 func (m *Model) MetaValue(key string) (string, bool) {
 	for _, e := range m.Meta {

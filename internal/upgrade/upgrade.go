@@ -60,7 +60,6 @@ func (u *upgrader) functions() []*onnx.Function {
 
 // graphs brings the nodes of every graph to the new opset.
 func (u *upgrader) graphs() error {
-	calls := u.m.Calls()
 	for _, g := range u.m.Graphs() {
 		where := ""
 		if fn := g.Function(); fn != nil {
@@ -68,7 +67,7 @@ func (u *upgrader) graphs() error {
 		}
 		for n := range g.Nodes() {
 			u.from = n.OpsetVersion("")
-			if onnx.NormalDomain(n.Domain) != "" || u.from >= u.to || calls.Of(n) != nil {
+			if onnx.NormalDomain(n.Domain) != "" || u.from >= u.to || u.m.FindFunction(n) != nil {
 				continue
 			}
 			if err := u.node(n); err != nil {
