@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -99,11 +100,16 @@ func dumper(dir string) func(rewrite.Firing, *onnx.Model) error {
 		step[m]++
 		out, err := os.Create(filepath.Join(dir, fmt.Sprintf("%04d-%s.onnx.txt", step[m], f.Rule)))
 		if err != nil {
-			return err
+			return fmt.Errorf("--dump: %w", err)
 		}
-		defer out.Close()
-		fmt.Fprintf(out, "// after %s\n", f.Key)
-		return onnxtext.Format(out, m, onnxtext.Options{MaxElements: 16})
+		_, err = fmt.Fprintf(out, "// after %s\n", f.Key)
+		if err == nil {
+			err = onnxtext.Format(out, m, onnxtext.Options{MaxElements: 16})
+		}
+		if err = errors.Join(err, out.Close()); err != nil {
+			return fmt.Errorf("--dump: %w", err)
+		}
+		return nil
 	}
 }
 
