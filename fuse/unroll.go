@@ -52,12 +52,13 @@ func (u unroll) loop(n *onnx.Node, e *rewrite.Env) error {
 	if why == "" && trips > u.most {
 		why = fmt.Sprintf("it runs %d times, more than %d", trips, u.most)
 	}
-	body := n.Attr("body").G
-	if why == "" && trips*int64(body.Len()) > mostUnrolled {
-		why = "the written-out loop would be too large"
-	}
 	if why != "" {
 		e.Decline("unroll", n, "%s", why)
+		return nil
+	}
+	body := n.Attr("body").G // is there, or the number of its runs would not be known
+	if trips*int64(body.Len()) > mostUnrolled {
+		e.Decline("unroll", n, "the written-out loop would be too large")
 		return nil
 	}
 	if !e.Allow("unroll", n) {
