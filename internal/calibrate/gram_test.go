@@ -22,7 +22,7 @@ func TestGram(t *testing.T) {
 			}
 			x := onnx.FromFloats("x", []int64{2, int64(n), k}, v)
 			var s Stats
-			if err := s.whole(x, Want{Gram: true, Extremes: true, HoldEvery: every}, run); err != nil {
+			if err := s.whole(x, Want{Gram: true, Extremes: true, HoldEvery: every}, run, nil); err != nil {
 				t.Fatal(err)
 			}
 			all.Merge(&s)

@@ -76,7 +76,7 @@ func sizesOf(ctx context.Context, m *onnx.Model, wants []Want, pass Pass, o *Opt
 			return nil, fmt.Errorf("calibration data: %w", err)
 		}
 		w := &workshop{ctx: ctx, p: p}
-		got, err := w.one(s, b)
+		got, _, err := w.one(s, b)
 		if err != nil {
 			return nil, fmt.Errorf("calibrating on sample %s: %w", b.ID, err)
 		}

@@ -3,6 +3,8 @@ package calibrate
 import (
 	"encoding/binary"
 	"math"
+	"slices"
+	"sync"
 )
 
 // mostBins bounds the bins of a histogram.
@@ -42,48 +44,115 @@ func gridFor(lo, hi float32) int {
 // indexOf returns the bin of x on the grid of exponent k.
 func indexOf(x float32, k int) int64 { return int64(math.Floor(math.Ldexp(float64(x), -k))) }
 
-// newHistogram counts the float32 elements of b, which lie in [lo, hi] where
-// they are finite; the others are left out.
-func newHistogram(b []byte, lo, hi float32) *Histogram {
-	k := gridFor(lo, hi)
+// newGrid returns an empty histogram for elements in [lo, hi] on the grid of exponent k.
+func newGrid(lo, hi float32, k int) *Histogram {
 	h := &Histogram{Exp: k, First: indexOf(lo, k)}
 	h.Counts = make([]int64, indexOf(hi, k)-h.First+1)
-	h.count(b)
 	return h
 }
 
-// count enters elements. Four tables in turn keep one bin's increments, as of
-// the zeros behind Relu, from waiting for each other.
-func (h *Histogram) count(b []byte) {
-	scale, first := math.Ldexp(1, -h.Exp), float64(h.First)
-	var table [4][mostBins]uint32
-	var zeros uint64
-	// Exact: a power of two scales, and floor(y−n) is floor(y)−n for the
-	// differences that occur, all below 2^53.
-	bin := func(bits uint32) int {
-		zeros += uint64(bits&0x7fffffff-1) >> 63
-		return int(float64(math.Float32frombits(bits))*scale-first) & (mostBins - 1)
+// newHistogram counts the float32 elements of b, which lie in [lo, hi] where
+// they are finite; the others are left out.
+func newHistogram(b []byte, lo, hi float32) *Histogram {
+	h := newGrid(lo, hi, gridFor(lo, hi))
+	for part := range slices.Chunk(b, mostCounted) {
+		c := newCounter(h)
+		c.count(part)
+		c.addTo(h)
 	}
-	for len(b) > 0 {
-		part := b[:min(len(b), 4<<30)] // no counter overflows
-		b = b[len(part):]
-		for ; len(part) >= 16; part = part[16:] {
-			table[0][bin(binary.LittleEndian.Uint32(part))]++
-			table[1][bin(binary.LittleEndian.Uint32(part[4:]))]++
-			table[2][bin(binary.LittleEndian.Uint32(part[8:]))]++
-			table[3][bin(binary.LittleEndian.Uint32(part[12:]))]++
-		}
-		for ; len(part) >= 4; part = part[4:] {
-			table[0][bin(binary.LittleEndian.Uint32(part))]++
-		}
-		for i := range h.Counts {
-			for k := range table {
-				h.Counts[i] += int64(table[k][i])
-				table[k][i] = 0
-			}
+	return h
+}
+
+// counter counts elements on the grid of a histogram. Four tables in turn keep one
+// bin's increments, as of the zeros behind Relu, from waiting for each other.
+type counter struct {
+	scale, first float64
+	table        [4][mostBins]uint32
+	zeros        uint64
+}
+
+// mostCounted is how many bytes a counter takes before it may overflow.
+const mostCounted = 4 << 30
+
+func newCounter(h *Histogram) *counter {
+	return &counter{scale: math.Ldexp(1, -h.Exp), first: float64(h.First)}
+}
+
+// bin returns the bin of an element, or any for one that is on none. Exact: a
+// power of two scales, and floor(y−n) is floor(y)−n for the differences that
+// occur, all below 2^53.
+func (c *counter) bin(x float32) int { return int(float64(x)*c.scale-c.first) & (mostBins - 1) }
+
+// zero returns 1 for zeros.
+func zero(bits uint32) uint64 { return (uint64(bits&0x7fffffff) - 1) >> 63 }
+
+// count enters at most mostCounted bytes.
+func (c *counter) count(b []byte) {
+	b = c.countFast(b)
+	for ; len(b) >= 16; b = b[16:] {
+		b0, b1, b2, b3 := lanes(b)
+		c.zeros += zero(b0) + zero(b1) + zero(b2) + zero(b3)
+		c.table[0][c.bin(math.Float32frombits(b0))]++
+		c.table[1][c.bin(math.Float32frombits(b1))]++
+		c.table[2][c.bin(math.Float32frombits(b2))]++
+		c.table[3][c.bin(math.Float32frombits(b3))]++
+	}
+	for ; len(b) >= 4; b = b[4:] {
+		bits := binary.LittleEndian.Uint32(b)
+		c.zeros += zero(bits)
+		c.table[0][c.bin(math.Float32frombits(bits))]++
+	}
+}
+
+// addTo adds what was counted to h, whose grid it has.
+func (c *counter) addTo(h *Histogram) {
+	for i := range h.Counts {
+		for k := range c.table {
+			h.Counts[i] += int64(c.table[k][i])
 		}
 	}
-	h.Zeros += int64(zeros)
+	h.Zeros += int64(c.zeros)
+}
+
+// trim leaves only the bins of [lo, hi], outside of which there are no elements.
+func (h *Histogram) trim(lo, hi float32) {
+	first, last := indexOf(lo, h.Exp), indexOf(hi, h.Exp)
+	h.Counts = h.Counts[first-h.First : last-h.First+1]
+	h.First = first
+}
+
+// reach is the range that a tensor had in the runs that were summed up so far. One
+// that keeps to it is counted while its extremes are sought; any other is read twice.
+type reach struct {
+	mu     sync.Mutex
+	some   bool
+	lo, hi float32
+}
+
+// get returns an empty histogram for the range; nil before the first run.
+func (r *reach) get() *Histogram {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.some {
+		return nil
+	}
+	return newGrid(r.lo, r.hi, gridFor(r.lo, r.hi))
+}
+
+// add enters the range of a run whose statistics count.
+func (r *reach) add(lo, hi float32) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.some {
+		r.some, r.lo, r.hi = true, lo, hi
+	}
+	r.lo, r.hi = min(r.lo, lo), max(r.hi, hi)
 }
 
 // coarsen doubles the width of the bins until the exponent is k.
@@ -101,7 +170,7 @@ func (h *Histogram) coarsen(k int) {
 
 // merge adds what g counts; [lo, hi] is the range of both.
 func (h *Histogram) merge(g *Histogram, lo, hi float32) {
-	k := gridFor(lo, hi)
+	k := max(gridFor(lo, hi), h.Exp, g.Exp)
 	c := Histogram{Exp: g.Exp, First: g.First, Counts: g.Counts}
 	h.coarsen(k)
 	c.coarsen(k)

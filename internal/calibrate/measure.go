@@ -110,6 +110,7 @@ type job struct {
 type ran struct {
 	batch *Batch
 	stats []*Stats
+	slab  *slab // of the outputs, where the statistics still read them; else nil
 	err   error
 }
 
@@ -139,11 +140,11 @@ func (j *job) run(ctx context.Context, m *onnx.Model, wants []Want, pass Pass) e
 	if j.snap.Group == j.group {
 		done = j.snap.Batches
 	}
-	return j.collect(w.results(done), done)
+	return j.collect(w.results(done), done, &w.slabs)
 }
 
 // collect merges what comes, in the order of the batches.
-func (j *job) collect(results iter.Seq[*ran], done int64) error {
+func (j *job) collect(results iter.Seq[*ran], done int64, used *slabs) error {
 	every := int64(j.o.Every)
 	if every <= 0 {
 		every = 64
@@ -161,6 +162,7 @@ func (j *job) collect(results iter.Seq[*ran], done int64) error {
 		for i, s := range r.stats {
 			j.snap.of(j.p.wants[i].key()).Merge(s)
 		}
+		used.put(r.slab)
 		if j.o.Progress != nil {
 			j.o.Progress(j.samples)
 		}
@@ -181,6 +183,7 @@ type workshop struct {
 	pass   Pass
 	all    []session.Session
 	free   chan session.Session
+	slabs  slabs
 }
 
 func (w *workshop) close() {
@@ -243,7 +246,7 @@ func (w *workshop) feed(waiting chan<- chan *ran, skip int64) {
 func (w *workshop) start(b *Batch, k int64, c chan<- *ran) bool {
 	s := <-w.free
 	run := func() bool {
-		out, err := w.one(s, b)
+		out, mem, err := w.one(s, b)
 		w.free <- s
 		if err != nil {
 			c <- &ran{err: fmt.Errorf("calibrating on sample %s: %w", b.ID, err)}
@@ -251,7 +254,11 @@ func (w *workshop) start(b *Batch, k int64, c chan<- *ran) bool {
 		}
 		go func() {
 			stats, err := w.p.summarize(out, k)
-			c <- &ran{b, stats, err}
+			if !w.p.keepsRows() {
+				w.slabs.put(mem)
+				mem = nil
+			}
+			c <- &ran{b, stats, mem, err}
 		}()
 		return true
 	}
@@ -262,18 +269,23 @@ func (w *workshop) start(b *Batch, k int64, c chan<- *ran) bool {
 	return true
 }
 
-// one runs a batch with the state that is carried, if any.
-func (w *workshop) one(s session.Session, b *Batch) (map[string]*onnx.Tensor, error) {
+// one runs a batch with the state that is carried, if any, and returns the outputs
+// and the memory that they lie in, if that is to be put back.
+func (w *workshop) one(s session.Session, b *Batch) (map[string]*onnx.Tensor, *slab, error) {
 	in, err := b.Inputs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var mem *slab
+	if w.pass.Keep == nil { // else the outputs are the state
+		mem = w.slabs.place(s)
 	}
 	r, err := s.Run(w.ctx, in)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if w.pass.Keep != nil {
 		err = w.pass.Keep(w.p.own(r.Outputs))
 	}
-	return r.Outputs, err
+	return r.Outputs, mem, err
 }

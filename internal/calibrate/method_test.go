@@ -3,6 +3,8 @@ package calibrate
 import (
 	"math"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,7 +16,7 @@ func statsOf(t *testing.T, batches ...[]float32) *Stats {
 	s := &Stats{}
 	for _, b := range batches {
 		var one Stats
-		if err := one.whole(onnx.FromFloats("x", []int64{int64(len(b))}, b), Want{}, 0); err != nil {
+		if err := one.whole(onnx.FromFloats("x", []int64{int64(len(b))}, b), Want{}, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		s.Merge(&one)
@@ -182,7 +184,7 @@ func TestChannels(t *testing.T) {
 	s := &Stats{}
 	for range 2 {
 		var one Stats
-		if err := one.whole(x, Want{Channels: true, Axis: 1}, 0); err != nil {
+		if err := one.whole(x, Want{Channels: true, Axis: 1}, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		s.Merge(&one)
@@ -193,21 +195,69 @@ func TestChannels(t *testing.T) {
 	}
 }
 
+// TestZeros holds that zeros are counted, of either sign, and nothing else is.
+func TestZeros(t *testing.T) {
+	x := []float32{0, 1, -1, float32(math.Copysign(0, -1)), math.SmallestNonzeroFloat32, 0, 3, 4, 5, 0, 7}
+	var s Stats
+	if err := s.whole(onnx.FromFloats("x", []int64{int64(len(x))}, x), Want{}, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if s.Histogram.Zeros != 4 {
+		t.Errorf("%d zeros, want 4", s.Histogram.Zeros)
+	}
+}
+
+// TestReach holds that the histogram of some runs is the same whether their range was
+// known before or not, and in whatever order they came.
+func TestReach(t *testing.T) {
+	enter := func(r *reach, order []int) *Stats {
+		var all Stats
+		for _, k := range order {
+			x := normal(uint64(k), 3000, 0)
+			for i := range x {
+				x[i] *= float32(1 + k*k)
+			}
+			var one Stats
+			if err := one.whole(onnx.FromFloats("x", []int64{3000}, x), Want{}, int64(k), r); err != nil {
+				t.Fatal(err)
+			}
+			all.Merge(&one)
+		}
+		return &all
+	}
+	want := enter(nil, []int{0, 1, 2, 3, 4, 5, 6})
+	for _, order := range [][]int{{0, 1, 2, 3, 4, 5, 6}, {6, 5, 4, 3, 2, 1, 0}, {3, 6, 0, 5, 1, 4, 2}} {
+		if got := enter(&reach{}, order); !reflect.DeepEqual(got.Histogram, want.Histogram) || got.Min != want.Min || got.Max != want.Max {
+			t.Errorf("in the order %v: %+v, without known ranges %+v", order, got.Histogram, want.Histogram)
+		}
+	}
+}
+
+// BenchmarkWhole enters the first run of a tensor, which is read twice, and a later one.
 func BenchmarkWhole(b *testing.B) {
 	x := normal(1, 1<<20, 0)
 	t := onnx.FromFloats("x", []int64{1 << 20}, x)
-	b.SetBytes(4 << 20)
-	for b.Loop() {
-		var s Stats
-		if err := s.whole(t, Want{}, 0); err != nil {
-			b.Fatal(err)
-		}
+	known := &reach{}
+	known.add(slices.Min(x), slices.Max(x))
+	for _, r := range []struct {
+		name string
+		*reach
+	}{{"first", nil}, {"later", known}} {
+		b.Run(r.name, func(b *testing.B) {
+			b.SetBytes(4 << 20)
+			for b.Loop() {
+				var s Stats
+				if err := s.whole(t, Want{}, 0, r.reach); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
 func BenchmarkMethods(b *testing.B) {
 	var s Stats
-	if err := s.whole(onnx.FromFloats("x", []int64{100000}, normal(2, 100000, 20)), Want{}, 0); err != nil {
+	if err := s.whole(onnx.FromFloats("x", []int64{100000}, normal(2, 100000, 20)), Want{}, 0, nil); err != nil {
 		b.Fatal(err)
 	}
 	for _, m := range methods {

@@ -119,7 +119,7 @@ func TestDiagonal(t *testing.T) {
 	for _, diag := range []bool{true, false} {
 		var s, all Stats
 		w := Want{Gram: true, Extremes: true, HoldEvery: 2, Diagonal: diag, Patches: &Patches{Kernel: []int64{1}, Groups: 2}}
-		if err := s.whole(x, w, 0); err != nil {
+		if err := s.whole(x, w, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		all.Merge(&s)

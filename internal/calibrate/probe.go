@@ -53,6 +53,7 @@ type probe struct {
 type probed struct {
 	Want
 	outputs []string
+	reach   *reach
 }
 
 // newProbe writes a copy of m with outputs for wants. The standard opset must be
@@ -76,7 +77,7 @@ func newProbe(m *onnx.Model, wants []Want, dir string) (*probe, error) {
 
 // add gives c outputs for v.
 func (p *probe) add(c *onnx.Model, v *onnx.Value, w Want) {
-	t, tp := probed{Want: w}, tap{c}
+	t, tp := probed{Want: w, reach: &reach{}}, tap{c}
 	g := v.Graph()
 	var outs []*onnx.Value
 	switch {
@@ -141,6 +142,11 @@ func (p *probe) own(all map[string]*onnx.Tensor) map[string]*onnx.Tensor {
 	return out
 }
 
+// keepsRows reports whether statistics refer to the outputs until they are merged.
+func (p *probe) keepsRows() bool {
+	return slices.ContainsFunc(p.wants, func(t probed) bool { return t.Gram })
+}
+
 // summarize returns the statistics of run k, in the order of the wants.
 func (p *probe) summarize(out map[string]*onnx.Tensor, k int64) ([]*Stats, error) {
 	list := make([]*Stats, len(p.wants))
@@ -158,7 +164,7 @@ func (t probed) summarize(s *Stats, out map[string]*onnx.Tensor, k int64) error 
 		return errors.New("the engine did not return what was asked of it")
 	}
 	if !t.reduced() {
-		return s.whole(out[t.outputs[0]], t.Want, k)
+		return s.whole(out[t.outputs[0]], t.Want, k, t.reach)
 	}
 	var v [3]float32
 	for i, name := range t.outputs {

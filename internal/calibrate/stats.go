@@ -59,19 +59,28 @@ func (s *Stats) extremes(lo, hi float32, sum float64) bool {
 
 func finite(x float32) bool { return x-x == 0 }
 
-// whole enters run k with all of its elements.
-func (s *Stats) whole(t *onnx.Tensor, w Want, k int64) error {
+// whole enters run k with all of its elements; r is the range of the tensor in
+// other runs, or nil.
+func (s *Stats) whole(t *onnx.Tensor, w Want, k int64, r *reach) error {
 	b, err := t.Bytes()
 	if err != nil || len(b) == 0 {
 		return err
 	}
-	lo, hi, sum, squares := scan(b)
+	var h *Histogram
+	var c *counter
+	if !w.Extremes && len(b) <= mostCounted {
+		if h = r.get(); h != nil {
+			c = newCounter(h)
+		}
+	}
+	lo, hi, sum, squares := scan(b, c)
 	if !s.extremes(lo, hi, sum) {
 		return nil
 	}
 	s.Count, s.Sum, s.Squares = s.Count+int64(len(b)/4), s.Sum+sum, s.Squares+squares
 	if !w.Extremes {
-		s.enter(newHistogram(b, lo, hi))
+		s.enter(counted(h, c, b, lo, hi))
+		r.add(lo, hi)
 	}
 	if w.Channels {
 		s.channels(b, t.Shape, w.Axis)
@@ -82,43 +91,24 @@ func (s *Stats) whole(t *onnx.Tensor, w Want, k int64) error {
 	return nil
 }
 
+// counted returns the histogram of b, whose elements lie in [lo, hi]: c, on the grid
+// of h, if these do so too.
+func counted(h *Histogram, c *counter, b []byte, lo, hi float32) *Histogram {
+	if h == nil || indexOf(lo, h.Exp) < h.First || indexOf(hi, h.Exp) >= h.First+int64(len(h.Counts)) {
+		return newHistogram(b, lo, hi)
+	}
+	c.addTo(h)
+	h.trim(lo, hi)
+	return h
+}
+
 func (s *Stats) enter(h *Histogram) {
 	if s.Histogram == nil {
+		h.coarsen(gridFor(s.Min, s.Max))
 		s.Histogram = h
-		s.Histogram.coarsen(gridFor(s.Min, s.Max))
 		return
 	}
 	s.Histogram.merge(h, s.Min, s.Max)
-}
-
-// scan returns the extremes and sums of float32 elements; the sum is not finite
-// where an element is not. Sums go in four lanes, which add up in the end.
-func scan(b []byte) (lo, hi float32, sum, squares float64) {
-	lo, hi = float32(math.Inf(1)), float32(math.Inf(-1))
-	var s, q [4]float64
-	for ; len(b) >= 16; b = b[16:] {
-		x0 := math.Float32frombits(binary.LittleEndian.Uint32(b))
-		x1 := math.Float32frombits(binary.LittleEndian.Uint32(b[4:]))
-		x2 := math.Float32frombits(binary.LittleEndian.Uint32(b[8:]))
-		x3 := math.Float32frombits(binary.LittleEndian.Uint32(b[12:]))
-		for _, x := range [4]float32{x0, x1, x2, x3} { // not min and max, which mind the sign of zero
-			if x < lo {
-				lo = x
-			}
-			if x > hi {
-				hi = x
-			}
-		}
-		y0, y1, y2, y3 := float64(x0), float64(x1), float64(x2), float64(x3)
-		s[0], s[1], s[2], s[3] = s[0]+y0, s[1]+y1, s[2]+y2, s[3]+y3
-		q[0], q[1], q[2], q[3] = q[0]+y0*y0, q[1]+y1*y1, q[2]+y2*y2, q[3]+y3*y3
-	}
-	for ; len(b) >= 4; b = b[4:] {
-		x := math.Float32frombits(binary.LittleEndian.Uint32(b))
-		lo, hi = min(lo, x), max(hi, x)
-		s[0], q[0] = s[0]+float64(x), q[0]+float64(x)*float64(x)
-	}
-	return lo, hi, s[0] + s[1] + s[2] + s[3], q[0] + q[1] + q[2] + q[3]
 }
 
 // channels enters a run by index of an axis, which counts from the end where it
