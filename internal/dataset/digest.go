@@ -16,10 +16,11 @@ import (
 
 // inputSum is the digest of one sample's inputs as they are stored: the pixels
 // of a picture before resizing, an array's row before conversion. Each element
-// counts by its value: as a float32 if it is a float or an integer that
-// float32 holds exactly, else as an int64. So the same picture has the same
-// sum in a folder and in an array, and the same numbers in any type, for any
-// model and any preprocessing.
+// counts by its value: an input whose elements are all whole numbers from 0 to 255
+// as bytes, which is a quarter of the work for pictures; in any other, each as a
+// float32 if it is a float or an integer that float32 holds exactly, else as an
+// int64. So the same picture has the same sum in a folder and in an array, and the
+// same numbers in any type, for any model and any preprocessing.
 type inputSum struct {
 	h   hash.Hash
 	buf []byte
@@ -41,8 +42,15 @@ func (s *inputSum) sum() (out [16]byte) {
 }
 
 // start begins the next input, of n elements.
-func (s *inputSum) start(n int64) {
-	s.h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n)))
+func (s *inputSum) start(n int) { s.head(uint64(n)) }
+
+// startBytes begins one whose elements are bytes.
+func (s *inputSum) startBytes(n int) { s.head(uint64(n) | 1<<63) }
+
+func (s *inputSum) head(v uint64) {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], v)
+	s.h.Write(b[:])
 }
 
 // add adds a tensor.
@@ -50,19 +58,21 @@ func (s *inputSum) add(t *onnx.Tensor) {
 	if s == nil {
 		return
 	}
-	n, _ := t.Elements()
-	s.start(n)
 	switch {
 	case t.DType == onnx.String:
+		s.start(len(t.Str))
 		for _, v := range t.Str {
-			s.start(int64(len(v)))
+			s.start(len(v))
 			s.h.Write(v)
 		}
-	case t.DType == onnx.Uint8 || t.DType == onnx.Float || isComplex(t.DType):
-		if b, err := t.Bytes(); err == nil && t.DType == onnx.Uint8 {
-			s.pixels(b)
-		} else if err == nil {
+	case isComplex(t.DType):
+		if b, err := t.Bytes(); err == nil {
+			s.start(len(b))
 			s.h.Write(b)
+		}
+	case t.DType == onnx.Uint8:
+		if b, err := t.Bytes(); err == nil {
+			s.pixels(b)
 		}
 	case t.DType.IsFloat():
 		if v, err := t.Floats(); err == nil {
@@ -86,8 +96,24 @@ func (s *inputSum) chunk() []byte {
 	return s.buf
 }
 
+func (s *inputSum) pixels(v []byte) {
+	s.startBytes(len(v))
+	s.h.Write(v)
+}
+
 func (s *inputSum) floats(v []float32) {
 	buf := s.chunk()
+	if !slices.ContainsFunc(v, func(x float32) bool { return math.Float32bits(x) != math.Float32bits(float32(uint8(x))) }) {
+		s.startBytes(len(v))
+		for part := range slices.Chunk(v, sumChunk) {
+			for i, x := range part {
+				buf[i] = uint8(x)
+			}
+			s.h.Write(buf[:len(part)])
+		}
+		return
+	}
+	s.start(len(v))
 	for part := range slices.Chunk(v, sumChunk/4) {
 		for i, x := range part {
 			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(x))
@@ -96,31 +122,22 @@ func (s *inputSum) floats(v []float32) {
 	}
 }
 
-// byteFloats are the bytes as float32.
-var byteFloats = func() (t [256]uint32) {
-	for i := range t {
-		t[i] = math.Float32bits(float32(i))
-	}
-	return t
-}()
-
-func (s *inputSum) pixels(v []byte) {
-	buf := s.chunk()
-	for part := range slices.Chunk(v, sumChunk/4) {
-		for i, x := range part {
-			binary.LittleEndian.PutUint32(buf[4*i:], byteFloats[x])
-		}
-		s.h.Write(buf[:4*len(part)])
-	}
-}
-
 func (s *inputSum) ints(v []int64) {
+	small := !slices.ContainsFunc(v, func(x int64) bool { return x != int64(uint8(x)) })
+	if small {
+		s.startBytes(len(v))
+	} else {
+		s.start(len(v))
+	}
 	buf := s.chunk()[:0]
 	lo, hi := exactRange(onnx.Float)
 	for _, x := range v {
-		if lo <= x && x <= hi {
+		switch {
+		case small:
+			buf = append(buf, uint8(x))
+		case lo <= x && x <= hi:
 			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(float32(x)))
-		} else {
+		default:
 			buf = binary.LittleEndian.AppendUint64(buf, uint64(x))
 		}
 		if len(buf) > sumChunk-8 {
@@ -144,11 +161,11 @@ func (d *Digest) Add(s *Sample) {
 	var label inputSum
 	label.h = sha256.New()
 	if s.Label != nil {
-		label.start(int64(len(s.Label.Shape)))
+		label.start(len(s.Label.Shape))
 		label.add(s.Label)
 	}
 	for _, text := range append([]string{s.Sequence}, s.Slices...) {
-		label.start(int64(len(text)))
+		label.start(len(text))
 		label.h.Write([]byte(text))
 	}
 	for _, name := range sortedNames(s.Expected, "", "") {

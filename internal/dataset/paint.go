@@ -63,7 +63,6 @@ func (s *Set) paint(path string, t *onnx.Tensor, p Port, sum *inputSum) (*onnx.T
 		return nil, err
 	}
 	if sum != nil {
-		sum.start(int64(pic.h * pic.w * pic.c))
 		if pic.bytes != nil {
 			sum.pixels(pic.bytes)
 		} else {
