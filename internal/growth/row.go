@@ -46,9 +46,10 @@ func (r *Row) runsModels() bool {
 	return false
 }
 
-// Memory fits the peak.
+// Memory fits the peak of what the system cannot take back: pages of mapped files, the engine's library among them, are
+// there as long as nobody else needs the room.
 func (r *Row) Memory() Fit {
-	return r.fit(func(c Cost) float64 { return float64(c.Peak) }, max(noiseMemory, float64(r.Start.Peak)/10))
+	return r.fit(func(c Cost) float64 { return float64(c.Own) }, max(noiseMemory, float64(r.Start.Own)/10))
 }
 
 func (r *Row) fit(of func(Cost) float64, noise float64) Fit {

@@ -61,7 +61,7 @@ func (d *document) write(md, svg string) error {
 const intro = "Every command runs on models of growing size, several times where it is short; the least time counts, and the most memory. *Start* is the same command on a model of next to nothing. " +
 	"An *exponent* is that of the power of the size by which time or memory, less the start, grows: the slope of the line of least squares over the logarithms, " +
 	"of the sizes at which there is more than noise (15 ms and 4 MB, or a fifth and a tenth of the start). 1 is linear, 2 is the square; a row above 1.15 is marked. " +
-	"Commands that run models do so in processes of their own, in ONNX Runtime: their time stands apart, and only the rest decides whether a row is marked. The others are told not to run anything with `--no-verify`."
+	"Commands that run models do so in processes of their own, in ONNX Runtime: their time stands apart, and only the rest decides whether a row is marked. The exponent of memory is of what the system cannot take back, which stands in parentheses. The others are told not to run anything with `--no-verify`."
 
 // verdict says which rows are not linear.
 func (d *document) verdict() string {
