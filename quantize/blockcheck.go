@@ -1,11 +1,13 @@
 package quantize
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/parallel"
 )
 
 // blockReader decodes one weight after the definition of an operator, from the
@@ -154,8 +156,9 @@ func plainReader(n *onnx.Node, codes []byte, data, scale, zero int, axis int64) 
 	return r, err
 }
 
-// sampled is how many channels of a weight are decoded to check them.
-const sampled = 24
+// sampled is how many channels of a weight are decoded to check them, strip how many
+// neighbours of them are read at once where the weights of a channel are far apart.
+const sampled, strip = 24, 8
 
 // mostNoise is the share of the power of a weight that its error may have where codes
 // are not the nearest: a wrong layout leaves an error as large as the weight.
@@ -174,12 +177,8 @@ func checkBlocks(called string, n *onnx.Node, codes []byte, b *blockwise) error 
 		err = fmt.Errorf("it is read as %d×%d weights, want %d×%d", r.k, r.n, b.op.k, b.op.n*b.op.batch)
 	}
 	var diff, sum float64
-	for i := 0; i < sampled && err == nil; i++ {
-		c := int64(i) * (r.n - 1) / (sampled - 1)
-		if i > 0 && c == int64(i-1)*(r.n-1)/(sampled-1) {
-			continue
-		}
-		err = r.compare(c, b, &diff, &sum)
+	if err == nil {
+		diff, sum, err = r.compare(b)
 	}
 	if err == nil && !(diff <= mostNoise*sum+nothing) {
 		err = fmt.Errorf("they decode to something else than the weights: the error has %.2f of their power", diff/sum)
@@ -190,12 +189,54 @@ func checkBlocks(called string, n *onnx.Node, codes []byte, b *blockwise) error 
 	return nil
 }
 
-// compare enters channel c into the sums.
-func (r *blockReader) compare(c int64, b *blockwise, diff, sum *float64) error {
-	w, err := b.op.channel(int(c))
-	if err != nil {
-		return err
+// channels are neighbours of one matrix, counted over all matrices.
+type channels struct{ first, count int }
+
+// samples spreads channels over the operand: single ones, or strips of neighbours.
+func (o operand) samples() []channels {
+	width := strip
+	if o.rows {
+		width = 1
 	}
+	var out []channels
+	last := o.batch*o.n - 1
+	for i, end := 0, -1; i < sampled/width; i++ {
+		c := channels{first: last * i / max(sampled/width-1, 1)}
+		if c.first = min(c.first, last-last%o.n+max(o.n-width, 0)); c.first > end {
+			c.count = min(width, o.n-c.first%o.n)
+			out, end = append(out, c), c.first+c.count-1
+		}
+	}
+	return out
+}
+
+// compare compares samples side by side, and returns the power of the error and of
+// the weights.
+func (r *blockReader) compare(b *blockwise) (diff, sum float64, err error) {
+	list := b.op.samples()
+	diffs, sums, errs := make([]float64, len(list)), make([]float64, len(list)), make([]error, len(list))
+	var wg parallel.Group
+	for i, c := range list {
+		wg.Go(func() { diffs[i], sums[i], errs[i] = r.strip(c, b) })
+	}
+	wg.Wait()
+	for i := range list {
+		diff, sum, err = diff+diffs[i], sum+sums[i], cmp.Or(err, errs[i])
+	}
+	return diff, sum, err
+}
+
+// strip compares channels.
+func (r *blockReader) strip(c channels, b *blockwise) (diff, sum float64, err error) {
+	w, err := b.op.strip(c)
+	for i := 0; i < c.count && err == nil; i++ {
+		err = r.channel(int64(c.first+i), w[i*b.op.k:(i+1)*b.op.k], b, &diff, &sum)
+	}
+	return diff, sum, err
+}
+
+// channel enters channel c, whose weights are w, into the sums.
+func (r *blockReader) channel(c int64, w []float32, b *blockwise, diff, sum *float64) error {
 	nearest := b.codes == nil && !b.clipped
 	for k, x := range w {
 		got := r.weight(c, int64(k))
@@ -226,37 +267,31 @@ func (b *blockwise) end(code int64, zero float64) bool {
 	return code == 0 || code == top
 }
 
-// channel returns the weights of channel c of all matrices, as they are coded.
-func (o operand) channel(c int) ([]float32, error) {
-	batch, n := c/o.n, c%o.n
-	width := int64(o.t.DType.Bits() / 8)
-	at, stride := batch*o.k*o.n+n, o.n
+// strip returns the weights of channels, one after the other, as they are coded.
+func (o operand) strip(c channels) ([]float32, error) {
+	batch, n := c.first/o.n, c.first%o.n
+	width := o.t.DType.Bits() / 8
+	raw, out := make([]byte, o.k*c.count*width), make([]float32, o.k*c.count)
 	if o.rows {
-		at, stride = (batch*o.n+n)*o.k, 1
-	}
-	raw, out := make([]byte, int64(o.k)*width), make([]float32, o.k)
-	if stride == 1 {
-		if err := onnx.ReadDataAt(o.t.Data, raw, int64(at)*width); err != nil {
+		if err := onnx.ReadDataAt(o.t.Data, raw, int64((batch*o.n+n)*o.k*width)); err != nil {
 			return nil, err
 		}
-	} else if err := readStrided(o.t.Data, raw, width, int64(at), int64(stride)); err != nil {
-		return nil, err
+		convert(out, raw, o.t.DType)
+	} else {
+		for k := range o.k {
+			row := raw[k*c.count*width : (k+1)*c.count*width]
+			if err := onnx.ReadDataAt(o.t.Data, row, int64(((batch*o.k+k)*o.n+n)*width)); err != nil {
+				return nil, err
+			}
+		}
+		flat := make([]float32, len(out))
+		convert(flat, raw, o.t.DType)
+		transpose(out, flat, o.k, c.count)
 	}
-	convert(out, raw, o.t.DType)
 	if o.gain != nil {
 		for i := range out {
-			out[i] *= o.gain[i]
+			out[i] *= o.gain[i%o.k]
 		}
 	}
 	return out, nil
-}
-
-// readStrided reads elements of width bytes that are stride elements apart.
-func readStrided(d onnx.Data, raw []byte, width, at, stride int64) error {
-	for i := int64(0); i*width < int64(len(raw)); i++ {
-		if err := onnx.ReadDataAt(d, raw[i*width:(i+1)*width], (at+i*stride)*width); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -95,17 +95,7 @@ func (f blocks) code(out []byte, w []float32, s step) {
 	if s.scale != 0 {
 		inverse = 1 / s.scale
 	}
-	top := f.top()
-	for i, x := range w {
-		v := float32(x*inverse) + s.zero // not in one operation, which rounds once
-		switch {
-		case !(v > 0):
-			v = 0
-		case v > top:
-			v = top
-		}
-		out[i] = byte(float64(v) + 0.5) // v is not negative
-	}
+	nearest(out[:len(w)], w, inverse, s.zero, f.top())
 }
 
 // value returns the weight that a code stands for.

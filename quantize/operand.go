@@ -76,9 +76,12 @@ func (o operand) read(p *blockPart, buf *readBuffer) error {
 		return fmt.Errorf("weight %q: %w", o.t.Name, err)
 	}
 	p.w = buf.w
-	if o.rows {
+	switch {
+	case o.rows:
 		convert(p.w, buf.raw, o.t.DType)
-	} else {
+	case width == 4:
+		transposeBytes(p.w, buf.raw, p.width, o.n)
+	default:
 		buf.flat = resize(buf.flat, count)
 		convert(buf.flat, buf.raw, o.t.DType)
 		transpose(p.w, buf.flat, p.width, o.n)
@@ -104,18 +107,39 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// transpose writes src [rows, cols] into dst [cols, rows], tile by tile.
-func transpose(dst, src []float32, rows, cols int) {
-	const tile = 32
-	for c0 := 0; c0 < cols; c0 += tile {
-		for r0 := 0; r0 < rows; r0 += tile {
-			for c := c0; c < min(c0+tile, cols); c++ {
-				for r := r0; r < min(r0+tile, rows); r++ {
-					dst[c*rows+r] = src[r*cols+c]
-				}
+// tiles calls do with one row after the other of tiles of a matrix. They are so low that
+// their rows fit the nearest cache together, also where these are a power of two apart.
+func tiles(rows, cols int, do func(row, from, to int)) {
+	const high, wide = 8, 16
+	for r0 := 0; r0 < rows; r0 += high {
+		for c0 := 0; c0 < cols; c0 += wide {
+			for r := r0; r < min(r0+high, rows); r++ {
+				do(r, c0, min(c0+wide, cols))
 			}
 		}
 	}
+}
+
+// transpose writes src [rows, cols] into dst [cols, rows].
+func transpose(dst, src []float32, rows, cols int) {
+	tiles(rows, cols, func(row, from, to int) {
+		at := from*rows + row
+		for _, x := range src[row*cols+from : row*cols+to] {
+			dst[at] = x
+			at += rows
+		}
+	})
+}
+
+// transposeBytes does it with the bytes of float32.
+func transposeBytes(dst []float32, src []byte, rows, cols int) {
+	tiles(rows, cols, func(row, from, to int) {
+		at := from*rows + row
+		for line := src[4*(row*cols+from) : 4*(row*cols+to)]; len(line) >= 4; line = line[4:] {
+			dst[at] = math.Float32frombits(binary.LittleEndian.Uint32(line))
+			at += rows
+		}
+	})
 }
 
 // convert reads little-endian numbers of type d.

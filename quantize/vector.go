@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"unsafe"
 )
 
 // inVectors returns how many of n elements the vector functions take.
@@ -60,6 +61,44 @@ func (e *extent) each(b []byte, c int) {
 		hi, lo, peak[i] = max(hi, int32(x)), max(lo, x), max(peak[i], x&magnitude)
 	}
 	e.hi, e.lo = hi, lo
+}
+
+// ends returns the least number, or 0 if that is less, and the largest, or 0 if that is
+// more. One of them is not finite where a number is not.
+func ends(w []float32) (lo, hi float32) {
+	k := inVectors(len(w))
+	var top [8]int32
+	var bottom [8]uint32
+	if k > 0 {
+		extentSame8((*byte)(unsafe.Pointer(&w[0])), k, &top, &bottom)
+	}
+	h, l := slices.Max(top[:]), slices.Max(bottom[:])
+	for _, x := range w[k:] {
+		bits := math.Float32bits(x)
+		h, l = max(h, int32(bits)), max(l, bits)
+	}
+	if l > 1<<31 { // else there is none below zero
+		lo = math.Float32frombits(l)
+	}
+	return lo, math.Float32frombits(uint32(h))
+}
+
+// nearest writes code after code: x·inverse + zero, from 0 to top, a half rounded up.
+func nearest(out []byte, w []float32, inverse, zero, top float32) {
+	k := inVectors(len(w))
+	if k > 0 {
+		nearest8(&out[0], &w[0], k, inverse, zero, top)
+	}
+	for i, x := range w[k:] {
+		v := float32(x*inverse) + zero // not in one operation, which rounds once
+		switch {
+		case !(v > 0):
+			v = 0
+		case v > top:
+			v = top
+		}
+		out[k+i] = byte(float64(v) + 0.5) // v is not negative
+	}
 }
 
 // codesSame codes len(out) numbers by one scale: x/scale in float32, rounded half

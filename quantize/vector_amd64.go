@@ -16,4 +16,7 @@ func extentEach8(src *byte, n int, peak *uint32, hi *[8]int32, lo *[8]uint32)
 func codesSame8(dst, src *byte, n int, scale, limit float32)
 
 //go:noescape
+func nearest8(dst *byte, w *float32, n int, inverse, zero, top float32)
+
+//go:noescape
 func codesEach8(dst, src *byte, n int, scales *float32, limit float32)

@@ -104,3 +104,37 @@ many:
 	JNZ     many
 	VZEROUPPER
 	RET
+
+// func nearest8(dst *byte, w *float32, n int, inverse, zero, top float32)
+TEXT ·nearest8(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         w+8(FP), SI
+	MOVQ         n+16(FP), CX
+	VBROADCASTSS inverse+24(FP), Y1
+	VBROADCASTSS zero+28(FP), Y2
+	VBROADCASTSS top+32(FP), Y3
+	VXORPS       Y4, Y4, Y4
+	VPCMPEQD     Y5, Y5, Y5
+	VPSLLD       $26, Y5, Y5
+	VPSRLD       $2, Y5, Y5 // 0.5 in each
+
+near:
+	VMULPS       (SI), Y1, Y0
+	VADDPS       Y2, Y0, Y0
+	VMAXPS       Y4, Y0, Y0 // 0 for what is not a number
+	VMINPS       Y3, Y0, Y0
+	VROUNDPS     $3, Y0, Y6 // toward zero
+	VSUBPS       Y6, Y0, Y7
+	VCMPPS       $13, Y5, Y7, Y7 // all bits, which are -1, from a half on
+	VCVTTPS2DQ   Y6, Y6
+	VPSUBD       Y7, Y6, Y6
+	VEXTRACTI128 $1, Y6, X7
+	VPACKSSDW    X7, X6, X6
+	VPACKUSWB    X6, X6, X6
+	VMOVQ        X6, (DI)
+	ADDQ         $32, SI
+	ADDQ         $8, DI
+	SUBQ         $8, CX
+	JNZ          near
+	VZEROUPPER
+	RET
