@@ -21,7 +21,7 @@ func slicesChart(a *Accuracy, shown []Slice) template.HTML {
 	if len(shown) == 0 {
 		return ""
 	}
-	const w, row, left, right, top = 720, 24.0, 200.0, 560.0, 22.0
+	const w, row, left, right, top = 720, 24.0, 190.0, 525.0, 22.0
 	bottom := top + row*float64(len(shown))
 	_, unit := a.units()
 	s := draw.NewScale(left, right, 0.05, values...)

@@ -85,7 +85,7 @@ func TestPageBoundsItsLists(t *testing.T) {
 		t.Errorf("the page has %d bytes", len(page))
 	}
 	for _, want := range []string{
-		"800 more are in report.json", "40 largest losses of 1,011 slices", "more rows are in report.json", "more maps are in report.json", "803 more steps are in report.json", "more files are in report.json",
+		"800 more are in report.json", "40 largest losses of 1,010 slices", "1 of 1,011 slices have too few samples", "more rows are in report.json", "more maps are in report.json", "803 more steps are in report.json", "more files are in report.json",
 	} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("the page has no %q", want)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"strings"
 )
 
 // accuracyView is the section that compares predictions.
@@ -32,8 +33,11 @@ func (a *Accuracy) view() *accuracyView {
 		v.Flips, v.MoreFlips = a.Flips.table().split(maxFirst)
 	}
 	worst := a.worstFirst()
-	v.SlicesChart = slicesChart(a, worst[:min(maxForest, len(worst))])
-	v.Slices = a.sliceTable(worst)
+	small := func(s Slice) bool { return s.Small }
+	judged := slices.DeleteFunc(slices.Clone(worst), small)
+	few := slices.DeleteFunc(worst, func(s Slice) bool { return !small(s) })
+	v.SlicesChart = slicesChart(a, judged[:min(maxForest, len(judged))])
+	v.Slices = a.sliceTable(append(judged, few[:min(maxFirst, len(few))]...))
 	v.Calibration = a.calibrationTable()
 	v.Confusion, v.MoreCells = a.confusionTable().split(maxFirst)
 	v.Outputs, v.MoreOutputs = a.outputTable().split(maxFirst)
@@ -134,19 +138,31 @@ func (a *Accuracy) sliceTable(worst []Slice) *table {
 		[]string{"Slice", "Samples#", "Baseline#", "Candidate#", "Change", "p"}, rows, maxRows)
 }
 
-// slicesNote names the worst slice.
+// slicesNote names the worst slice, and says which are not shown.
 func (a *Accuracy) slicesNote() string {
-	s, d, bound := a.WorstSlice()
-	if s == nil {
-		return ""
-	}
+	var notes []string
 	_, diff := a.units()
-	note := fmt.Sprintf("The largest loss is that of %s: %s over %s samples. By the intervals no slice loses more than %s.",
-		clean(s.Name), FormatValue(diff, *d), FormatCount(s.N), FormatValue(diff, bound[1]))
-	if n := len(a.Slices); n > maxForest {
-		note += fmt.Sprintf(" The picture shows the %d largest losses of %s slices.", maxForest, FormatCount(n))
+	if s, d, bound := a.WorstSlice(); s != nil {
+		notes = append(notes, fmt.Sprintf("The largest loss is that of %s: %s over %s samples. By the intervals no slice loses more than %s.",
+			clean(s.Name), FormatValue(diff, *d), FormatCount(s.N), FormatValue(diff, bound[1])))
 	}
-	return note
+	small := 0
+	for _, s := range a.Slices {
+		if s.Small {
+			small++
+		}
+	}
+	if n := len(a.Slices) - small; n > maxForest {
+		notes = append(notes, fmt.Sprintf("The picture shows the %d largest losses of %s slices.", maxForest, FormatCount(n)))
+	}
+	if small > 0 {
+		rest := ""
+		if small > maxFirst {
+			rest = fmt.Sprintf(", and but for the %d that lost most not in the table; all are in report.json and report.csv", maxFirst)
+		}
+		notes = append(notes, fmt.Sprintf("%s of %s slices have too few samples to be judged: they are not in the picture%s.", FormatCount(small), FormatCount(len(a.Slices)), rest))
+	}
+	return strings.Join(notes, " ")
 }
 
 func (a *Accuracy) calibrationTable() *table {

@@ -118,16 +118,23 @@ func (a *Agreement) choices(id string, baseline, candidate []float64) {
 			}
 		}
 	}
+	both := usable[0] && usable[1]
+	if both {
+		a.dist.add(-1, baseline, candidate)
+	}
 	// Two models that both fail agree on nothing.
 	if picked[0] == picked[1] && picked[0] >= 0 {
 		a.agree++
 	} else if len(a.flips) < a.o.MaxFlips {
-		a.flips = append(a.flips, Flip{ID: id, Label: -1, Baseline: picked[0], Candidate: picked[1]})
+		f := Flip{ID: id, Label: -1, Baseline: picked[0], Candidate: picked[1]}
+		if both {
+			f.leads = a.dist.leads()
+		}
+		a.flips = append(a.flips, f)
 	}
-	if !usable[0] || !usable[1] {
+	if !both {
 		return
 	}
-	a.dist.add(-1, baseline, candidate)
 	if k := a.topK(len(baseline)); k > 0 {
 		for m, row := range [2][]float64{baseline, candidate} {
 			a.order[m] = highest(a.order[m], row, k)
@@ -176,6 +183,7 @@ func (a *Agreement) Result() (*AgreementResult, error) {
 	if a.n == 0 {
 		return nil, fmt.Errorf("there are no samples to compare")
 	}
+	a.dist.margins(a.flips)
 	r := &AgreementResult{
 		N: a.n, FiniteSamples: a.finite, Disagreements: a.flips, Ties: a.ties, NonFinite: a.nonFinite, NumericOutputs: a.numeric,
 		SQNR: math.Inf(1), MaxAbs: a.maxAbs, CosineMean: math.NaN(), CosineMin: math.NaN(),

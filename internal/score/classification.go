@@ -101,11 +101,15 @@ func (c *Classification) Add(s Sample, baseline, candidate []float64) error {
 		ranks[m] = rank(row, s.Label)
 	}
 	c.nonFinite.add(s.ID, !ok[0], !ok[1])
+	var leads *[2]float64
 	if ok[0] && ok[1] {
 		c.dist.add(s.Label, baseline, candidate)
 		c.dist.close()
+		if picked[0] != picked[1] {
+			leads = c.dist.leads()
+		}
 	}
-	c.record(s, picked, ranks)
+	c.record(s, picked, ranks, leads)
 	return nil
 }
 
@@ -120,11 +124,11 @@ func (c *Classification) AddLabels(s Sample, baseline, candidate int) error {
 			ranks[m] = 1 << 30
 		}
 	}
-	c.record(s, [2]int{baseline, candidate}, ranks)
+	c.record(s, [2]int{baseline, candidate}, ranks, nil)
 	return nil
 }
 
-func (c *Classification) record(s Sample, picked, ranks [2]int) {
+func (c *Classification) record(s Sample, picked, ranks [2]int, leads *[2]float64) {
 	for _, k := range append([]int{1}, c.o.TopK...) {
 		if c.topK[k] == nil {
 			c.topK[k] = new(outcomes)
@@ -137,7 +141,7 @@ func (c *Classification) record(s Sample, picked, ranks [2]int) {
 	if picked[0] == picked[1] && picked[0] >= 0 {
 		c.agree++
 	}
-	c.flips.add(Flip{ID: s.ID, Label: s.Label, Baseline: picked[0], Candidate: picked[1]}, right[0], right[1], c.o.MaxFlips)
+	c.flips.add(Flip{ID: s.ID, Label: s.Label, Baseline: picked[0], Candidate: picked[1], leads: leads}, right[0], right[1], c.o.MaxFlips)
 	tally := func(g *outcomes) { g.add(right[0], right[1]) }
 	intoSlices(c.perClass, []string{strconv.Itoa(s.Label)}, tally)
 	intoSlices(c.slices, s.Slices, tally)
@@ -148,6 +152,9 @@ func (c *Classification) Result() (*ClassificationResult, error) {
 	top1 := c.topK[1]
 	if top1 == nil {
 		return nil, fmt.Errorf("there are no samples to score")
+	}
+	for _, list := range [][]Flip{c.flips.Lost, c.flips.Gained, c.flips.Changed} {
+		c.dist.margins(list)
 	}
 	n := top1.n()
 	psi := discordance(top1.gains, top1.losses, n)

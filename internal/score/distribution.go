@@ -145,6 +145,33 @@ func (d *distribution) add(label int, baseline, candidate []float64) {
 	}
 }
 
+// leads returns by how much the probability of the baseline's first class is above that of the second, in the current row, under
+// each hypothesis that is followed.
+func (d *distribution) leads() *[2]float64 {
+	var out [2]float64
+	for _, h := range d.hypotheses(0) {
+		first, second := 0.0, 0.0
+		for _, v := range d.logs[0][h] {
+			if p := math.Exp(v); p > first {
+				first, second = p, first
+			} else {
+				second = max(second, p)
+			}
+		}
+		out[h] = first - second
+	}
+	return &out
+}
+
+// margins states the margins of flips, once it is known what the outputs are.
+func (d *distribution) margins(flips []Flip) {
+	for i, f := range flips {
+		if f.leads != nil {
+			flips[i].Margin = &f.leads[d.chosen(0)]
+		}
+	}
+}
+
 func (d *distribution) close() {
 	for b := range d.joint {
 		for c := range d.joint[b] {

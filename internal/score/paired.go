@@ -126,6 +126,10 @@ type Flip struct {
 	ID                  string
 	Label               int // -1 where there is none
 	Baseline, Candidate int // predicted classes; -1 where the outputs were not finite
+
+	// Margin is the baseline's probability of its class less that of the next one; nil where there are no probabilities.
+	Margin *float64
+	leads  *[2]float64 // it, by what the outputs may be
 }
 
 // Flips counts the changed outcomes and lists the first of each kind.

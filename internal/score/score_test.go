@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,8 +58,8 @@ func TestClassification(t *testing.T) {
 	if len(r.TopK) != 1 {
 		t.Errorf("top-5 of 3 classes was scored: %+v", r.TopK)
 	}
-	wantFlips := Flips{RightToWrong: 2, Lost: []Flip{{"s1", 1, 1, 2}, {"s3", 0, 0, 2}}}
-	if d := cmp.Diff(wantFlips, r.Flips); d != "" {
+	wantFlips := Flips{RightToWrong: 2, Lost: []Flip{{ID: "s1", Label: 1, Baseline: 1, Candidate: 2}, {ID: "s3", Label: 0, Baseline: 0, Candidate: 2}}}
+	if d := cmp.Diff(wantFlips, r.Flips, cmpopts.IgnoreFields(Flip{}, "Margin"), cmpopts.IgnoreUnexported(Flip{})); d != "" {
 		t.Error(d)
 	}
 	d := r.Distribution
@@ -459,7 +460,7 @@ func TestAgreement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Same.Count != 2 || len(r.Disagreements) != 2 || r.Disagreements[0] != (Flip{"1", -1, 1, 2}) {
+	if r.Same.Count != 2 || len(r.Disagreements) != 2 || r.Disagreements[0].ID != "1" || r.Disagreements[0].Label != -1 || r.Disagreements[0].Baseline != 1 || r.Disagreements[0].Candidate != 2 {
 		t.Errorf("got %+v", r)
 	}
 	// The two highest: {0,1} and {0,1}; {1,2} and {2,1}; {2,0} twice; {0,1} against {2,1}.
@@ -521,6 +522,54 @@ func BenchmarkClassification1000Classes(b *testing.B) {
 	for b.Loop() {
 		if err := c.Add(Sample{Label: 3}, x, y); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestMargins holds that a changed prediction tells how sure the baseline was of its class, of logits and of
+// probabilities, which may be told apart only by a later sample.
+func TestMargins(t *testing.T) {
+	softmax := func(a, b, c float64) []float64 { return []float64{math.Log(a), math.Log(b), math.Log(c)} }
+	for _, tt := range []struct {
+		name string
+		rows [][2][]float64
+	}{
+		{"probabilities", [][2][]float64{{{0.5, 0.3, 0.2}, {0.3, 0.5, 0.2}}, {{0.6, 0.2, 0.2}, {0.6, 0.2, 0.2}}}},
+		{"logits", [][2][]float64{{softmax(0.5, 0.3, 0.2), softmax(0.3, 0.5, 0.2)}, {{4, -1, 0}, {4, -1, 0}}}},
+		{"logits that look like probabilities", [][2][]float64{{{1, 0, 0}, {0, 1, 0}}, {{4, -1, 0}, {4, -1, 0}}}},
+	} {
+		want := 0.2
+		if tt.name == "logits that look like probabilities" {
+			want = (math.E - 1) / (math.E + 2)
+		}
+		labelled, err := NewClassification(Options{MaxFlips: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlabelled, err := NewAgreement(Options{MaxFlips: 5}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range tt.rows {
+			if err := labelled.Add(Sample{ID: strconv.Itoa(i)}, r[0], r[1]); err != nil {
+				t.Fatal(err)
+			}
+			if err := unlabelled.Add(strconv.Itoa(i), r[0], r[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, err := labelled.Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := unlabelled.Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range [][]Flip{a.Flips.Lost, b.Disagreements} {
+			if len(f) != 1 || f[0].Margin == nil || math.Abs(*f[0].Margin-want) > 1e-9 {
+				t.Errorf("%s: %+v, want the margin %v", tt.name, f, want)
+			}
 		}
 	}
 }

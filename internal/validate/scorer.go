@@ -196,6 +196,9 @@ func flip(x score.Flip) report.Flip {
 	if x.Label >= 0 {
 		r.Label = className(x.Label)
 	}
+	if x.Margin != nil {
+		r.Margin = report.Num(*x.Margin)
+	}
 	return r
 }
 
