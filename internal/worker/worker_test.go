@@ -221,7 +221,7 @@ func TestFaultsAtLoad(t *testing.T) {
 func TestFaultsInRun(t *testing.T) {
 	for name, want := range map[string][]string{
 		"crash": {"running", "model.onnx", "SIGSEGV: segmentation violation", "line 40", "line 49"},
-		"hang":  {"running", "model.onnx", "deadline", "did not stop"},
+		"hang":  {"running", "model.onnx", "takes longer than 50ms", "did not stop"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := Opener(command(t, name))(t.Context(), model(t), session.Options{Deadline: 50 * time.Millisecond})
