@@ -64,16 +64,41 @@ func (s *inputSum) add(t *onnx.Tensor) {
 		} else if err == nil {
 			s.h.Write(b)
 		}
-	case t.DType.IsFloat():
-		if v, err := t.Floats(); err == nil {
-			s.floats(v)
-		}
 	default:
-		if v, err := t.Ints(); err == nil {
-			s.ints(v)
+		for _, part := range parts(t) {
+			s.numbers(part)
 		}
 	}
 }
+
+// numbers adds the elements of a tensor as numbers.
+func (s *inputSum) numbers(t *onnx.Tensor) {
+	if t.DType.IsFloat() {
+		if v, err := t.Floats(); err == nil {
+			s.floats(v)
+		}
+	} else if v, err := t.Ints(); err == nil {
+		s.ints(v)
+	}
+}
+
+// parts cuts a tensor into lists that are small as numbers of 8 bytes too. What
+// has several elements in a byte stays whole.
+func parts(t *onnx.Tensor) []*onnx.Tensor {
+	width := t.DType.Bits() / 8
+	b, err := t.Bytes()
+	if err != nil || width == 0 {
+		return []*onnx.Tensor{t}
+	}
+	var out []*onnx.Tensor
+	for part := range slices.Chunk(b, partSize*width) {
+		out = append(out, &onnx.Tensor{DType: t.DType, Shape: []int64{int64(len(part) / width)}, Data: onnx.Raw(part)})
+	}
+	return out
+}
+
+// partSize is how many elements become numbers at once.
+const partSize = 1 << 20
 
 // sumChunk is how many bytes are put together before they are hashed: they stay in the nearest cache.
 const sumChunk = 16 << 10

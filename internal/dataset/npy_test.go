@@ -332,6 +332,55 @@ func TestNpzHostile(t *testing.T) {
 	}
 }
 
+// TestRowMemory refuses samples that take more memory than allowed before a row is read.
+func TestRowMemory(t *testing.T) {
+	f := npyBytes("<f4", false, []int64{1, 200}, make([]byte, 800))
+	text := npyBytes("|S1", false, []int64{1, 100}, make([]byte, 100))
+	small := npyBytes("|u1", false, []int64{1, 100}, make([]byte, 100))
+	double := []Port{{Name: "x", Type: onnx.TensorType(onnx.Double, onnx.ShapeOf(1, 100))}}
+	long := npyBytes("<f4", false, []int64{1, plainRow/4 + 1}, make([]byte, plainRow+4))
+	for name, c := range map[string]struct {
+		b    []byte
+		o    Options
+		want string
+	}{
+		"sum":        {npzBytes(zip.Store, "x.npy", f, "y.npy", f), Options{MaxRow: 1000}, "one sample takes 1600 bytes of memory, more than the limit of 1000"},
+		"strings":    {npzBytes(zip.Store, "x.npy", text), Options{MaxRow: 1000}, "one sample takes 6500 bytes"},
+		"conversion": {npzBytes(zip.Store, "x.npy", small), Options{MaxRow: 1000, Inputs: double}, "one sample takes 1700 bytes"},
+		"shape":      {npzBytes(zip.Store, "x.npy", f), Options{Inputs: double}, `input "x": a sample of shape [200] does not fit`},
+		"compressed": {npzBytes(zip.Deflate, "x.npy", long), Options{}, "save them without compression"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(filepath.Join(write(t, map[string][]byte{"x.npz": c.b}), "x.npz"), c.o)
+			if err == nil {
+				s.Close()
+			}
+			wantError(t, err, c.want)
+		})
+	}
+}
+
+// TestSumInParts: a sum does not depend on how much is converted at once.
+func TestSumInParts(t *testing.T) {
+	b := make([]byte, 2*(partSize+3))
+	for i := range b {
+		b[i] = byte(i * 7)
+	}
+	for _, d := range []onnx.DType{onnx.Int16, onnx.Float16} {
+		x, err := onnx.NewTensor("x", d, []int64{partSize + 3}, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := newInputSum(true), newInputSum(true)
+		got.add(x)
+		want.start(partSize + 3)
+		want.numbers(x)
+		if got.sum() != want.sum() {
+			t.Errorf("%v: the sum in parts differs", d)
+		}
+	}
+}
+
 // TestNpzMemory reads a highly compressed array of 64 MiB and counts what is allocated.
 func TestNpzMemory(t *testing.T) {
 	const n = 1 << 14
