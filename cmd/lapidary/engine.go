@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/internal/gonnx"
 	"github.com/lapidary-ml/lapidary/internal/ort"
@@ -139,7 +140,7 @@ func (a *app) search(library string) ortlib.Search {
 
 func (a *app) libraryEnv() ortlib.Env {
 	named, _ := a.env.lookup("LAPIDARY_ORT_LIB")
-	return ortlib.Env{CacheDir: a.env.cacheDir, Library: named, Vars: a.env.vars, Embedded: ortlib.Embedded()}
+	return ortlib.Env{CacheDir: a.env.cacheDir, Library: named, Vars: attest.WithoutSecrets(a.env.vars), Embedded: ortlib.Embedded()}
 }
 
 // workerVariables are the environment variables that engines need; nothing
