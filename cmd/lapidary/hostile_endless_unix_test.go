@@ -4,11 +4,18 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/worker"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
@@ -75,6 +82,88 @@ func TestEndlessOnData(t *testing.T) {
 	if code, text := b.run(t, "fuse", model, "-o", out, "--data", ends, "--max-run-time", "-1s"); code != 2 || !strings.Contains(text, "--max-run-time -1s") {
 		t.Errorf("a time below zero: exit code %d: %s", code, text)
 	}
+}
+
+// filling is a model that makes as many floats as the input n says.
+func filling() []byte {
+	weight := pbTensor("w", 1, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0x40, 0x40, 0, 0, 0x80, 0x40}, 2, 2)
+	return pbModel(pbGraph([][]byte{
+		pbNode("MatMul", []string{"x", "w"}, []string{"m"}),
+		pbNode("ConstantOfShape", []string{"n"}, []string{"big"}),
+		pbNode("ReduceMax", []string{"big"}, []string{"one"}),
+		pbNode("Add", []string{"m", "one"}, []string{"y"}),
+	}, [][]byte{weight}, [][]byte{pbValue("x", 1, 1, 2), pbValue("n", 7, 1)}, [][]byte{pbValue("y", 1)}))
+}
+
+// TestWorkerWithoutMemory runs a model that takes more memory than its process may have, and kills that of one that
+// runs, as a system without memory does: the command says so, writes nothing and leaves nothing.
+func TestWorkerWithoutMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no limit on memory on " + runtime.GOOS)
+	}
+	b := newBench(t, zootest.Library(t))
+	greedy, endless, out := b.write(t, "greedy.onnx", filling()), b.write(t, "endless.onnx", turning()), b.path("out.onnx")
+	small, large, never := b.write(t, "small.npz", turns(t, 8)), b.write(t, "large.npz", turns(t, 1<<28)), b.write(t, "never.npz", turns(t, 1<<62))
+	if code, text := b.run(t, "fuse", greedy, "-o", out, "--data", small, "--max-worker-memory", "256"); code != 0 {
+		t.Errorf("within the limit: exit code %d: %s", code, text)
+	}
+	os.Remove(out)
+	for _, args := range [][]string{{"fuse", greedy, "-o", out}, {"quantize", greedy, "-o", out, "--to", "fp16"}, {"profile", greedy}, {"validate", greedy, greedy, "--max-drop", "5pt"}} {
+		code, text := b.run(t, append(args, "--data", large, "--max-worker-memory", "256")...)
+		if line := lastLine(text); code != 1 || exists(out) || !strings.Contains(line, "greedy.onnx") || !strings.Contains(line, "alloc") {
+			t.Errorf("%s: exit code %d, output written: %v, the error is: %s", args[0], code, exists(out), line)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		killWorker(endless)
+	}()
+	code, text := b.run(t, "fuse", endless, "-o", out, "--data", never)
+	<-done
+	if line := lastLine(text); code != 1 || exists(out) || !strings.Contains(line, "endless.onnx") || !strings.Contains(line, "the system had no memory left") {
+		t.Errorf("killed: exit code %d, output written: %v, the error is: %s", code, exists(out), line)
+	}
+	if left, err := filepath.Glob(b.path(".lapidary*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// killWorker kills the process that has a model open and takes processor time for it, once there is one.
+func killWorker(model string) {
+	for end := time.Now().Add(hostileWait); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, path := range list {
+			text, _ := os.ReadFile(path)
+			parent, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "status"))
+			if !bytes.Contains(text, []byte("\x00"+worker.Argument+"\x00")) || !childOf(parent, model) || used(filepath.Dir(path)) < 50 {
+				continue
+			}
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+				syscall.Kill(pid, syscall.SIGKILL)
+				return
+			}
+		}
+	}
+}
+
+// childOf reports whether the process of that status is a child of a command for the model.
+func childOf(status []byte, model string) bool {
+	_, rest, _ := bytes.Cut(status, []byte("\nPPid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	text, err := os.ReadFile("/proc/" + string(bytes.TrimSpace(line)) + "/cmdline")
+	return err == nil && bytes.Contains(text, []byte("\x00"+model+"\x00"))
+}
+
+// used is the processor time of a process in ticks.
+func used(dir string) int {
+	text, _ := os.ReadFile(filepath.Join(dir, "stat"))
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 12 {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(fields[11]))
+	return n
 }
 
 // lastLine is the last line of what a command printed.

@@ -77,6 +77,9 @@ func (e echo) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Res
 		select {}
 	case "hang":
 		select {}
+	case "killed": // as by a system without memory
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	case "panic":
 		panic("index out of range")
 	case "lie":
@@ -239,8 +242,9 @@ func TestFaultsAtLoad(t *testing.T) {
 
 func TestFaultsInRun(t *testing.T) {
 	for name, want := range map[string][]string{
-		"crash": {"running", "model.onnx", "SIGSEGV: segmentation violation", "line 40", "line 49"},
-		"hang":  {"running", "model.onnx", "takes longer than 50ms", "did not stop"},
+		"crash":  {"running", "model.onnx", "SIGSEGV: segmentation violation", "line 40", "line 49"},
+		"hang":   {"running", "model.onnx", "takes longer than 50ms", "did not stop"},
+		"killed": {"running", "model.onnx", "signal 9 (killed)", "the system had no memory left"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := Opener(command(t, name))(t.Context(), model(t), session.Options{Deadline: 50 * time.Millisecond})
