@@ -133,10 +133,27 @@ func givenFlags(c *cobra.Command) []string {
 // key, and passwords in addresses.
 var secrets = regexp.MustCompile(`(?i)((?:pin-value|pin|password|passphrase|secret|token-value)=)[^&;,\s]+|(://[^/:@\s]*:)[^/@\s]+@`)
 
+// attributes are the parts of the address of a key on a token.
+var attributes = regexp.MustCompile(`[^;&?]+`)
+
+// withoutBare takes out of the address of a key on a token what is no NAME=VALUE, as a PIN put there by mistake is none.
+func withoutBare(s string) string {
+	before, address, ok := strings.Cut(s, "pkcs11:")
+	if !ok {
+		return s
+	}
+	return before + "pkcs11:" + attributes.ReplaceAllStringFunc(address, func(a string) string {
+		if strings.Contains(a, "=") {
+			return a
+		}
+		return "…"
+	})
+}
+
 func withoutSecrets(args []string) []string {
 	out := make([]string, len(args))
 	for i, s := range args {
-		out[i] = secrets.ReplaceAllStringFunc(s, func(m string) string {
+		out[i] = secrets.ReplaceAllStringFunc(withoutBare(s), func(m string) string {
 			if at := strings.Index(m, "="); at >= 0 && !strings.HasPrefix(m, "://") {
 				return m[:at+1] + "…"
 			}

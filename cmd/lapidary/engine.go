@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/internal/gonnx"
 	"github.com/lapidary-ml/lapidary/internal/ort"
@@ -15,6 +17,9 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/worker"
 	"github.com/spf13/cobra"
 )
+
+// defaultRunTime is long for a large model on a slow machine.
+const defaultRunTime = 10 * time.Minute
 
 // engineFlags are the flags of commands that run models.
 type engineFlags struct {
@@ -25,6 +30,7 @@ type engineFlags struct {
 	force   bool // more threads than can run at once
 	strict  bool
 	memory  int64 // MiB
+	run     time.Duration
 }
 
 func (f *engineFlags) register(c *cobra.Command) {
@@ -36,6 +42,7 @@ func (f *engineFlags) register(c *cobra.Command) {
 	p.BoolVar(&f.force, "oversubscribe", false, "allow more --threads than cpuset, affinity and cgroup quota let run at once")
 	p.BoolVar(&f.strict, "strict-device", false, "fail where an operator would fall back to another device")
 	p.Int64Var(&f.memory, "max-worker-memory", 0, "MiB that the process of one model may use; 0: no limit")
+	p.DurationVar(&f.run, "max-run-time", defaultRunTime, "most time that one run of a model may take; 0: no limit")
 }
 
 // engine is what runs models in this invocation.
@@ -76,6 +83,9 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 		}
 		e.threads = device.Threads{N: f.threads, Reason: "--threads"}
 	}
+	if f.run < 0 {
+		return nil, usagef("--max-run-time %v: give a time, or 0", f.run)
+	}
 	var err error
 	switch f.engine {
 	case "onnxruntime":
@@ -95,7 +105,7 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 	for _, w := range e.choice.Warnings {
 		a.warn("%s", w)
 	}
-	e.options = session.Options{Device: e.choice.Device, Threads: e.threads.N, Strict: f.strict, MaxMemory: f.memory << 20}
+	e.options = session.Options{Device: e.choice.Device, Threads: e.threads.N, Strict: f.strict, MaxMemory: f.memory << 20, Deadline: f.run}
 	if a.verbose {
 		a.note("engine %s %s on %s (%s), %d threads (%s)", e.info.Name, e.info.Version, e.choice.Device, e.choice.Reason, e.threads.N, e.threads.Reason)
 	}
@@ -130,7 +140,7 @@ func (a *app) search(library string) ortlib.Search {
 
 func (a *app) libraryEnv() ortlib.Env {
 	named, _ := a.env.lookup("LAPIDARY_ORT_LIB")
-	return ortlib.Env{CacheDir: a.env.cacheDir, Library: named, Vars: a.env.vars, Embedded: ortlib.Embedded()}
+	return ortlib.Env{CacheDir: a.env.cacheDir, Library: named, Vars: attest.WithoutSecrets(a.env.vars), Embedded: ortlib.Embedded()}
 }
 
 // workerVariables are the environment variables that engines need; nothing

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/report"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 // The exit codes of every command.
@@ -83,6 +84,9 @@ func complain(a *app, err error) {
 	message := lineBreak.ReplaceAllString(strings.TrimSpace(err.Error()), "; ")
 	if errors.Is(err, context.Canceled) {
 		message = "interrupted; nothing was written"
+	}
+	if errors.As(err, new(session.TooLong)) {
+		message += "; where the model ends at all, give it more with --max-run-time, or smaller inputs"
 	}
 	if a.jsonFailure {
 		writeJSON(a.env.stdout, failure{schemaURI("error-v1"), message, exitCode(err)})

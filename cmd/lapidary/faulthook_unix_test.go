@@ -34,6 +34,8 @@ var faultErrors = map[string]error{
 	"ENOSPC":      syscall.ENOSPC,
 	"EIO":         syscall.EIO,
 	"EACCES":      syscall.EACCES,
+	"EROFS":       syscall.EROFS,
+	"EINTR":       syscall.EINTR,
 	"short write": atomicfile.ErrShort,
 }
 

@@ -38,16 +38,16 @@ const faultSamples = 16
 func faultsOf(op string) []string {
 	switch {
 	case strings.HasPrefix(op, string(atomicfile.OpCreate)):
-		return []string{"ENOSPC", "EACCES", faultKill}
+		return []string{"ENOSPC", "EACCES", "EROFS", faultKill}
 	case strings.HasPrefix(op, string(atomicfile.OpWrite)):
-		return []string{"EIO", "short write", faultKill}
+		return []string{"EIO", "EINTR", "short write", faultKill}
 	case strings.HasPrefix(op, string(atomicfile.OpRename)), strings.HasPrefix(op, string(atomicfile.OpRemove)):
-		return []string{"EACCES", faultKill}
+		return []string{"EACCES", "EROFS", faultKill}
 	}
 	return []string{"EIO", faultKill}
 }
 
-var faultColumns = []string{"ENOSPC", "EIO", "EACCES", "short write", faultKill}
+var faultColumns = []string{"ENOSPC", "EIO", "EACCES", "EROFS", "EINTR", "short write", faultKill}
 
 const faultsHead = `# Faults
 
@@ -59,6 +59,8 @@ afterwards: *old* and *new* for the outputs, *both* where a command writes sever
 that the model beside it does not use: no later model takes its name, and once the model opens it may be deleted.
 ` + "`.lapidary-tmp`" + ` is a folder of temporary files, beside the output or, as ` + "`tmp/.lapidary-tmp`" + `, in that of the system; what a
 command does inside the latter is not tried. Of the other operations at most sixteen are, evenly spread over all that the command makes.
+EINTR is what a signal leaves of a write that the system library does not begin again. A disk that fails while inputs are read (models, external data, data
+sets, keys, policies, evidence, reports, logs) is the matter of ` + "`TestReadFaults`" + `, the modes of all that is written that of ` + "`TestModes`" + `.
 `
 
 // TestFaults fails operations on files, one in each run, and kills before them, and

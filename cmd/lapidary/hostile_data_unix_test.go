@@ -74,6 +74,7 @@ func TestDataBombs(t *testing.T) {
 	bmp = append(append(bmp, 1, 0, 24, 0), make([]byte, 24)...)
 	files := map[string][]byte{
 		"bomb.npz":      npz1(t, npyHead("16384, 4096"), 256<<20), // zeros, in a quarter of a megabyte
+		"row.npz":       npz1(t, npyHead("1, 67108864"), 256<<20),
 		"claims.npz":    npz1(t, npyHead("4611686018427387903, 2"), 8),
 		"overflow.npy":  npyHead("4294967296, 4294967296, 4"),
 		"elements.npy":  npyHead("4611686018427387904"),

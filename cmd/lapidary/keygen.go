@@ -108,6 +108,7 @@ const maxPassphrase = 4 << 10
 
 // secret returns a passphrase or a PIN, prompting for it by that name.
 func (a *app) secret(file, name string, isNew bool) ([]byte, error) {
+	attest.GuardMemory()
 	if file != "" {
 		line, err := readfile.Line(file, maxPassphrase)
 		if err != nil {

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -37,6 +39,7 @@ func TestNothingLeaks(t *testing.T) {
 	m.run(sample, 0, "verify", "open/evidence.sigstore.json", "--key=key.pub", "--model=int8.onnx")
 	m.run(sample, 0, "report", "open/evidence.sigstore.json", "--key=key.pub", "-o", "again")
 	m.run(sample, 0, "sign", "int8.onnx", "--key=key.key")
+	m.token(sample, "int8.onnx")
 	m.run(sample, 0, "audit", "show")
 	m.run(sample, 0, "doctor")
 	m.search(sample, model, data)
@@ -90,6 +93,60 @@ func (m *marked) run(markers []string, code int, args ...string) []byte {
 	}
 	m.find(out, "what "+args[0]+" prints", markers)
 	return out
+}
+
+// token signs with a key on a token, whose PIN is the passphrase, and gets addresses and PINs wrong.
+func (m *marked) token(markers []string, model string) {
+	m.t.Helper()
+	m.run(markers, 1, "sign", model, "--key=pkcs11:object=k?pin-value="+markedPassphrase+"&module-path=/m.so")
+	m.run(markers, 1, "sign", model, "--key=pkcs11:object=k;PIN-value="+markedPassphrase+"%zz?module-path=/m.so")
+	m.run(markers, 1, "sign", model, "--key=pkcs11:object=k?module-path=/m.so&"+markedPassphrase)
+	m.program(markers, model)
+	module := "/usr/lib/softhsm/libsofthsm2.so"
+	if _, err := os.Stat(module); err != nil {
+		m.t.Log("no SoftHSM 2: no token is tried")
+		return
+	}
+	conf, secret := filepath.Join(m.t.TempDir(), "softhsm2.conf"), m.t.TempDir()
+	if err := os.WriteFile(conf, fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\n", secret), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Setenv("SOFTHSM2_CONF", conf)
+	pem := filepath.Join(secret, "key.pem")
+	m.run(markers, 0, "keygen", "plain", "--unencrypted")
+	if err := os.Rename(filepath.Join(m.dir, "plain.key"), pem); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"--init-token", "--free", "--label", "release", "--so-pin", "so-pin", "--pin", markedPassphrase},
+		{"--import", pem, "--token", "release", "--label", "k", "--id", "01", "--pin", markedPassphrase},
+	} {
+		if out, err := exec.CommandContext(m.t.Context(), "softhsm2-util", args...).CombinedOutput(); err != nil {
+			m.t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	key := "pkcs11:token=release;object=k?module-path=" + module
+	m.run(markers, 0, "keygen", "token", "--from", key)
+	m.run(markers, 0, "sign", model, "--key", key, "-o", "token.sig", "-v")
+	m.run(markers, 0, "verify", "token.sig", "--key=token.pub", "--model", model)
+	wrong := filepath.Join(secret, "wrong")
+	if err := os.WriteFile(wrong, []byte(markedPassphrase+"-not\n"), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.run(markers, 1, "sign", model, "--key", key, "--passphrase-file", wrong, "-o", "wrong.sig", "-v")
+}
+
+// program signs with a program, which is asked what it knows.
+func (m *marked) program(markers []string, model string) {
+	m.t.Helper()
+	if runtime.GOOS == "windows" {
+		return
+	}
+	path := filepath.Join(m.t.TempDir(), "program")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho \"$*\" >&2\nenv >&2\ncat key.pub\n"), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	m.run(markers, 1, "sign", model, "--key=exec:"+path) // it signs nothing
 }
 
 // search looks into all files but those that the test brought.

@@ -52,6 +52,38 @@ func TestHashModel(t *testing.T) {
 	}
 }
 
+// TestOwnExternal signs a model whose tensors lie in its own file, which is one file
+// and needs no other.
+func TestOwnExternal(t *testing.T) {
+	ctx, path := context.Background(), filepath.Join(modelDir(t), "model.onnx")
+	files, err := HashModel(ctx, path, []string{"model.onnx"})
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v; want the one file", files, err)
+	}
+	key, err := GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := SignModel(ctx, key, "model.onnx", files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := Verify(signature, []PublicKey{key.PublicKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.CheckFiles(ctx, path, []string{"model.onnx"}); err != nil {
+		t.Error(err)
+	}
+	renamed := filepath.Join(filepath.Dir(path), "renamed.onnx")
+	if err := os.Rename(path, renamed); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.CheckFiles(ctx, renamed, []string{"model.onnx"}); err == nil || !strings.Contains(err.Error(), `reads "model.onnx"`) {
+		t.Errorf("renamed: %v", err)
+	}
+}
+
 func TestHashModelRefused(t *testing.T) {
 	dir := modelDir(t)
 	outside := t.TempDir()

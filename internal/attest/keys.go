@@ -88,7 +88,7 @@ type PrivateKey struct {
 
 // GenerateKey makes a new key.
 func GenerateKey() (*PrivateKey, error) {
-	guardMemory()
+	GuardMemory()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generating a key: %v", err)
@@ -176,7 +176,7 @@ func onlyBlock(data []byte) (*pem.Block, error) {
 // cosign, of either generation; PKCS#8, encrypted by PBES2 or not; SEC 1. The
 // passphrase is asked for only where the key is encrypted; nil stands for nobody to ask.
 func ParsePrivateKey(data []byte, passphrase func() ([]byte, error)) (*PrivateKey, error) {
-	guardMemory()
+	GuardMemory()
 	block, err := onlyBlock(data)
 	if err != nil {
 		return nil, err

@@ -2,5 +2,5 @@
 
 package attest
 
-// guardMemory does nothing where no core files are written.
-func guardMemory() {}
+// GuardMemory does nothing where no core files are written.
+func GuardMemory() {}

@@ -4,5 +4,5 @@ package attest
 
 import "golang.org/x/sys/unix"
 
-// guardMemory keeps what this process holds in memory out of core files.
-func guardMemory() { unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) }
+// GuardMemory keeps what this process holds in memory out of core files.
+func GuardMemory() { unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) }

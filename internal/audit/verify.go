@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/readfile"
@@ -69,6 +70,7 @@ func each(path string, yield func(e *Entry, line int64) error) error {
 		return fmt.Errorf("reading the audit log %s: %w", path, err)
 	}
 	r := bufio.NewReaderSize(f, 64<<10)
+	var disk *fs.PathError
 	for n := int64(1); ; n++ {
 		line, err := readLine(r)
 		switch {
@@ -76,6 +78,8 @@ func each(path string, yield func(e *Entry, line int64) error) error {
 			return nil
 		case errors.Is(err, io.EOF):
 			return &BrokenError{path, n, "it is incomplete: a write was cut short; the next command that writes to the log records that and cuts it off"}
+		case errors.As(err, &disk): // which says nothing of the log
+			return fmt.Errorf("reading the audit log %s: %w", path, disk.Err)
 		case err != nil:
 			return &BrokenError{path, n, err.Error()}
 		}

@@ -111,6 +111,9 @@ func (s *Set) bindArrays(src *arrays, spec string, list []*array) error {
 			return err
 		}
 	}
+	if err := s.fitArrays(src, spec); err != nil {
+		return err
+	}
 	return src.settle(spec, s.o.Shuffle, s.o.TempDir)
 }
 
@@ -125,6 +128,30 @@ func (s *Set) checkArrays(src *arrays, spec string, free []*array) error {
 		if !bound && !s.carried(p.Name) {
 			return fmt.Errorf("data %s: no array for input %q; it has %s", spec, p.Name, arrayNames(src.all))
 		}
+	}
+	return nil
+}
+
+// fitArrays checks, before any row is read, that rows fit the inputs and that
+// what is one sample fits into memory.
+func (s *Set) fitArrays(src *arrays, spec string) error {
+	var size int64
+	for _, b := range src.inputs {
+		if b.port.Name != s.picture {
+			if _, _, err := fitRow(b.port, b.rowShape(), false); err != nil {
+				return fmt.Errorf("data %s: input %q: %w", spec, b.port.Name, err)
+			}
+		}
+		size += b.memory(b.port.elem())
+	}
+	for _, a := range []*array{src.label, src.slices, src.sequence} {
+		if a != nil {
+			size += a.memory(onnx.Double)
+		}
+	}
+	if size > s.o.MaxRow {
+		return fmt.Errorf("data %s: one sample takes %d bytes of memory, more than the limit of %d, in the arrays %s; is the first axis the samples?",
+			spec, size, s.o.MaxRow, arrayNames(src.used()))
 	}
 	return nil
 }

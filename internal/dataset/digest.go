@@ -74,16 +74,63 @@ func (s *inputSum) add(t *onnx.Tensor) {
 		if b, err := t.Bytes(); err == nil {
 			s.pixels(b)
 		}
-	case t.DType.IsFloat():
-		if v, err := t.Floats(); err == nil {
-			s.floats(v)
-		}
 	default:
-		if v, err := t.Ints(); err == nil {
-			s.ints(v)
+		s.numbers(t)
+	}
+}
+
+// numbers adds the elements of a tensor as numbers.
+func (s *inputSum) numbers(t *onnx.Tensor) {
+	list := parts(t)
+	n, _ := t.Elements()
+	small := !slices.ContainsFunc(list, func(p *onnx.Tensor) bool { return !smallNumbers(p) })
+	if small {
+		s.startBytes(int(n))
+	} else {
+		s.start(int(n))
+	}
+	for _, p := range list {
+		if p.DType.IsFloat() {
+			if v, err := p.Floats(); err == nil {
+				s.putFloats(v, small)
+			}
+		} else if v, err := p.Ints(); err == nil {
+			s.putInts(v, small)
 		}
 	}
 }
+
+// smallNumbers reports whether all elements are whole numbers from 0 to 255.
+func smallNumbers(t *onnx.Tensor) bool {
+	if t.DType.IsFloat() {
+		v, err := t.Floats()
+		return err == nil && smallFloats(v)
+	}
+	v, err := t.Ints()
+	return err == nil && !slices.ContainsFunc(v, func(x int64) bool { return x != int64(uint8(x)) })
+}
+
+func smallFloats(v []float32) bool {
+	return !slices.ContainsFunc(v, func(x float32) bool { return math.Float32bits(x) != math.Float32bits(float32(uint8(x))) })
+}
+
+// parts cuts a tensor into lists that are small as numbers of 8 bytes too. What
+// has several elements in a byte stays whole.
+func parts(t *onnx.Tensor) []*onnx.Tensor {
+	width := t.DType.Bits() / 8
+	b, err := t.Bytes()
+	if err != nil || width == 0 {
+		return []*onnx.Tensor{t}
+	}
+	var out []*onnx.Tensor
+	for part := range slices.Chunk(b, partSize*width) {
+		out = append(out, &onnx.Tensor{DType: t.DType, Shape: []int64{int64(len(part) / width)}, Data: onnx.Raw(part)})
+	}
+	return out
+}
+
+// partSize is how many elements become numbers at once.
+const partSize = 1 << 20
 
 // sumChunk is how many bytes are put together before they are hashed: they stay in the nearest cache.
 const sumChunk = 16 << 10
@@ -102,19 +149,26 @@ func (s *inputSum) pixels(v []byte) {
 }
 
 func (s *inputSum) floats(v []float32) {
-	buf := s.chunk()
-	if !slices.ContainsFunc(v, func(x float32) bool { return math.Float32bits(x) != math.Float32bits(float32(uint8(x))) }) {
+	small := smallFloats(v)
+	if small {
 		s.startBytes(len(v))
-		for part := range slices.Chunk(v, sumChunk) {
+	} else {
+		s.start(len(v))
+	}
+	s.putFloats(v, small)
+}
+
+// putFloats adds elements of an input that began: as bytes if all of its elements are small.
+func (s *inputSum) putFloats(v []float32, small bool) {
+	buf := s.chunk()
+	for part := range slices.Chunk(v, sumChunk/4) {
+		if small {
 			for i, x := range part {
 				buf[i] = uint8(x)
 			}
 			s.h.Write(buf[:len(part)])
+			continue
 		}
-		return
-	}
-	s.start(len(v))
-	for part := range slices.Chunk(v, sumChunk/4) {
 		for i, x := range part {
 			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(x))
 		}
@@ -122,13 +176,8 @@ func (s *inputSum) floats(v []float32) {
 	}
 }
 
-func (s *inputSum) ints(v []int64) {
-	small := !slices.ContainsFunc(v, func(x int64) bool { return x != int64(uint8(x)) })
-	if small {
-		s.startBytes(len(v))
-	} else {
-		s.start(len(v))
-	}
+// putInts does the same with integers.
+func (s *inputSum) putInts(v []int64, small bool) {
 	buf := s.chunk()[:0]
 	lo, hi := exactRange(onnx.Float)
 	for _, x := range v {

@@ -332,6 +332,73 @@ func TestNpzHostile(t *testing.T) {
 	}
 }
 
+// TestRowMemory refuses samples that take more memory than allowed before a row is read.
+func TestRowMemory(t *testing.T) {
+	f := npyBytes("<f4", false, []int64{1, 200}, make([]byte, 800))
+	text := npyBytes("|S1", false, []int64{1, 100}, make([]byte, 100))
+	small := npyBytes("|u1", false, []int64{1, 100}, make([]byte, 100))
+	double := []Port{{Name: "x", Type: onnx.TensorType(onnx.Double, onnx.ShapeOf(1, 100))}}
+	long := npyBytes("<f4", false, []int64{1, plainRow/4 + 1}, make([]byte, plainRow+4))
+	for name, c := range map[string]struct {
+		b    []byte
+		o    Options
+		want string
+	}{
+		"sum":        {npzBytes(zip.Store, "x.npy", f, "y.npy", f), Options{MaxRow: 1000}, "one sample takes 1600 bytes of memory, more than the limit of 1000"},
+		"strings":    {npzBytes(zip.Store, "x.npy", text), Options{MaxRow: 1000}, "one sample takes 6500 bytes"},
+		"conversion": {npzBytes(zip.Store, "x.npy", small), Options{MaxRow: 1000, Inputs: double}, "one sample takes 1700 bytes"},
+		"shape":      {npzBytes(zip.Store, "x.npy", f), Options{Inputs: double}, `input "x": a sample of shape [200] does not fit`},
+		"compressed": {npzBytes(zip.Deflate, "x.npy", long), Options{}, "save them without compression"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(filepath.Join(write(t, map[string][]byte{"x.npz": c.b}), "x.npz"), c.o)
+			if err == nil {
+				s.Close()
+			}
+			wantError(t, err, c.want)
+		})
+	}
+}
+
+// TestSumInParts: the sum of numbers depends neither on their type nor on how many are converted at once, whether
+// they all fit a byte, none does, or only the last does not.
+func TestSumInParts(t *testing.T) {
+	const n = partSize + 3
+	small, large := make([]int64, n), make([]int64, n)
+	for i := range small {
+		small[i], large[i] = int64(i*7%256), int64(i*7%2000)-1000
+	}
+	last := slices.Clone(small)
+	last[n-1] = 256
+	for name, v := range map[string][]int64{"small": small, "large": large, "last": last} {
+		f := make([]float32, n)
+		for i, x := range v {
+			f[i] = float32(x)
+		}
+		whole := newInputSum(true)
+		whole.floats(f)
+		for _, d := range []onnx.DType{onnx.Int16, onnx.Int64, onnx.Float, onnx.Float16, onnx.Double} {
+			x, err := convert(onnx.FromInts("x", []int64{n}, v), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := newInputSum(true)
+			if got.add(x); got.sum() != whole.sum() {
+				t.Errorf("%s as %v: another sum", name, d)
+			}
+		}
+	}
+	bytes := make([]byte, n)
+	for i, x := range small {
+		bytes[i] = byte(x)
+	}
+	picture, numbers := newInputSum(true), newInputSum(true)
+	picture.pixels(bytes)
+	if numbers.add(onnx.FromInts("x", []int64{n}, small)); picture.sum() != numbers.sum() {
+		t.Error("a picture has another sum than the numbers of its pixels")
+	}
+}
+
 // TestNpzMemory reads a highly compressed array of 64 MiB and counts what is allocated.
 func TestNpzMemory(t *testing.T) {
 	const n = 1 << 14

@@ -63,6 +63,25 @@ func (a *array) check(size, limit int64) error {
 	return nil
 }
 
+// stringMemory is about what a string takes in memory beside its text.
+const stringMemory = 64
+
+// memory returns about how many bytes a row takes while it becomes a tensor of
+// type d: what is stored, and numbers of 8 bytes on the way to another type.
+func (a *array) memory(d onnx.DType) int64 {
+	size, width := a.rowSize(), int64(a.head.elem.width)
+	switch have := a.head.elem.dtype(); {
+	case have == onnx.String:
+		return size/width*stringMemory + size
+	case d == have || d == onnx.Undefined || have == onnx.Undefined:
+		return size
+	case have == onnx.Uint8 && d == onnx.Float: // straight
+		return size + 4*size
+	default:
+		return size + size/width*(8+int64(d.Bits()+7)/8)
+	}
+}
+
 // random makes the rows cheap to read in any order: a compressed array is
 // copied into a temporary file below dir.
 func (a *array) random(dir string) error {

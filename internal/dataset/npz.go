@@ -15,6 +15,13 @@ import (
 // deflateRatio is the most that deflate can expand: one bit pair per 258 bytes.
 const deflateRatio = 1032
 
+// A compressed row above plainRow bytes may be at most plainRatio times as long
+// as what is stored: a small file must not take all memory.
+const (
+	plainRow   = 64 << 20
+	plainRatio = 100
+)
+
 // openNpy opens one .npy file. The caller closes the file.
 func openNpy(path string, limit int64) (*array, *os.File, error) {
 	f, size, err := readfile.Open(path)
@@ -116,6 +123,10 @@ func npzArray(r io.ReaderAt, size int64, e *zip.File, path string) (*array, erro
 	defer src.Close()
 	if a.head, err = readNpyHeader(src); err != nil {
 		return nil, fmt.Errorf("%s: %w", a.path, err)
+	}
+	if a.stream != nil && a.rowSize() > plainRow && plain/plainRatio > packed {
+		return nil, fmt.Errorf("%s: %d compressed bytes become rows of shape %v, of %d bytes each; if they are meant, save them without compression (numpy.savez)",
+			a.path, packed, a.rowShape(), a.rowSize())
 	}
 	return a, nil
 }

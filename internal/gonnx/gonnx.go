@@ -240,7 +240,7 @@ func (s *sess) run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Re
 		return nil, err
 	}
 	if s.o.Deadline > 0 && took > s.o.Deadline {
-		return nil, fmt.Errorf("%w of %v per run", context.DeadlineExceeded, s.o.Deadline)
+		return nil, session.TooLong{Limit: s.o.Deadline}
 	}
 	r := &session.Result{Outputs: map[string]*onnx.Tensor{}, Elapsed: took}
 	for _, p := range s.out {

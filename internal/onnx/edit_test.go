@@ -2,6 +2,7 @@ package onnx_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -265,6 +266,34 @@ func TestDistinguish(t *testing.T) {
 		if k.Is("Neg") && k.Output(0).Name() == "q" {
 			t.Error("the body hides the outer q")
 		}
+	}
+}
+
+// TestDistinguishAll: a name tells a value, but an operator that is not of the standard finds the inputs and outputs of its
+// bodies by the names that they had.
+func TestDistinguishAll(t *testing.T) {
+	m := parse(t, `main (bool c, float[2] ids) => (float[2] y, float[2] z) {
+  y = If <then_branch = g () => (float[2] p) { r = Neg (ids) p = Abs (r) }, else_branch = h () => (float[2] p) { p = Exp (ids) }> (c)
+  z = com.microsoft.BeamSearch <decoder = d (float[2] ids) => (float[2] p) { r = Neg (ids) p = Abs (r) }> (ids)
+}`)
+	m.ImportOpset("com.microsoft", 1)
+	m.DistinguishAll()
+	names := func(output string, body int) (out []string) {
+		g := value(t, m, output).Producer().Subgraphs()[body]
+		for _, v := range slices.Concat(g.Inputs(), g.Outputs()) {
+			out = append(out, v.Name())
+		}
+		return append(out, g.First().Output(0).Name())
+	}
+	other, first, second := names("z", 0), names("y", 0), names("y", 1)
+	if other[0] != "ids" || other[1] != "p" || other[2] == "r" && first[1] == "r" {
+		t.Errorf("the body of another domain has %v", other)
+	}
+	if first[0] == second[0] {
+		t.Errorf("the branches both have %v", first)
+	}
+	if err := m.Check(); err != nil {
+		t.Error(err)
 	}
 }
 

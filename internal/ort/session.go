@@ -151,7 +151,7 @@ func (s *sess) call(ctx context.Context, f *feed, n int, each func(time.Duration
 	limit := s.o.Deadline
 	if limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit*time.Duration(n), fmt.Errorf("%w of %v per run", context.DeadlineExceeded, limit))
+		ctx, cancel = context.WithTimeoutCause(ctx, limit*time.Duration(n), session.TooLong{Limit: limit})
 		defer cancel()
 	}
 	defer afterFunc(ctx, func() { opts.Terminate() })()

@@ -272,7 +272,10 @@ func (j *job) prepare(ctx context.Context) error {
 	}
 	j.progress("running the original")
 	var err error
-	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.base, &j.original), varies(j.m)); err != nil {
+	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.base, &j.original), varies(j.m)); err == nil {
+		err = j.ref.tells()
+	}
+	if err != nil {
 		return j.unverified(err)
 	}
 	if j.original == nil && j.o.Guard != nil {

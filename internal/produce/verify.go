@@ -42,6 +42,8 @@ type Checked struct {
 	Inputs  string          `json:"inputs"` // "data" or "synthetic"
 	Outputs []CheckedOutput `json:"outputs"`
 	Random  []string        `json:"random,omitempty"` // outputs that differ from run to run and were not compared
+
+	Undefined []string `json:"undefined,omitempty"` // outputs that are NaN in every sample, as those of a wrong result would be
 }
 
 // CheckedOutput is the largest distance of one output over samples and levels.
@@ -82,7 +84,10 @@ type reference struct {
 	samples []*dataset.Sample
 	outputs map[session.Level][]map[string]*onnx.Tensor
 	random  []string // outputs that differ from run to run, which are not compared
-	source  string
+
+	undefined []string // outputs that are NaN in every sample
+	empty     bool     // all are
+	source    string
 }
 
 func (v *Verify) levels() []session.Level {
@@ -124,6 +129,7 @@ func (v *Verify) prepare(ctx context.Context, open access, random bool) (*refere
 			return nil, fmt.Errorf("running the original: %w", err)
 		}
 	}
+	ref.findUndefined()
 	return ref, nil
 }
 
@@ -314,7 +320,7 @@ func fillDims(list []session.Port, dims map[string]int64, size int64) map[string
 // check runs the result that open opens and compares it with ref. The error is a
 // *[Mismatch] where it runs and differs.
 func (v *Verify) check(ctx context.Context, open access, ref *reference) (*Checked, error) {
-	c := &Checked{Samples: len(ref.samples), Inputs: ref.source, Random: ref.random}
+	c := &Checked{Samples: len(ref.samples), Inputs: ref.source, Random: ref.random, Undefined: ref.undefined}
 	worst := map[string]*CheckedOutput{}
 	for _, level := range v.levels() {
 		s, release, err := open(ctx, level)
@@ -328,7 +334,7 @@ func (v *Verify) check(ctx context.Context, open access, ref *reference) (*Check
 		}
 		if c.Outputs == nil {
 			for _, p := range s.Outputs() {
-				if w := worst[p.Name]; w != nil {
+				if w := worst[p.Name]; w != nil && !slices.Contains(ref.undefined, p.Name) {
 					c.Outputs = append(c.Outputs, *w)
 				}
 			}
@@ -440,6 +446,9 @@ func (c *Checked) String() string {
 	}
 	if len(c.Random) > 0 {
 		parts = append(parts, strings.Join(c.Random, ", ")+" not compared: different in each run")
+	}
+	if len(c.Undefined) > 0 {
+		parts = append(parts, strings.Join(c.Undefined, ", ")+" not compared: NaN in every sample")
 	}
 	return fmt.Sprintf("%d %s samples: %s", c.Samples, c.Inputs, strings.Join(parts, ", "))
 }

@@ -7,6 +7,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"time"
 
@@ -47,6 +48,13 @@ func (o Options) Saving(path, weights string) Options {
 	o.Config["session.optimized_model_external_initializers_min_size_in_bytes"] = "1024"
 	return o
 }
+
+// TooLong is why a run was ended that took longer than Options.Deadline. It is
+// [context.DeadlineExceeded] to [errors.Is].
+type TooLong struct{ Limit time.Duration }
+
+func (e TooLong) Error() string { return fmt.Sprintf("a run takes longer than %v", e.Limit) }
+func (e TooLong) Unwrap() error { return context.DeadlineExceeded }
 
 // Level is how far the engine may rewrite the model at load.
 type Level int

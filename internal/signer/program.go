@@ -91,7 +91,7 @@ func (p *program) call(ctx context.Context, verb string, input []byte) ([]byte, 
 	c := exec.CommandContext(ctx, p.path, args...)
 	c.WaitDelay = time.Second
 	c.Stdin = bytes.NewReader(input)
-	c.Env = os.Environ()
+	c.Env = attest.WithoutSecrets(os.Environ())
 	if input != nil {
 		c.Env = append(c.Env, fmt.Sprintf("LAPIDARY_SHA256=%x", sha256.Sum256(input)))
 	}

@@ -43,6 +43,10 @@ func TestParseTokenURI(t *testing.T) {
 		"pkcs11:colour=red?module-path=/m.so":           `"colour" is not known`,
 		"pkcs11:object=k?module-name=m":                 `"module-name" is not known`,
 		"pkcs11:object=k?pin-value=1234":                "other users of the machine can see",
+		"pkcs11:object=k;pin-value=1234":                "other users of the machine can see",
+		"pkcs11:object=k?PIN-VALUE=1234":                "other users of the machine can see",
+		"pkcs11:object=k?module-path=/m.so&1234":        "attribute 2 of its query is not NAME=VALUE",
+		"pkcs11:object=k?pin=1234%zz":                   "attribute 1 of its query is not NAME=VALUE",
 	} {
 		_, err := parseTokenURI(uri)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "1234") {
@@ -80,7 +84,9 @@ func TestProgram(t *testing.T) {
 	if err := os.WriteFile(raw, sig, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("LAPIDARY_KEY_PASSPHRASE", "4711")
 	path := script(t, `echo "touch the token" >&2
+case "$LAPIDARY_KEY_PASSPHRASE$*" in *4711*) echo "there is the passphrase" >&2 ;; esac
 case $1 in
 public-key) cat `+public+` ;;
 sign) cat >`+message+`; printf %s "$LAPIDARY_SHA256" >`+message+`.hex; cat `+raw+` ;;

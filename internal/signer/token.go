@@ -27,8 +27,8 @@ type token struct {
 	session pkcs11.SessionHandle
 	private pkcs11.ObjectHandle
 	key     attest.PublicKey
-	always  bool // the token wants the PIN before every signature
-	pin     []byte
+	always  bool   // the token wants the PIN before every signature
+	pin     []byte // kept only where it is wanted again
 }
 
 // openToken loads the token's library, logs in and finds the key.
@@ -64,6 +64,9 @@ func openToken(u *tokenURI, o Options) (_ Signer, err error) {
 	}
 	if err := t.findKey(); err != nil {
 		return nil, err
+	}
+	if !t.always {
+		clear(t.pin)
 	}
 	return t, nil
 }
@@ -104,6 +107,7 @@ func (t *token) login(label string, o Options) error {
 	if ask == nil {
 		return fmt.Errorf("the token %q needs a PIN, and none was given", label)
 	}
+	attest.GuardMemory()
 	pin, err := ask()
 	if err != nil {
 		return err

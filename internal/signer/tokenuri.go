@@ -27,15 +27,15 @@ func parseTokenURI(s string) (*tokenURI, error) {
 	path, query, _ := strings.Cut(strings.TrimPrefix(s, "pkcs11:"), "?")
 	u := &tokenURI{}
 	seen := map[string]bool{}
-	set := func(list, sep string, one func(name, value string) error) error {
+	set := func(what, list, sep string, one func(name, value string) error) error {
 		if list == "" {
 			return nil
 		}
-		for _, part := range strings.Split(list, sep) {
+		for i, part := range strings.Split(list, sep) {
 			name, coded, ok := strings.Cut(part, "=")
 			value, err := url.PathUnescape(coded)
 			if !ok || err != nil {
-				return fmt.Errorf("%q is not NAME=VALUE with percent-encoding, as RFC 7512 has it", part)
+				return fmt.Errorf("attribute %d of its %s is not NAME=VALUE with percent-encoding, as RFC 7512 has it", i+1, what) // it may be a secret
 			}
 			if seen[name] {
 				return fmt.Errorf("the attribute %q appears twice", name)
@@ -47,13 +47,13 @@ func parseTokenURI(s string) (*tokenURI, error) {
 		}
 		return nil
 	}
-	if strings.Contains(query, "pin-value") { // before an error could repeat it
+	if strings.Contains(strings.ToLower(s), "pin-value") { // before an error could repeat it
 		return nil, errors.New("it has a pin-value, which other users of the machine can see; leave it out, and give the PIN when asked, or with --passphrase-file")
 	}
-	if err := set(path, ";", u.pathAttribute); err != nil {
+	if err := set("path", path, ";", u.pathAttribute); err != nil {
 		return nil, err
 	}
-	if err := set(query, "&", u.queryAttribute); err != nil {
+	if err := set("query", query, "&", u.queryAttribute); err != nil {
 		return nil, err
 	}
 	switch {

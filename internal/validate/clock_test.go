@@ -1,7 +1,6 @@
 package validate
 
 import (
-	"slices"
 	"testing"
 	"time"
 )
@@ -15,13 +14,5 @@ func TestClockJumps(t *testing.T) {
 	wall := began.Round(0) // without the monotonic clock, as an injected clock is
 	if got := finished(wall, wall.Add(-time.Hour)); got.Before(wall) {
 		t.Errorf("it ended at %v and began at %v", got, wall)
-	}
-}
-
-// TestScoreCommandGetsNoSecrets: what is scored by another program does not show it the passphrase of the key.
-func TestScoreCommandGetsNoSecrets(t *testing.T) {
-	got := withoutSecrets([]string{"PATH=/bin", "LAPIDARY_KEY_PASSPHRASE=x", "LAPIDARY_MODEL=m"})
-	if !slices.Equal(got, []string{"PATH=/bin", "LAPIDARY_MODEL=m"}) {
-		t.Errorf("%v", got)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
@@ -98,18 +98,13 @@ func (j *commandJudge) hand(archive []byte) (argv []string, stdin io.Reader, rem
 	return argv, nil, remove, nil
 }
 
-// withoutSecrets leaves out of an environment what is lapidary's alone: the passphrase of the key that signs.
-func withoutSecrets(env []string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(s string) bool { return strings.HasPrefix(s, "LAPIDARY_KEY_") })
-}
-
 func (j *commandJudge) run(ctx context.Context, argv []string, stdin io.Reader, model string, n int) ([]float64, error) {
 	limited, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
 	cmd := exec.CommandContext(limited, argv[0], argv[1:]...)
 	endTogether(cmd)
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(withoutSecrets(os.Environ()), "LAPIDARY_MODEL="+model)
+	cmd.Env = append(attest.WithoutSecrets(os.Environ()), "LAPIDARY_MODEL="+model)
 	cmd.Stdin = stdin
 	var log tail
 	cmd.Stderr = &log

@@ -4,8 +4,6 @@ package worker
 
 // Nothing confines a worker here; TestSandbox is skipped.
 
-func fork() error { return nil }
+func callsOut(int) []attempt { return nil }
 
-func trace(int) error { return nil }
-
-func limit(int) error { return nil }
+func needs() []attempt { return nil }

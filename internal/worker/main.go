@@ -139,13 +139,16 @@ func (w *server) handle(ctx context.Context, msg []byte, e *encoder) (err error)
 	return fmt.Errorf("request %d is unknown", op)
 }
 
+// affinities is ONNX Runtime's setting of the processors that its threads run on.
+const affinities = "session.intra_op_thread_affinities"
+
 // load locks the process up and opens the model.
 func (w *server) load(ctx context.Context, d *decoder, e *encoder) error {
 	path, o, readOnly, scratch := d.str(), d.options(), d.strs(), d.str()
 	if err := d.done(); err != nil {
 		return err
 	}
-	box, err := confine(limits{model: path, device: o.Device, readOnly: readOnly, scratch: scratch, memory: o.MaxMemory})
+	box, err := confine(limits{model: path, device: o.Device, readOnly: readOnly, scratch: scratch, memory: o.MaxMemory, pinned: o.Config[affinities] != ""})
 	if err != nil {
 		return fmt.Errorf("opening %s: locking up the worker: %w", path, err)
 	}

@@ -55,6 +55,7 @@ type limits struct {
 	readOnly      []string // files and folders
 	scratch       string   // the folder that may be written to, "" for none
 	memory        int64    // bytes that may be allocated, 0 for any number
+	pinned        bool     // the engine was asked to bind its threads to processors
 }
 
 // Rights that landlock grants below a path. None includes starting a program.
@@ -95,7 +96,7 @@ func confine(l limits) (Sandbox, error) {
 		return Sandbox{}, err
 	}
 	// Last, since landlock reaches this process' threads by signals that the filter forbids.
-	if err := filterCalls(l.accelerated()); err == nil { // without seccomp in the kernel, landlock is what there is
+	if err := filterCalls(calls{shared: l.accelerated(), scheduling: l.pinned || l.accelerated()}); err == nil { // without seccomp in the kernel, landlock is what there is
 		box.Network, box.Exec = true, true
 	}
 	return box, nil

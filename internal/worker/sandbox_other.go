@@ -21,6 +21,7 @@ type limits struct {
 	readOnly      []string
 	scratch       string
 	memory        int64
+	pinned        bool
 }
 
 // confine keeps the process from leaving core files; this platform offers no

@@ -192,7 +192,7 @@ func (s *sess) call(ctx context.Context, doing string, request []byte, limit tim
 	}
 	if limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w of %v per run", context.DeadlineExceeded, s.o.Deadline))
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, session.TooLong{Limit: s.o.Deadline})
 		defer cancel()
 	}
 	answer, err := s.proc.exchange(ctx, request)
