@@ -303,7 +303,6 @@ func (l *Latency) facts() [][2]string {
 			out = append(out, [2]string{"readings with lowered clocks of the GPU", FormatValue(UnitFraction, *n.GPULimited) + ": " + clean(strings.Join(n.GPULimits, ", "))})
 		}
 	}
-	out = append(out, l.deltas()...)
 	out = append(out, l.tails()...)
 	out = append(out, l.ColdStart.facts()...)
 	out = append(out, l.Energy.facts()...)
