@@ -212,7 +212,7 @@ func TestDetectors(t *testing.T) {
 				}
 				return
 			}
-			if v != report.Inconclusive || l.CI95 != nil || l.ClusterCI95 != nil || l.P50.BaselineCI95 != nil || l.P90.EarlyStopping != nil || l.ColdStart.CI95 != nil {
+			if v != report.Inconclusive || l.CI95 != nil || l.ClusterCI95 != nil || l.P50.BaselineCI95 != nil || l.P50.DeltaCI95 != nil || l.P90.EarlyStopping != nil || l.ColdStart.CI95 != nil {
 				t.Errorf("verdict %s, latency %+v; want no conclusion and no interval", v, l)
 			}
 			for _, g := range r.Gates {
