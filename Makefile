@@ -23,9 +23,12 @@ demo: runtime
 test: runtime
 	$(GO) test -timeout 30m ./...
 
-# Other people's verifiers and schemas, with which tests check our evidence; those
-# tests skip where they are missing. Builds cosign once, into the user's cache. The
-# tests of PKCS#11 tokens use SoftHSM, a system package: softhsm2.
+# Other people's verifiers and schemas, with which tests check our evidence and reports;
+# those tests skip where they are missing. Builds cosign once, into the user's cache. The
+# tests of PKCS#11 tokens use SoftHSM, and that of JUnit reports xmllint, system packages:
+# softhsm2, libxml2-utils. The schema of SARIF is the one of OASIS (2.1.0, errata 01) that
+# go-sarif carries; that of JUnit, which has no owner, is what Jenkins reads (junit-10.xsd),
+# as the sources of pytest carry it.
 COSIGN  := v3.1.3
 COSIGN2 := v2.6.5
 VERIFIERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lapidary
@@ -36,6 +39,11 @@ interop:
 	  $(VERIFIERS)/model-signing/bin/pip install -q model-signing==1.1.1 pyOpenSSL; }
 	@[ -d $(VERIFIERS)/cyclonedx-schemas ] || { d=$$(mktemp -d) && python3 -m pip install -q --no-deps --target $$d cyclonedx-python-lib==11.12.0 && \
 	  cp -r $$d/cyclonedx/schema/_res $(VERIFIERS)/cyclonedx-schemas; rm -rf $$d; }
+	@[ -s $(VERIFIERS)/sarif-2.1.0.json ] || { d=$$($(GO) mod download -json github.com/owenrumney/go-sarif/v3@v3.3.1 | sed -n 's/^.*"Dir": "\(.*\)",$$/\1/p') && \
+	  sed -e '1,/^const schema = `/s/^const schema = `//' -e '/^package /d' -e '/^`$$/d' "$$d/pkg/report/v210/sarif/schema.go" > $(VERIFIERS)/sarif.tmp && \
+	  mv $(VERIFIERS)/sarif.tmp $(VERIFIERS)/sarif-2.1.0.json; }
+	@[ -s $(VERIFIERS)/junit-10.xsd ] || { d=$$(mktemp -d) && python3 -m pip download -q --no-deps --no-binary :all: -d $$d pytest==8.4.2 && tar -xzf $$d/pytest-8.4.2.tar.gz -C $$d && \
+	  cp $$d/pytest-8.4.2/testing/example_scripts/junit-10.xsd $(VERIFIERS)/; rm -rf $$d; }
 
 # Minutes of compiling for a release line that only has to read our envelopes:
 # for people, not for every run of CI.

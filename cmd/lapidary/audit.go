@@ -20,7 +20,8 @@ func (a *app) auditCommand() *cobra.Command {
 configuration) every command that writes or judges appends a line to FILE: command,
 arguments without secrets, digests of what it read and wrote, verdict and time. Each
 line holds the hash of the one before, so that none can be changed or taken out
-unnoticed. Keep the head somewhere else, to notice that the end was cut off too.`,
+unnoticed. Keep the head somewhere else, to notice that the end was cut off too. A
+command that is killed is noted by the next one.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return usagef("audit does nothing by itself; use show, verify or head")
@@ -96,11 +97,7 @@ func (a *app) printEntries(entries []*audit.Entry) error {
 	}
 	w := a.env.stdout
 	for _, e := range entries {
-		outcome := e.Verdict
-		if outcome == "" {
-			outcome = map[bool]string{true: "done", false: "failed"}[e.Exit == 0]
-		}
-		fmt.Fprintf(w, "%d  %s  %s  %s (exit code %d)\n", e.Seq, e.Time.Format(time.RFC3339), e.Command, outcome, e.Exit)
+		fmt.Fprintf(w, "%d  %s  %s  %s\n", e.Seq, e.Time.Format(time.RFC3339), e.Command, outcomeOf(e))
 		if len(e.Args) > 0 {
 			words := make([]string, len(e.Args))
 			for i, x := range e.Args {
@@ -124,6 +121,20 @@ func (a *app) printEntries(entries []*audit.Entry) error {
 	return nil
 }
 
+// outcomeOf says how a command ended.
+func outcomeOf(e *audit.Entry) string {
+	outcome := e.Verdict
+	switch {
+	case e.Outcome == audit.Unfinished && e.Began != nil:
+		return fmt.Sprintf("did not come to its end, began %s", e.Began.Format(time.RFC3339))
+	case e.Outcome != "":
+		outcome = e.Outcome
+	case outcome == "":
+		outcome = map[bool]string{true: "done", false: "failed"}[e.Exit == 0]
+	}
+	return fmt.Sprintf("%s (exit code %d)", outcome, e.Exit)
+}
+
 // auditChecked is the JSON document of audit verify and audit head.
 type auditChecked struct {
 	Schema   string     `json:"schema"`
@@ -133,6 +144,9 @@ type auditChecked struct {
 	Last     *time.Time `json:"last,omitempty"`
 	Since    int64      `json:"since_expected,omitempty"` // entries after the expected head
 	Recovers int64      `json:"recovered,omitempty"`      // incomplete lines that were cut off
+
+	Interrupted int64 `json:"interrupted,omitempty"` // commands that a signal ended
+	Unfinished  int64 `json:"unfinished,omitempty"`  // commands that began and did not end
 }
 
 func (a *app) auditVerify() *cobra.Command {
@@ -180,7 +194,7 @@ func (a *app) auditHead() *cobra.Command {
 
 func (a *app) printChecked(path string, s *audit.Summary, expected, headOnly bool) error {
 	if a.json() {
-		d := auditChecked{schemaURI("audit-verify-v1"), path, s.Entries, s.Head, nil, s.Since, s.Recovers}
+		d := auditChecked{schemaURI("audit-verify-v1"), path, s.Entries, s.Head, nil, s.Since, s.Recovers, s.Interrupted, s.Unfinished}
 		if s.Last != nil {
 			d.Last = &s.Last.Time
 		}
@@ -198,6 +212,9 @@ func (a *app) printChecked(path string, s *audit.Summary, expected, headOnly boo
 	fmt.Fprintf(w, "  head  %s\n", s.Head)
 	if s.Recovers > 0 {
 		fmt.Fprintf(w, "  %d incomplete lines were cut off and recorded\n", s.Recovers)
+	}
+	if s.Interrupted+s.Unfinished > 0 {
+		fmt.Fprintf(w, "  %d commands were interrupted, %d began and did not come to their end\n", s.Interrupted, s.Unfinished)
 	}
 	if expected {
 		fmt.Fprintf(w, "  the expected head is there, %d entries before the end\n", s.Since)

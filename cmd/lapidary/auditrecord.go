@@ -34,12 +34,14 @@ func commandName(c *cobra.Command) string {
 // record is the log entry of the command that runs, as far as it is known.
 type record struct {
 	entry   audit.Entry
+	begun   *audit.Begun
 	written []string // files that it says it wrote
 	unnamed bool     // leave out names
 }
 
 // beginRecord prepares the log entry, with the digests of what the command reads:
-// it may replace them. It errs where the log cannot be written, before any work.
+// it may replace them. It errs where the log cannot be written, before any work. What
+// an earlier command began and did not end is in the log from here on.
 func (a *app) beginRecord(c *cobra.Command, args []string) error {
 	name := commandName(c)
 	if a.auditLog == "" || strings.HasPrefix(name, "completion ") {
@@ -54,6 +56,29 @@ func (a *app) beginRecord(c *cobra.Command, args []string) error {
 	if f := c.Flags().Lookup("redact"); f != nil && f.Value.String() == "true" {
 		a.record.unnamed = true
 	}
+	return a.beginWork()
+}
+
+// beginWork leaves a mark beside the log for as long as the command works.
+func (a *app) beginWork() error {
+	e := a.record.entry
+	if a.record.unnamed {
+		forget(&e)
+	}
+	begun, unfinished, err := audit.Begin(a.auditLog, e)
+	for _, u := range unfinished {
+		a.note("a command that began at %s did not come to its end: %s, now entry %d of %s", u.Began.Format(time.RFC3339), u.Command, u.Seq, a.auditLog)
+	}
+	var unmarked *audit.NoMarkError
+	if errors.As(err, &unmarked) {
+		a.warn("%v", err)
+		err = nil
+	}
+	if err != nil {
+		a.record = nil // it did not begin
+		return err
+	}
+	a.record.begun = begun
 	return nil
 }
 
@@ -104,12 +129,15 @@ func (a *app) endRecord(ctx context.Context, failure error) error {
 	var verdict verdictError
 	if failure != nil && !errors.As(failure, &verdict) {
 		e.Error = quotedPart.ReplaceAllString(failure.Error(), `"…"`)
+		if ctx.Err() != nil {
+			e.Outcome, e.Error = audit.Interrupted, context.Cause(ctx).Error()
+		}
 	}
 	e.Outputs = fileDigests(context.WithoutCancel(ctx), a.record.written)
 	if a.record.unnamed {
 		forget(&e)
 	}
-	if _, err := audit.Append(a.auditLog, e); err != nil {
+	if _, err := a.record.begun.End(e); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/worker"
@@ -25,10 +26,13 @@ type faultPlan struct {
 	Root  string // folder that holds all of the run; paths are shown relative to it
 	Log   string // file that gets a line for each operation; "": none
 	At    string // operation, as in the log
-	Fault string // key of faultErrors, or faultKill
+	Fault string // key of faultErrors, faultKill or faultTerm
 }
 
-const faultKill = "kill"
+const (
+	faultKill = "kill"
+	faultTerm = "term" // SIGTERM, after which the operation is done
+)
 
 var faultErrors = map[string]error{
 	"ENOSPC":      syscall.ENOSPC,
@@ -79,6 +83,10 @@ func (p faultPlan) hook() func(atomicfile.Op, string) error {
 		case p.Fault == faultKill:
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
+		case p.Fault == faultTerm:
+			syscall.Kill(os.Getpid(), syscall.SIGTERM)
+			time.Sleep(100 * time.Millisecond) // the program hears of it
+			return nil
 		}
 		return faultErrors[p.Fault]
 	}

@@ -24,6 +24,11 @@ func Append(path string, e Entry) (Entry, error) {
 		return Entry{}, err
 	}
 	defer f.Close()
+	return appendTo(f, path, e)
+}
+
+// appendTo is Append to the open and locked log.
+func appendTo(f atomicfile.InPlace, path string, e Entry) (Entry, error) {
 	last, end, torn, err := tail(f, path)
 	if err != nil {
 		return Entry{}, err

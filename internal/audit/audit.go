@@ -17,20 +17,31 @@ import (
 
 // Entry is one line of the log.
 type Entry struct {
-	Seq       int64     `json:"seq"`                  // 1 for the first
-	Time      time.Time `json:"time"`                 // when the command ended, UTC
-	Tool      string    `json:"tool"`                 // program and version
-	Command   string    `json:"command"`              // such as "validate" or "policy lock"
-	Args      []string  `json:"args"`                 // what it was given, and every flag that is not at its default; no secrets
-	Inputs    []File    `json:"inputs,omitempty"`     // what it read, as it was before
-	Outputs   []File    `json:"outputs,omitempty"`    // what it wrote
-	Verdict   string    `json:"verdict,omitempty"`    // of commands that judge: pass, fail or inconclusive
-	Exit      int       `json:"exit"`                 // its exit code
-	Error     string    `json:"error,omitempty"`      // what it said where it failed
-	Recovered *Torn     `json:"recovered,omitempty"`  // an incomplete line that was found at the end and cut off
-	Prev      string    `json:"prev" schema:"sha256"` // hash of the entry before; zeros for the first
-	Hash      string    `json:"hash" schema:"sha256"` // SHA-256 of this line, with an empty hash
+	Seq       int64      `json:"seq"`                  // 1 for the first
+	Time      time.Time  `json:"time"`                 // when the command ended, UTC; where that is not known, when it was found that it had
+	Tool      string     `json:"tool"`                 // program and version
+	Command   string     `json:"command"`              // such as "validate" or "policy lock"
+	Args      []string   `json:"args"`                 // what it was given, and every flag that is not at its default; no secrets
+	Inputs    []File     `json:"inputs,omitempty"`     // what it read, as it was before
+	Outputs   []File     `json:"outputs,omitempty"`    // what it wrote
+	Verdict   string     `json:"verdict,omitempty"`    // of commands that judge: pass, fail or inconclusive
+	Exit      int        `json:"exit"`                 // its exit code; −1 where that is not known
+	Outcome   string     `json:"outcome,omitempty"`    // interrupted (by a signal) or unfinished (it was killed, or the machine stopped); absent of one that came to its end
+	Began     *time.Time `json:"began,omitempty"`      // when the command began its work, UTC
+	Error     string     `json:"error,omitempty"`      // what it said where it failed
+	Recovered *Torn      `json:"recovered,omitempty"`  // an incomplete line that was found at the end and cut off
+	Prev      string     `json:"prev" schema:"sha256"` // hash of the entry before; zeros for the first
+	Hash      string     `json:"hash" schema:"sha256"` // SHA-256 of this line, with an empty hash
 }
+
+// Outcomes of commands that did not come to their end.
+const (
+	Interrupted = "interrupted" // a signal ended it, and it said so itself
+	Unfinished  = "unfinished"  // it began and never said that it ended: the next command did
+)
+
+// unknownExit is the exit code of a command that did not live to have one.
+const unknownExit = -1
 
 // File is a file by content.
 type File struct {
@@ -107,6 +118,10 @@ func (e *Entry) clean() {
 	fix := func(s *string) { *s = strings.ToValidUTF8(*s, "\uFFFD") }
 	fix(&e.Error)
 	e.Time = e.Time.UTC().Round(0)
+	if e.Began != nil {
+		began := e.Began.UTC().Round(0)
+		e.Began = &began
+	}
 	if e.Args == nil {
 		e.Args = []string{}
 	}

@@ -19,6 +19,9 @@ type Summary struct {
 	Last     *Entry // nil where there is none
 	Since    int64  // entries after the expected head; 0 where none was expected
 	Recovers int64  // entries that cut off an incomplete line before them
+
+	Interrupted int64 // commands that a signal ended
+	Unfinished  int64 // commands that began and did not end
 }
 
 // Verify reads the whole log and checks every link. With expect, the hash of some entry must be that: a head that was noted
@@ -34,9 +37,7 @@ func Verify(path, expect string) (*Summary, error) {
 			return &BrokenError{path, line, fmt.Sprintf("it follows the entry %s, but that before it is %s", e.Prev, s.Head)}
 		}
 		s.Entries, s.Head, s.Last = e.Seq, e.Hash, e
-		if e.Recovered != nil {
-			s.Recovers++
-		}
+		s.count(e)
 		switch {
 		case expect != "" && found:
 			s.Since++
@@ -52,6 +53,18 @@ func Verify(path, expect string) (*Summary, error) {
 		return nil, &BrokenError{path, 0, fmt.Sprintf("none of its %d entries is the expected head %s: its end was cut off, or all of it was written anew", s.Entries, expect)}
 	}
 	return s, nil
+}
+
+func (s *Summary) count(e *Entry) {
+	if e.Recovered != nil {
+		s.Recovers++
+	}
+	switch e.Outcome {
+	case Interrupted:
+		s.Interrupted++
+	case Unfinished:
+		s.Unfinished++
+	}
 }
 
 // Read calls yield for every entry. It checks each entry by itself, not the chain.

@@ -18,7 +18,7 @@ const candidateDigest = "00112233445566778899aabbccddeeff00112233445566778899aab
 
 // measured returns a report with every metric that gates know.
 func measured() *report.Report {
-	q := &report.Quantile{BaselineMS: 4, CandidateMS: 3, CandidateCI95: report.CI(2.9, 3.1)}
+	q := &report.Quantile{BaselineMS: 4, CandidateMS: 3, CandidateCI95: report.CI(2.9, 3.1), DeltaMS: report.Num(-1), DeltaCI95: report.CI(-1.2, -0.8)}
 	return &report.Report{
 		Schema: report.SchemaURI, SchemaVersion: report.SchemaVersion,
 		Baseline:  report.Model{Bytes: 900, Parameters: 200, External: []report.File{{Bytes: 100}}},
@@ -48,7 +48,7 @@ func measured() *report.Report {
 		},
 		Latency: &report.Latency{
 			Ratio: report.Num(0.8), CI95: report.CI(0.78, 0.82), P50: q, P90: q, P95: q, P99: q,
-			Memory:    &report.Memory{BaselinePeakBytes: 100, CandidatePeakBytes: 50},
+			Memory:    &report.Memory{BaselinePeakBytes: 100, CandidatePeakBytes: 50, DeltaBytes: report.Num(-50), DeltaCI95: report.CI(-52, -48)},
 			ColdStart: &report.ColdStart{Ratio: report.Num(1.2), CI95: report.CI(1.1, 1.3)},
 			Energy:    &report.Energy{Ratio: report.Num(0.7), CI95: report.CI(0.6, 0.8)},
 			Throughput: []report.Throughput{
@@ -126,6 +126,13 @@ func TestEvaluateByInterval(t *testing.T) {
 		{"max-energy-ratio", "0.5", fail, 0.7},
 		{"max-memory-ratio", "0.5", pass, 0.5},
 		{"max-memory-ratio", "0.49", fail, 0.5},
+		{"max-latency-delta", "2ms", pass, -1},
+		{"max-latency-delta", "-700us", pass, -1},
+		{"max-latency-delta", "-1ms", inconclusive, -1},
+		{"max-latency-delta", "-1.5", fail, -1},
+		{"max-memory-delta", "1MiB", pass, -50},
+		{"max-memory-delta", "-50B", inconclusive, -50},
+		{"max-memory-delta", "-1kB", fail, -50},
 		{"max-bytes-ratio", "0.25", pass, 0.25},
 		{"max-bytes-ratio", "0.2499", fail, 0.25},
 		{"min-explanation-rho", "0.9", pass, 0.95},
@@ -159,10 +166,10 @@ func TestNoiseReachesTheGate(t *testing.T) {
 	l := r.Latency
 	l.Noise = &report.Noise{Severe: why}
 	l.CI95, l.ColdStart.CI95, l.Energy.CI95 = nil, nil, nil
-	l.P99 = &report.Quantile{BaselineMS: 4, CandidateMS: 3}
+	l.P99 = &report.Quantile{BaselineMS: 4, CandidateMS: 3, DeltaMS: report.Num(-1)}
 	l.Throughput[1].CI95, l.Throughput[1].Severe = nil, why
 	for _, tt := range []struct{ metric, operator string }{
-		{"latency.ratio", "<="}, {"latency.cold_start_ratio", "<="}, {"latency.energy_ratio", "<="}, {"latency.p99.candidate_ms", "<="},
+		{"latency.ratio", "<="}, {"latency.cold_start_ratio", "<="}, {"latency.energy_ratio", "<="}, {"latency.p99.candidate_ms", "<="}, {"latency.p99.delta_ms", "<="},
 		{"latency.throughput_ratio", ">="},
 	} {
 		got := evaluate(r, Gate{"g", tt.metric, tt.operator, 1})
@@ -170,8 +177,37 @@ func TestNoiseReachesTheGate(t *testing.T) {
 			t.Errorf("%s: %s, %q; want inconclusive because %s", tt.metric, got.Verdict, got.Reason, why)
 		}
 	}
-	if got := evaluate(r, Gate{"g", "latency.memory_ratio", "<=", 1}); got.Verdict != report.Pass {
-		t.Errorf("memory, which noise does not touch: %+v", got)
+	for _, metric := range []string{"latency.memory_ratio", "latency.memory_difference"} {
+		if got := evaluate(r, Gate{"g", metric, "<=", 1}); got.Verdict != report.Pass {
+			t.Errorf("memory, which noise does not touch: %+v", got)
+		}
+	}
+}
+
+// TestDifferences: a gate on a difference says what is missing, and shows its value, interval and limit in the units of a reader.
+func TestDifferences(t *testing.T) {
+	r := measured()
+	r.Latency.P99.DeltaMS, r.Latency.P99.DeltaCI95 = nil, nil // all of them are one
+	if got := evaluate(r, Gate{"g", "latency.p90.delta_ms", "<=", 1}); got.Verdict != report.Fail || got.Reason != "too few runs were measured to state latency.p90.delta_ms" {
+		t.Errorf("%s: %s; want a failure for too few runs", got.Verdict, got.Reason)
+	}
+	r = measured()
+	r.Latency.Memory.DeltaBytes, r.Latency.Memory.DeltaCI95 = report.Num(3<<20), report.CI(2.5*(1<<20), 3.5*(1<<20))
+	p, err := FromConfig("f", map[string]any{"max-memory-delta": "2MiB", "tail": map[string]any{"metric": "latency.p99.delta_ms", "operator": "<", "threshold": "-0.5ms"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Apply(r, p); err != nil {
+		t.Fatal(err)
+	}
+	page := string(r.Markdown())
+	for _, want := range []string{
+		"latency.memory\\_difference ≤ 2 MiB | 3 MiB [2.5 MiB, 3.5 MiB] | ❌ **fail**",
+		"latency.p99.delta\\_ms &lt; -0.5 ms | -1.000 ms [-1.200, -0.8000] | ✅ **pass**",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page[:min(len(page), 1500)])
+		}
 	}
 }
 

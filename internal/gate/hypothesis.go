@@ -12,7 +12,7 @@ import (
 // larger value of difference and ratio is worse.
 type quantity struct {
 	name       string
-	difference string // metric of candidate − baseline, in the worse direction; "" where there is none with an interval
+	difference string // metric of candidate − baseline, in the worse direction
 	gain       string // metric of the same in the better direction, where there is one
 	ratio      string // metric of candidate / baseline
 	better     string // "higher" where a larger ratio is better
@@ -20,8 +20,8 @@ type quantity struct {
 
 var quantities = []quantity{
 	{name: "accuracy", difference: "accuracy.drop", gain: "accuracy.gain", ratio: "accuracy.ratio", better: report.BetterHigher},
-	{name: "latency", ratio: "latency.ratio"},
-	{name: "memory", ratio: "latency.memory_ratio"},
+	{name: "latency", difference: "latency.p50.delta_ms", ratio: "latency.ratio"},
+	{name: "memory", difference: "latency.memory_difference", ratio: "latency.memory_ratio"},
 	{name: "bytes", difference: "bytes_difference", ratio: "bytes_ratio"},
 	{name: "parameters", difference: "parameters_difference", ratio: "parameters_ratio"},
 	{name: "ece", difference: "accuracy.ece.delta"},
@@ -86,12 +86,12 @@ func hypothesis(name, test, of, margin string, relative bool) (Gate, error) {
 
 // absoluteTest compares the difference with a margin in the quantity's own unit.
 func absoluteTest(name string, q quantity, superior bool, margin string) (Gate, error) {
-	if q.difference == "" {
-		return Gate{}, fmt.Errorf("%s is compared as a ratio only; add relative: true, or set a limit on one of the metrics %s", q.name, metricNames())
-	}
 	m, err := ParseThreshold(q.difference, margin)
 	if err == nil && m < 0 {
 		err = fmt.Errorf("%q is negative, want how much is too much", margin)
+	}
+	if err != nil && strings.HasSuffix(margin, "%") {
+		err = fmt.Errorf("%v; for a share of the baseline add relative: true", err)
 	}
 	switch {
 	case err != nil:

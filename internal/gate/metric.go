@@ -17,6 +17,7 @@ type Metric struct {
 	Unit   string // one of the units of package report
 	Higher bool   // whether larger values are better
 	Exact  bool   // decided by value: a property of the files or of the very samples, not an estimate for others
+	Signed bool   // a difference, whose limit may lie below 0 whatever the unit
 	Real   bool   // says nothing on generated inputs, so a gate on it needs the user's data
 	Doc    string // one line for people
 
@@ -63,10 +64,15 @@ func Metrics() []Metric {
 		quantile("latency.p90.candidate_ms", "90th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P90 }),
 		quantile("latency.p95.candidate_ms", "95th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P95 }),
 		quantile("latency.p99.candidate_ms", "99th percentile of the candidate's run time", func(l *report.Latency) *report.Quantile { return l.P99 }),
+		quantileDelta("latency.p50.delta_ms", "median run time of the candidate − that of the baseline", func(l *report.Latency) *report.Quantile { return l.P50 }),
+		quantileDelta("latency.p90.delta_ms", "90th percentile of the candidate's run time − that of the baseline's", func(l *report.Latency) *report.Quantile { return l.P90 }),
+		quantileDelta("latency.p95.delta_ms", "95th percentile of the candidate's run time − that of the baseline's", func(l *report.Latency) *report.Quantile { return l.P95 }),
+		quantileDelta("latency.p99.delta_ms", "99th percentile of the candidate's run time − that of the baseline's", func(l *report.Latency) *report.Quantile { return l.P99 }),
 		{Name: "latency.cold_start_ratio", Unit: report.UnitRatio, Doc: "time from opening the candidate to its first result / that of the baseline", read: latency(readColdStart)},
 		{Name: "latency.throughput_ratio", Unit: report.UnitRatio, Higher: true, Doc: "samples per second of the candidate / those of the baseline, under the load where it is lowest", read: latency(readThroughput)},
 		{Name: "latency.energy_ratio", Unit: report.UnitRatio, Doc: "energy per inference of the candidate / that of the baseline, idle power subtracted", read: latency(readEnergy)},
 		{Name: "latency.memory_ratio", Unit: report.UnitRatio, Exact: true, Doc: "peak memory of the candidate's process / that of the baseline's", read: latency(readMemory)},
+		{Name: "latency.memory_difference", Unit: report.UnitBytes, Signed: true, Doc: "peak memory of the candidate's process − that of the baseline's, the mean over fresh processes", read: latency(readMemoryDifference)},
 		{Name: "explanation.spearman", Higher: true, Real: true, Doc: "median rank correlation of the attribution maps", read: explanation(func(e *report.Explanation) reading {
 			return reading{value: e.Spearman, ci: e.CI95}
 		})},
@@ -148,6 +154,16 @@ func quantile(name, doc string, pick func(*report.Latency) *report.Quantile) Met
 			return reading{}
 		}
 		return reading{value: &q.CandidateMS, ci: q.CandidateCI95, detail: l.Doubt()}
+	})}
+}
+
+func quantileDelta(name, doc string, pick func(*report.Latency) *report.Quantile) Metric {
+	return Metric{Name: name, Unit: report.UnitMS, Signed: true, Doc: doc, read: latency(func(l *report.Latency) reading {
+		q := pick(l)
+		if q == nil {
+			return reading{}
+		}
+		return reading{value: q.DeltaMS, ci: q.DeltaCI95, detail: l.Doubt()}
 	})}
 }
 
@@ -280,6 +296,13 @@ func readMemory(l *report.Latency) reading {
 		return reading{}
 	}
 	return reading{value: ratio(l.Memory.CandidatePeakBytes, l.Memory.BaselinePeakBytes)}
+}
+
+func readMemoryDifference(l *report.Latency) reading {
+	if l.Memory == nil {
+		return reading{}
+	}
+	return reading{value: l.Memory.DeltaBytes, ci: l.Memory.DeltaCI95}
 }
 
 func readColdStart(l *report.Latency) reading {

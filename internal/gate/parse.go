@@ -31,11 +31,13 @@ func Shorthands() []Shorthand {
 		{"min-sqnr", "accuracy.sqnr_db", ">=", "smallest accepted signal to noise ratio of the outputs, in dB"},
 		{"min-cosine", "accuracy.cosine", ">=", "smallest accepted mean cosine of both models' embeddings: 0.995"},
 		{"max-latency-ratio", "latency.ratio", "<=", "largest accepted run time of the candidate / that of the baseline: 1.0"},
+		{"max-latency-delta", "latency.p50.delta_ms", "<=", "largest accepted median run time of the candidate − that of the baseline: 2ms, or -1ms to demand as much less"},
 		{"min-speedup", "latency.speedup", ">=", "smallest accepted run time of the baseline / that of the candidate: 1.2"},
 		{"max-cold-start-ratio", "latency.cold_start_ratio", "<=", "largest accepted time to the first result of the candidate / that of the baseline: 1.1"},
 		{"min-throughput-ratio", "latency.throughput_ratio", ">=", "smallest accepted samples per second of the candidate / those of the baseline, under every load of --throughput: 1.0"},
 		{"max-energy-ratio", "latency.energy_ratio", "<=", "largest accepted energy per inference of the candidate / that of the baseline: 1.0"},
 		{"max-memory-ratio", "latency.memory_ratio", "<=", "largest accepted peak memory of the candidate / that of the baseline: 1.0"},
+		{"max-memory-delta", "latency.memory_difference", "<=", "largest accepted peak memory of the candidate − that of the baseline: 16MiB, or -4MiB to demand as much less"},
 		{"max-bytes-ratio", "bytes_ratio", "<=", "largest accepted size of the candidate / that of the baseline: 0.5"},
 		{"min-explanation-rho", "explanation.spearman", ">=", "smallest accepted rank correlation of the attribution maps: 0.9, a heuristic; --min-explanation-margin is relative to what was measured"},
 		{"min-explanation-margin", "explanation.spearman_margin", ">=", "smallest accepted rank correlation above what a change of no consequence leaves, as measured: 0 or -0.05"},
@@ -130,6 +132,7 @@ func unitHelp(unit string) string {
 func inRange(m Metric, text string, v float64) error {
 	lo, hi := math.Inf(-1), math.Inf(1)
 	switch {
+	case m.Signed:
 	case m.Unit == report.UnitFraction:
 		lo, hi = 0, 1
 	case m.Unit == report.UnitRatio, m.Unit == report.UnitMS, m.Unit == report.UnitBytes, m.Unit == report.UnitNats:

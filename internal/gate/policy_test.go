@@ -29,6 +29,12 @@ func TestHypotheses(t *testing.T) {
 		{"superiority", "bytes", "700", false, Gate{"g", "bytes_difference", "<", -700}, report.Pass},
 		{"superiority", "bytes", "750", false, Gate{"g", "bytes_difference", "<", -750}, report.Fail},
 		{"non-inferiority", "bytes", "0", true, Gate{"g", "bytes_ratio", "<=", 1}, report.Pass},
+		{"non-inferiority", "latency", "2ms", false, Gate{"g", "latency.p50.delta_ms", "<=", 2}, report.Pass},
+		{"superiority", "latency", "500us", false, Gate{"g", "latency.p50.delta_ms", "<", -0.5}, report.Pass},
+		{"superiority", "latency", "1ms", false, Gate{"g", "latency.p50.delta_ms", "<", -1}, report.Inconclusive},
+		{"superiority", "latency", "2ms", false, Gate{"g", "latency.p50.delta_ms", "<", -2}, report.Fail},
+		{"superiority", "memory", "40B", false, Gate{"g", "latency.memory_difference", "<", -40}, report.Pass},
+		{"superiority", "memory", "60B", false, Gate{"g", "latency.memory_difference", "<", -60}, report.Fail},
 		{"superiority", "memory", "40%", true, Gate{"g", "latency.memory_ratio", "<", 0.6}, report.Pass},
 	}
 	for _, tt := range tests {

@@ -189,14 +189,19 @@ func estimate(groups [][]float64, confidence float64, pilot int) clustered {
 	v := variance(c.medians)
 	c.betweenSD = math.Sqrt(max(0, v-withinVarianceOfMedian/k))
 	se := math.Sqrt(v / k)
-	df := k - 1
-	if pilot >= 2 {
-		df = min(df, float64(pilot-1))
-	}
+	df := degrees(len(groups), pilot)
 	t := studentQuantile((1+confidence)/2, df)
 	c.half = t * se
 	c.detectable = se * (t + studentQuantile(0.8, df))
 	return c
+}
+
+// degrees returns the degrees of freedom of t over so many processes, of which so many were the pilot.
+func degrees(processes, pilot int) float64 {
+	if pilot >= 2 {
+		return float64(min(processes, pilot) - 1)
+	}
+	return float64(processes - 1)
 }
 
 // robustSD is the scaled median absolute deviation, or the standard deviation where more than half of the values agree.

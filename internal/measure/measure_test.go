@@ -475,12 +475,17 @@ func TestPlanRefusesRecords(t *testing.T) {
 func TestReservoir(t *testing.T) {
 	r := reservoir{rng: rand.New(rand.NewPCG(1, 1)), limit: 1000}
 	for i := range 100_000 {
-		r.add(float64(i))
+		r.add(float64(i), i/1000)
 	}
-	if len(r.kept) != 1000 || r.seen != 100_000 {
-		t.Fatalf("kept %d of %d", len(r.kept), r.seen)
+	if len(r.kept.Seconds) != 1000 || len(r.kept.Process) != 1000 || r.seen != 100_000 {
+		t.Fatalf("kept %d of %d", len(r.kept.Seconds), r.seen)
 	}
-	if m := mean(r.kept); math.Abs(m-50_000) > 4*28_868/math.Sqrt(1000) {
+	for i, s := range r.kept.Seconds {
+		if r.kept.Process[i] != int(s)/1000 {
+			t.Fatalf("run %v is kept as of process %d", s, r.kept.Process[i])
+		}
+	}
+	if m := mean(r.kept.Seconds); math.Abs(m-50_000) > 4*28_868/math.Sqrt(1000) {
 		t.Errorf("mean of the subset is %v, want about 50000", m)
 	}
 }

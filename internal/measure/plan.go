@@ -302,7 +302,7 @@ func (p *Plan) timeTurn() {
 
 func (p *Plan) recordTime(runs []time.Duration) {
 	for _, r := range runs {
-		p.samples[p.step.Arm].add(r.Seconds())
+		p.samples[p.step.Arm].add(r.Seconds(), p.process)
 	}
 	perRun := medianSeconds(runs)
 	if p.turn%2 == 0 {
@@ -393,8 +393,11 @@ func (p *Plan) Blocks() []Block { return p.blocks }
 // Samples returns the durations in seconds of an arm's single timed runs, in the order of measurement unless there were more
 // than MaxSamples of them; total is how many there were.
 func (p *Plan) Samples(arm Arm) (seconds []float64, total int) {
-	return p.samples[arm].kept, p.samples[arm].seen
+	return p.samples[arm].kept.Seconds, p.samples[arm].seen
 }
+
+// Timed returns what Samples does with the process of each run.
+func (p *Plan) Timed(arm Arm) Timed { return p.samples[arm].kept }
 
 // Warmups returns one record per process and arm.
 func (p *Plan) Warmups() []Warmup { return p.warmups }
@@ -421,21 +424,21 @@ func (p *Plan) Progress() float64 {
 	return min(0.99, max(byTime, float64(p.process)/float64(p.o.MaxProcesses)))
 }
 
-// reservoir keeps a uniform random subset of at most limit values (Vitter's algorithm R).
+// reservoir keeps a uniform random subset of at most limit runs (Vitter's algorithm R).
 type reservoir struct {
 	rng   *rand.Rand
 	limit int
 	seen  int
-	kept  []float64
+	kept  Timed
 }
 
-func (r *reservoir) add(v float64) {
+func (r *reservoir) add(seconds float64, process int) {
 	r.seen++
-	if len(r.kept) < r.limit {
-		r.kept = append(r.kept, v)
+	if len(r.kept.Seconds) < r.limit {
+		r.kept.Seconds, r.kept.Process = append(r.kept.Seconds, seconds), append(r.kept.Process, process)
 		return
 	}
 	if i := r.rng.IntN(r.seen); i < r.limit {
-		r.kept[i] = v
+		r.kept.Seconds[i], r.kept.Process[i] = seconds, process
 	}
 }

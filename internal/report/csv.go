@@ -91,11 +91,23 @@ func (l *Latency) csv() [][]string {
 			ratio(q.name, UnitMS, q.q.BaselineMS, q.q.CandidateMS)
 		}
 	}
+	for _, q := range []struct {
+		name string
+		q    *Quantile
+	}{{"p50", l.P50}, {"p90", l.P90}, {"p95", l.P95}, {"p99", l.P99}} {
+		if q.q != nil && q.q.DeltaMS != nil {
+			rows = append(rows, csvRow("latency", q.name, UnitMS, &q.q.BaselineMS, &q.q.CandidateMS, q.q.DeltaMS, "difference", q.q.DeltaCI95))
+		}
+	}
 	if c := l.ColdStart; c != nil && c.BaselineMS != nil && c.CandidateMS != nil {
 		ratio("cold_start", UnitMS, *c.BaselineMS, *c.CandidateMS)
 	}
 	if m := l.Memory; m != nil {
-		ratio("peak_memory", UnitBytes, float64(m.BaselinePeakBytes), float64(m.CandidatePeakBytes))
+		b, c := float64(m.BaselinePeakBytes), float64(m.CandidatePeakBytes)
+		ratio("peak_memory", UnitBytes, b, c)
+		if m.DeltaBytes != nil {
+			rows = append(rows, csvRow("latency", "peak_memory", UnitBytes, &b, &c, m.DeltaBytes, "difference", m.DeltaCI95))
+		}
 	}
 	if e := l.Energy; e != nil && e.BaselineMJ != nil && e.CandidateMJ != nil {
 		ratio("energy", "mJ", *e.BaselineMJ, *e.CandidateMJ)

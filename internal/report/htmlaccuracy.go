@@ -175,6 +175,9 @@ func (a *Accuracy) calibrationTable() *table {
 		caption += fmt.Sprintf(", over %s bins of equal mass", FormatCount(e.Bins))
 	}
 	rows := [][]string{{"calibration error", value(UnitFraction, e.Baseline), value(UnitFraction, e.Candidate), signed(UnitDifference, e.Delta, e.CI95)}}
+	if e.Floor != nil {
+		rows = append(rows, []string{"what a perfectly calibrated model shows with as many samples, on average", value(UnitFraction, e.Floor), "–", "–"})
+	}
 	return newTable(caption, []string{"Quantity", "Baseline#", "Candidate#", "Change (positive is worse)"}, rows, maxRows)
 }
 

@@ -28,7 +28,8 @@ func (r *Report) explanationView() *explanationView {
 	e := r.Explanation
 	v := &explanationView{Chart: similarityChart(e, r.Gates), Facts: e.facts()}
 	changed := r.changedPredictions()
-	v.Flips, v.MoreFlips = e.flipTable(changed).split(maxFirst)
+	flips := e.worstFlips()
+	v.Flips, v.MoreFlips = flipTable(flips, changed).split(maxFirst)
 	cells, drawn := 0, 0
 	add := func(m *Map, name string, to *[]mapView) {
 		if cells += 3 * len(m.Baseline); cells > maxMapCells {
@@ -43,12 +44,21 @@ func (r *Report) explanationView() *explanationView {
 	if e.MeanMap != nil {
 		add(e.MeanMap, "Mean over the samples", &v.Maps)
 	}
+	shown := map[string]bool{}
+	for i := range flips {
+		if f := &flips[i]; f.Map != nil {
+			shown[f.ID] = true
+			add(f.Map, f.caption(changed[f.ID]), &v.FlipMaps)
+		}
+	}
 	for i := range e.Maps {
 		m := &e.Maps[i]
-		if what, ok := changed[m.ID]; ok && m.ID != "" {
-			add(m, "Sample "+clean(m.ID)+what, &v.FlipMaps)
-		} else {
+		what, flipped := changed[m.ID]
+		switch {
+		case !flipped || m.ID == "":
 			add(m, "Sample "+clean(m.ID), &v.Maps)
+		case !shown[m.ID]:
+			add(m, "Sample "+clean(m.ID)+what, &v.FlipMaps)
 		}
 	}
 	if drawn > 0 {
@@ -62,6 +72,9 @@ func (r *Report) changedPredictions() map[string]string {
 	out := map[string]string{}
 	for _, f := range r.Explanation.Flips {
 		out[f.ID] = ""
+		if f.Baseline != "" && f.Candidate != "" {
+			out[f.ID] = ": " + clean(f.Baseline) + " → " + clean(f.Candidate)
+		}
 	}
 	if a := r.Accuracy; a != nil && a.Flips != nil {
 		for _, f := range a.Flips.Samples {
@@ -71,7 +84,17 @@ func (r *Report) changedPredictions() map[string]string {
 	return out
 }
 
-func (e *Explanation) flipTable(changed map[string]string) *table {
+// caption names a sample whose prediction changed, what it became, and how far the two maps agree.
+func (f *ExplanationFlip) caption(what string) string {
+	name := "Sample " + clean(f.ID) + what
+	if f.Spearman != nil {
+		name += ", rank correlation " + value(UnitNone, f.Spearman)
+	}
+	return name
+}
+
+// worstFlips returns the samples whose prediction changed, those first whose maps agree least.
+func (e *Explanation) worstFlips() []ExplanationFlip {
 	flips := slices.Clone(e.Flips)
 	slices.SortStableFunc(flips, func(a, b ExplanationFlip) int {
 		switch {
@@ -84,6 +107,10 @@ func (e *Explanation) flipTable(changed map[string]string) *table {
 		}
 		return 0
 	})
+	return flips
+}
+
+func flipTable(flips []ExplanationFlip, changed map[string]string) *table {
 	var rows [][]string
 	for _, f := range flips {
 		what := changed[f.ID]

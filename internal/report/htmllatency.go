@@ -22,20 +22,16 @@ func (r *Report) latencyView() *latencyView {
 		v.PairsLeft = max(0, min(len(l.Series.BaselineMS), len(l.Series.CandidateMS))-maxPairs)
 	}
 	var rows [][]string
-	for _, q := range []struct {
-		name string
-		q    *Quantile
-		need int
-	}{{"median", l.P50, 6}, {"90th percentile", l.P90, 36}, {"95th percentile", l.P95, 72}, {"99th percentile", l.P99, 368}} {
+	for _, q := range l.quantiles() {
 		if q.q == nil {
 			missing := fmt.Sprintf("not stated (needs %d runs)", q.need)
-			rows = append(rows, []string{q.name, missing, missing, "–"})
+			rows = append(rows, []string{q.name, missing, missing, "–", "–"})
 			continue
 		}
-		rows = append(rows, []string{q.name, estimate(UnitMS, &q.q.BaselineMS, q.q.BaselineCI95), estimate(UnitMS, &q.q.CandidateMS, q.q.CandidateCI95), q.q.EarlyStopping.text()})
+		rows = append(rows, []string{q.name, estimate(UnitMS, &q.q.BaselineMS, q.q.BaselineCI95), estimate(UnitMS, &q.q.CandidateMS, q.q.CandidateCI95), signed(UnitMS, q.q.DeltaMS, q.q.DeltaCI95), q.q.EarlyStopping.text()})
 	}
-	v.Quantiles = newTable("Percentiles with 95 % intervals from order statistics; early stopping is MLPerf's upper bound of both, with 99 % confidence",
-		[]string{"Percentile", "Baseline", "Candidate", "Early stopping"}, rows, maxRows)
+	v.Quantiles = newTable("Percentiles with 95 % intervals from order statistics; the difference is the mean over pairs of processes, with Student's t interval; early stopping is MLPerf's upper bound of both, with 99 % confidence",
+		[]string{"Percentile", "Baseline", "Candidate", "Candidate − baseline", "Early stopping"}, rows, maxRows)
 	v.Resources = newTable("What else a run takes", []string{"Quantity", "Baseline#", "Candidate#", "Candidate / baseline", "How it was measured"}, l.resources(), maxRows)
 	return v
 }
@@ -51,7 +47,7 @@ func (l *Latency) resources() [][]string {
 		add(l.Throughput[i].row(), fmt.Sprintf("samples per second, in %s pairs", FormatCount(l.Throughput[i].Pairs)))
 	}
 	if m := l.Memory; m != nil {
-		add(ratioRow("peak memory", UnitBytes, Num(float64(m.BaselinePeakBytes)), Num(float64(m.CandidatePeakBytes))), "resident memory of the process that ran the model")
+		add(ratioRow("peak memory", UnitBytes, Num(float64(m.BaselinePeakBytes)), Num(float64(m.CandidatePeakBytes))), m.measured())
 	}
 	if e := l.Energy; e != nil {
 		add(e.row(), "idle power subtracted; by "+clean(e.Counter))

@@ -52,6 +52,9 @@ type Quantile struct {
 	CandidateMS   float64   `json:"candidate_ms"`             // of the candidate
 	CandidateCI95 *Interval `json:"candidate_ci95,omitempty"` // its interval
 
+	DeltaMS   *float64  `json:"delta_ms,omitempty"`   // candidate − baseline: mean over pairs of processes of the difference of their own quantiles; absent below 2, 10, 20 and 100 runs per process for the 50th, 90th, 95th and 99th percentile
+	DeltaCI95 *Interval `json:"delta_ci95,omitempty"` // Student's t interval of delta_ms over pairs of processes
+
 	EarlyStopping *Bounds `json:"early_stopping,omitempty"` // MLPerf's early-stopping estimate of the same quantile; absent where too few runs allow one
 }
 
@@ -78,10 +81,12 @@ type Noise struct {
 	Severe          string   `json:"severe,omitempty"`                          // the sentence for which no interval is stated, and gates on latency are inconclusive
 }
 
-// Memory is the peak resident memory of the two worker processes, in bytes.
+// Memory is the peak resident memory of the worker processes, in bytes.
 type Memory struct {
-	BaselinePeakBytes  int64 `json:"baseline_peak_bytes" schema:"count"`  // of the baseline's worker
-	CandidatePeakBytes int64 `json:"candidate_peak_bytes" schema:"count"` // of the candidate's worker
+	BaselinePeakBytes  int64     `json:"baseline_peak_bytes" schema:"count"`  // of the baseline's worker that took most
+	CandidatePeakBytes int64     `json:"candidate_peak_bytes" schema:"count"` // of the candidate's worker that took most
+	DeltaBytes         *float64  `json:"delta_bytes,omitempty"`               // candidate − baseline: mean over pairs of processes of the difference of their peaks
+	DeltaCI95          *Interval `json:"delta_ci95,omitempty"`                // Student's t interval of delta_bytes over pairs of processes
 }
 
 // ColdStart is the time from opening a model to the end of its first inference, the median over processes, each fresh. The

@@ -75,6 +75,45 @@ func (t *Throughput) row() row {
 	return row{"throughput, " + t.Load(), rate(t.BaselinePerSec), rate(t.CandidatePerSec), estimate(UnitRatio, t.Ratio, t.CI95)}
 }
 
+// deltas states by how much the candidate takes more or less, in units.
+func (l *Latency) deltas() [][2]string {
+	var out [][2]string
+	add := func(name, unit string, v *float64, ci *Interval) {
+		if v != nil {
+			out = append(out, [2]string{name + ", candidate − baseline", signed(unit, v, ci)})
+		}
+	}
+	for _, q := range l.quantiles() {
+		if q.q != nil {
+			add(q.name, UnitMS, q.q.DeltaMS, q.q.DeltaCI95)
+		}
+	}
+	if m := l.Memory; m != nil {
+		add("peak memory", UnitBytes, m.DeltaBytes, m.DeltaCI95)
+	}
+	return out
+}
+
+// measured says how the memory was measured, and how much more or less the candidate takes.
+func (m *Memory) measured() string {
+	how := "resident memory of the process that ran the model"
+	if m.DeltaBytes == nil {
+		return how
+	}
+	return how + "; candidate − baseline, the mean over processes: " + signed(UnitBytes, m.DeltaBytes, m.DeltaCI95)
+}
+
+// namedQuantile is a quantile of run times, nil where too few runs support it.
+type namedQuantile struct {
+	name string
+	q    *Quantile
+	need int // runs that it takes
+}
+
+func (l *Latency) quantiles() []namedQuantile {
+	return []namedQuantile{{"median", l.P50, 6}, {"90th percentile", l.P90, 36}, {"95th percentile", l.P95, 72}, {"99th percentile", l.P99, 368}}
+}
+
 // tails states the early-stopping bounds.
 func (l *Latency) tails() [][2]string {
 	var out [][2]string

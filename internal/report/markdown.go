@@ -82,7 +82,7 @@ func (r *Report) markdownDetails(b *bytes.Buffer, limit int) {
 		section("Accuracy", func() { facts(a.facts()); a.markdownLists(b, limit) })
 	}
 	if l := r.Latency; l != nil {
-		section("Latency", func() { facts(l.facts()) })
+		section("Latency", func() { facts(append(l.deltas(), l.facts()...)) })
 	}
 	if e := r.Explanation; e != nil {
 		section("Explanations", func() { facts(e.facts()) })

@@ -220,7 +220,7 @@ func TestFakeTiming(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := r.Latency
-	if math.Abs(*l.Ratio-2) > 1e-12 || *l.BaselineMS != 1 || *l.CandidateMS != 2 || l.Pairs != 30 || l.Processes != 3 || l.Memory != nil || l.P99 != nil {
+	if math.Abs(*l.Ratio-2) > 1e-12 || *l.BaselineMS != 1 || *l.CandidateMS != 2 || l.Pairs != 30 || l.Processes != 3 || l.Memory != nil || l.P99 != nil || math.Abs(*l.P50.DeltaMS-1) > 1e-12 {
 		t.Errorf("latency %+v, ratio %v", l, *l.Ratio)
 	}
 }

@@ -79,8 +79,8 @@ type timing struct {
 	first   [2]int64 // involuntary switches before the first timed run
 	counted bool
 
-	peak     [2]int64  // most memory of any worker
-	cold     [2][]cold // by pair of processes
+	peaks    [2][]float64 // most memory of any worker, in bytes, by pair of processes
+	cold     [2][]cold    // by pair of processes
 	switches int64
 	metered  bool
 }
@@ -248,6 +248,7 @@ func (t *timing) start(ctx context.Context, process int) error {
 // end reads what the workers cost and ends them.
 func (t *timing) end() error {
 	var started [2]cold
+	var peak [2]int64
 	for arm, list := range t.workers {
 		switches := int64(0)
 		for _, w := range list {
@@ -260,11 +261,16 @@ func (t *timing) end() error {
 				return t.blame(context.Background(), measure.Arm(arm), err)
 			}
 			t.metered = true
-			t.peak[arm] = max(t.peak[arm], st.PeakMemory)
+			peak[arm] = max(peak[arm], st.PeakMemory)
 			switches += st.Switches
 			started[arm] = cold{st.Read, st.Create, st.FirstRun}
 		}
 		t.switches += max(0, switches-t.first[arm])
+	}
+	if peak[0] > 0 && peak[1] > 0 {
+		for arm, bytes := range peak {
+			t.peaks[arm] = append(t.peaks[arm], float64(bytes))
+		}
 	}
 	if started[0].first > 0 && started[1].first > 0 {
 		for arm := range started {

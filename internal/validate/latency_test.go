@@ -3,6 +3,7 @@ package validate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -33,6 +34,7 @@ type drawn struct {
 	m      *simulated
 	offset float64
 	slow   float64 // relative
+	memory int64   // bytes beyond 50 MiB
 	joules float64 // per run
 }
 
@@ -54,7 +56,7 @@ func (f *drawn) Time(_ context.Context, in map[string]*onnx.Tensor, n int) ([]ti
 func (f *drawn) Stats() (session.Stats, error) {
 	return session.Stats{
 		Read: 2 * time.Millisecond, Create: time.Duration((1 + f.slow) * float64(40*time.Millisecond)), FirstRun: 3 * time.Millisecond,
-		PeakMemory: 50 << 20, Fallbacks: -1,
+		PeakMemory: 50<<20 + f.memory, Fallbacks: -1,
 	}, nil
 }
 
@@ -115,6 +117,51 @@ func TestSlowCandidates(t *testing.T) {
 	}
 }
 
+// TestDifferences: what the candidate takes more is stated in milliseconds and bytes, with intervals from one process to the next, and fails
+// at a gate that allows less.
+func TestDifferences(t *testing.T) {
+	m := newSimulated(0.003, 0.01)
+	o := simulatedOptions(t, m, 0.05)
+	open := o.Open
+	o.Open = func(ctx context.Context, path string, so session.Options) (session.Session, error) {
+		s, err := open(ctx, path, so)
+		if d := s.(*drawn); d.slow > 0 {
+			d.memory = 8<<20 + int64(m.rng.NormFloat64()*(64<<10))
+		}
+		return s, err
+	}
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := r.Latency
+	for name, q := range map[string]*report.Quantile{"p50": l.P50, "p90": l.P90} {
+		if q.DeltaMS == nil || q.DeltaCI95 == nil || !(q.DeltaCI95[0] < *q.DeltaMS && *q.DeltaMS < q.DeltaCI95[1]) {
+			t.Fatalf("%s: %+v; want a difference inside of its interval", name, q)
+		}
+		if want := 0.05 * q.BaselineMS; math.Abs(*q.DeltaMS-want) > 0.5*want {
+			t.Errorf("%s: the difference is %v ms, want about %v", name, *q.DeltaMS, want)
+		}
+	}
+	if d := l.Memory; d.DeltaBytes == nil || d.DeltaCI95 == nil || math.Abs(*d.DeltaBytes-(8<<20)) > 128<<10 || d.DeltaCI95[1]-d.DeltaCI95[0] > 1<<20 {
+		t.Errorf("memory %+v; want 8 MiB more", d)
+	}
+	each := l.P50.BaselineMS
+	for _, tt := range []struct {
+		name, limit string
+		want        report.Verdict
+	}{
+		{"max-latency-delta", fmt.Sprintf("%.6fms", 0.02*each), report.Fail},
+		{"max-latency-delta", fmt.Sprintf("%.6fms", 0.1*each), report.Pass},
+		{"max-memory-delta", "4MiB", report.Fail},
+		{"max-memory-delta", "16MiB", report.Pass},
+	} {
+		if v := judged(t, r, map[string]string{tt.name: tt.limit}); v != tt.want {
+			t.Errorf("%s %s: %s, %s; want %s", tt.name, tt.limit, v, r.Gates[0].Reason, tt.want)
+		}
+	}
+}
+
 // overheated is a GPU whose clocks are lowered for a reason.
 type overheated string
 
@@ -165,7 +212,7 @@ func TestDetectors(t *testing.T) {
 				}
 				return
 			}
-			if v != report.Inconclusive || l.CI95 != nil || l.ClusterCI95 != nil || l.P50.BaselineCI95 != nil || l.P90.EarlyStopping != nil || l.ColdStart.CI95 != nil {
+			if v != report.Inconclusive || l.CI95 != nil || l.ClusterCI95 != nil || l.P50.BaselineCI95 != nil || l.P50.DeltaCI95 != nil || l.P90.EarlyStopping != nil || l.ColdStart.CI95 != nil {
 				t.Errorf("verdict %s, latency %+v; want no conclusion and no interval", v, l)
 			}
 			for _, g := range r.Gates {

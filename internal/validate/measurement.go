@@ -2,6 +2,7 @@ package validate
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/device"
 	"github.com/lapidary-ml/lapidary/internal/measure"
@@ -108,10 +109,13 @@ func (t *timing) report(m *measurement) error {
 	if err := quantiles(l, m); err != nil {
 		return err
 	}
-	if t.peak[0] > 0 && t.peak[1] > 0 {
-		l.Memory = &report.Memory{BaselinePeakBytes: t.peak[0], CandidatePeakBytes: t.peak[1]}
+	if err := deltas(l, m); err != nil {
+		return err
 	}
 	var err error
+	if l.Memory, err = memory(t.peaks); err != nil {
+		return err
+	}
 	if l.ColdStart, err = coldStart(t.cold, m.severe != ""); err != nil {
 		return err
 	}
@@ -177,6 +181,48 @@ func quantile(b, c *measure.Quantile) *report.Quantile {
 	return &report.Quantile{
 		BaselineMS: b.Value, BaselineCI95: report.CI(b.Low, b.High), CandidateMS: c.Value, CandidateCI95: report.CI(c.Low, c.High),
 	}
+}
+
+// deltas states by how much the candidate's quantiles lie above the baseline's.
+func deltas(l *report.Latency, m *measurement) error {
+	b, c := m.plan.Timed(measure.Baseline), m.plan.Timed(measure.Candidate)
+	for _, q := range []struct {
+		p    float64
+		into *report.Quantile
+	}{{0.5, l.P50}, {0.9, l.P90}, {0.95, l.P95}, {0.99, l.P99}} {
+		if q.into == nil {
+			continue
+		}
+		d, err := measure.QuantileDelta(b, c, q.p, 0, m.plan.Pilot())
+		if err != nil {
+			return fmt.Errorf("timing: %w", err)
+		}
+		if d == nil {
+			continue
+		}
+		q.into.DeltaMS = report.Num(1e3 * d.Value)
+		if i := m.interval(d.Interval); i != nil {
+			q.into.DeltaCI95 = report.CI(1e3*i[0], 1e3*i[1])
+		}
+	}
+	return nil
+}
+
+// memory compares the peaks of pairs of processes; nil where the engine does not tell them. Noise of the machine does not touch them.
+func memory(peaks [2][]float64) (*report.Memory, error) {
+	if len(peaks[0]) == 0 {
+		return nil, nil
+	}
+	m := &report.Memory{BaselinePeakBytes: int64(slices.Max(peaks[0])), CandidatePeakBytes: int64(slices.Max(peaks[1]))}
+	d, err := measure.MeanDelta(peaks[0], peaks[1], 0, 0)
+	if err != nil {
+		return nil, fmt.Errorf("peak memory: %w", err)
+	}
+	m.DeltaBytes = report.Num(d.Value)
+	if d.Interval.Method != "" {
+		m.DeltaCI95 = report.CI(d.Interval.Low, d.Interval.High)
+	}
+	return m, nil
 }
 
 // bounds returns the early-stopping estimates of the p-quantile, where both models have one.

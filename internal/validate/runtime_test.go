@@ -230,6 +230,9 @@ func TestTiming(t *testing.T) {
 	if l == nil || l.Ratio == nil || l.Processes != 3 || l.Pairs < 12 || l.Memory == nil || l.ColdStart == nil || l.Histogram == nil || l.P50 == nil || l.Noise == nil {
 		t.Fatalf("latency %+v", l)
 	}
+	if d := l.Memory; d.DeltaBytes == nil || d.DeltaCI95 == nil || l.P50.DeltaMS == nil {
+		t.Errorf("memory %+v, median %+v; want differences", d, l.P50)
+	}
 	if l.Memory.BaselinePeakBytes < 10<<20 || *l.ColdStart.BaselineMS <= 0 || len(l.Series.BaselineMS) != l.Pairs || l.Batch != 1 {
 		t.Errorf("memory %+v, cold start %+v", l.Memory, l.ColdStart)
 	}
