@@ -21,6 +21,9 @@ type Embedded struct {
 // more than one.
 func CutEmbedding(m *onnx.Model, output, input string) (*Embedded, error) {
 	c := m.Clone()
+	if _, err := c.Repair(); err != nil { // so that nodes come after what they read
+		return nil, err
+	}
 	out, x := named(c.Graph.Outputs(), output), named(c.Graph.Inputs(), input)
 	switch {
 	case out == nil:
@@ -47,7 +50,7 @@ func CutEmbedding(m *onnx.Model, output, input string) (*Embedded, error) {
 		e.Held = append(e.Held, n.String())
 	}
 	typ := portType(c.Graph, facts.Type(v))
-	e.Body = body(m, e.Value, typ)
+	e.Body = body(c, e.Value, typ)
 	in := c.Graph.AddInput(c.Fresh("embedded"), typ)
 	if err := c.Graph.Replace(v, in); err != nil {
 		return nil, err

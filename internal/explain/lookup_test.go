@@ -85,6 +85,11 @@ func TestCutEmbedding(t *testing.T) {
 					t.Errorf("not a valid model: %v", err)
 				}
 			}
+			for _, d := range find(e.Tail.Graph, e.Input).Shape() {
+				if !slices.Contains([]string{"", "N", "T"}, d.Param) {
+					t.Errorf("the embedding's dimension %q means nothing outside", d.Param)
+				}
+			}
 			x := onnx.FromInts("x", []int64{1, 3}, []int64{2, 0, 3})
 			h := computed(t, e.Body, "x", x, e.Value)
 			got, err := eval.Graph(t.Context(), e.Tail, map[string]*onnx.Tensor{"x": x, e.Input: h}, eval.Options{})
@@ -142,6 +147,15 @@ func TestCutEmbeddingRefuses(t *testing.T) {
   [a] h, i = com.microsoft.EmbedLayerNormalization (x, , table, other, , off, off)
   y = Tanh (h)
 }`},
+		{"codes that are weighed by their places", `input "x" has several embeddings`, `main (int64[N,3] x) => (float[N,3,2] y) ` + tables + ` {
+  c = Gather (codes, x)
+  f = Cast <to = 1> (c)
+  p = Mul (f, late)
+  e = Gather (each, x)
+  r = Mul (p, e)
+  y = Tanh (r)
+}`},
+		{"a shape that the tokens say", `node "a" (Reshape) reads the tokens`, `main (int64[3] x, int64[3] i) => (float[A,B,C,2] y) ` + tables + ` { [a] r = Reshape (i, x) h = Gather (table, r) y = Tanh (h) }`},
 		{"part of the tokens", `node "a" (Slice) reads the tokens`, `main (int64[N,3] x) => (float[N,A,2] y) ` + tables + ` { [a] p = Slice (x, one, four, one) h = Gather (table, p) y = Tanh (h) }`},
 		{"a table that is an input", `node "a" (Gather) reads the tokens`, `main (int64[N,3] x, float[4,2] w) => (float[N,3,2] y) { [a] h = Gather (w, x) y = Tanh (h) }`},
 		{"within a function", `node "a" (local.embed) reads the tokens`, `main (int64[N,3] x) => (float[N,3,2] y) ` + tables + ` { [a] h = local.embed (table, x) y = Tanh (h) }
@@ -159,5 +173,19 @@ func TestCutEmbeddingRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+// Nodes that stand in front of what they read are seen all the same.
+func TestCutEmbeddingOutOfOrder(t *testing.T) {
+	m := parsedTokens(t, `main (int64[N,3] x) => (float[N,3,2] y) `+tables+` {
+  h = Gather (table, x)
+  i = Identity (x)
+  k = Gather (other, i)
+  y = Add (h, k)
+}`)
+	m.Graph.MoveBefore(find(m.Graph, "k").Producer(), find(m.Graph, "i").Producer())
+	if _, err := CutEmbedding(m, "y", "x"); err == nil || !strings.Contains(err.Error(), "several embeddings") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -204,6 +204,26 @@ func TestSlopesOfTokens(t *testing.T) {
 	}
 }
 
+// Noise leaves tokens alone that are kept: the slopes of h₀·(h₁ + h₂) by the last two are h₀ then, however few copies there are.
+func TestNoKeptTokenIsNoisy(t *testing.T) {
+	runs := 0
+	m := tokenModel(t, `main (int64[N,3] x) => (double[N,2] y) <double[5,1] table = {4, 1, 2, 8, 3}, int64 first = {0}, int64[2] others = {1, 2}, int64[1] axis = {1}, double[1,2] m = {1, 0}> {
+  h = Gather (table, x)
+  a = Gather <axis = 1> (h, first)
+  b = Gather <axis = 1> (h, others)
+  s = ReduceSum <keepdims = 0> (b, axis)
+  p = Mul (a, s)
+  y = Mul (p, m)
+}`, &runs)
+	r, err := Compare(t.Context(), m, m, samplesOf(t, onnx.Int64, []int64{1, 3}, []float64{3, 1, 2}), Options{Method: smoothGrad, Keep: []int64{3}, Perturbations: 3, KeepMaps: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]float64{8, 16}, r.Pairs[0].Baseline, near); d != "" {
+		t.Error(d)
+	}
+}
+
 // What a model reads of the tokens past their embedding stays as in the sample, and is named.
 func TestMaskIsHeld(t *testing.T) {
 	runs := 0
