@@ -23,10 +23,12 @@ type explainFlags struct {
 	fill          string
 	token         int64
 	keep          []int64
+	named         func(flag string) bool // whether a flag was given
 }
 
 func (f *explainFlags) register(c *cobra.Command) {
 	p := c.Flags()
+	f.named = p.Changed
 	p.StringSliceVar(&f.methods, "explain-method", []string{"auto"}, "`METHOD,…` to explain by, the one that gates judge first; auto is the first of the list above")
 	p.IntVar(&f.samples, "explain-samples", 0, "most samples to explain; 0: as the time allows")
 	p.DurationVar(&f.budget, "explain-budget", 0, "time that explanations may take, by which there are fewer samples; 0: 30s for each method")
@@ -36,7 +38,7 @@ func (f *explainFlags) register(c *cobra.Command) {
 	p.IntVar(&f.perturbations, "explain-perturbations", 0, "coalitions of kernel-shap, masks of rise, points of integrated-gradients and noisy copies of smooth-grad for one map; 0: the method's own number")
 	p.IntVar(&f.rows, "explain-background", 0, "rows of the data that feature-ablation and kernel-shap take hidden features from; 0: 16 for tables, else --explain-fill; -1: --explain-fill")
 	p.StringVar(&f.fill, "explain-fill", "mean", "what hides a part of an input that is not made of tokens: mean, zero or blur")
-	p.Int64Var(&f.token, "explain-token", 0, "token that hides a token, such as the id of [MASK]")
+	p.Int64Var(&f.token, "explain-token", 0, "token that hides a token, such as the id of [MASK]; 0 where none is given, and zeros in place of its embedding for integrated-gradients")
 	p.Int64SliceVar(&f.keep, "explain-keep", nil, "tokens that are never hidden, such as the ids of [CLS], [SEP] and [PAD]")
 }
 
@@ -49,7 +51,7 @@ func (f *explainFlags) options(off bool) (validate.Explain, error) {
 	}
 	e := validate.Explain{
 		Off: off, Methods: f.methods, Samples: f.samples, Budget: f.budget, Grid: f.grid, Window: f.window, Stride: f.stride,
-		Perturbations: f.perturbations, Rows: f.rows, Fill: fill, Token: f.token, Keep: f.keep,
+		Perturbations: f.perturbations, Rows: f.rows, Fill: fill, Token: f.token, NamedToken: f.named("explain-token"), Keep: f.keep,
 	}
 	if err := e.Check(); err != nil {
 		return e, fmt.Errorf("--explain-method and its settings: %v", err)

@@ -128,6 +128,13 @@ func (m *model) provide(ctx context.Context, from Model, s Sample, method Method
 			return fmt.Errorf("the %s: %w", m.name, err)
 		}
 	}
+	if method.embeds(s.Inputs[m.input].DType) && from.Embed != nil {
+		if m.embedding, err = from.Embed(ctx, m.output, m.input); err != nil {
+			return fmt.Errorf("the %s, by the embedding of its tokens: %w", m.name, err)
+		}
+		m.gradient = m.embedding.Gradient
+		return nil
+	}
 	if method.Slopes {
 		if from.Gradient == nil {
 			return fmt.Errorf("%s needs the gradients of the models", method.Name)
@@ -255,9 +262,14 @@ func (c *comparison) chooseBatch(ctx context.Context, s Sample) error {
 	return nil
 }
 
-// chooseTailBatch is chooseBatch for the heads of split models.
+// chooseTailBatch is chooseBatch for the heads of split models and for what follows embeddings.
 func (c *comparison) chooseTailBatch(ctx context.Context, s Sample) error {
-	if c.models[0].split == nil || c.o.Batch == 1 {
+	switch {
+	case c.o.Batch == 1:
+		return nil
+	case c.models[0].embedding != nil:
+		return c.chooseEmbeddedBatch(ctx, s)
+	case c.models[0].split == nil:
 		return nil
 	}
 	batch := 0
@@ -276,6 +288,28 @@ func (c *comparison) chooseTailBatch(ctx context.Context, s Sample) error {
 			}
 		}}
 		if !freeBatch(m.split.Tail, at) || !m.tail().batchInvariant(ctx, at, probe, batch) {
+			return ctx.Err()
+		}
+	}
+	c.models[0].tailBatch, c.models[1].tailBatch = batch, batch
+	return nil
+}
+
+// chooseEmbeddedBatch is chooseBatch for what follows the embeddings of both models.
+func (c *comparison) chooseEmbeddedBatch(ctx context.Context, s Sample) error {
+	batch := 0
+	for _, m := range c.models {
+		p, err := c.problem(m, s, target{}, c.o.Seed)
+		if err != nil {
+			return err
+		}
+		if p, err = p.numeric(ctx); err != nil {
+			return err
+		}
+		n := len(p.view.part.features)
+		batch = min(c.o.Batch, n+1)
+		probe := variants{n: n, fill: func(i int, dst []byte) { p.view.hide(dst, i, p.view.fill) }}
+		if !freeBatch(p.model.session, p.view.sample) || !p.model.batchInvariant(ctx, p.view.sample, probe, batch) {
 			return ctx.Err()
 		}
 	}

@@ -74,6 +74,7 @@ type Options struct {
 	MaxFeatures int     // for Flat; 0 means 64
 	Fill        Fill    // FillMean becomes FillToken for 32- and 64-bit integers
 	Token       int64   // replacement token, such as the id of [MASK]
+	NamedToken  bool    // Token was asked for: gradients by an embedding start at its row too, and not at zeros
 	Keep        []int64 // tokens that are never hidden, such as those of [CLS], [SEP] and [PAD]
 	Window      int     // occlusion: side of the sliding window, in pixels of an image, else in features; 0 hides the features themselves
 	Stride      int     // occlusion: step of the window; 0 means half of it

@@ -18,11 +18,15 @@ const pathPoints = 32
 //	A_i = (x_i - b_i) · ∫₀¹ ∂f/∂x_i (b + t·(x - b)) dt
 //
 // by the quadrature of Gauss and Legendre. Attributions add up to f(x) - f(b); what they lack of it is the quadrature's error at
-// kinks, or that of the surrogate that a quantized model's gradient is.
+// kinks, or that of the surrogate that a quantized model's gradient is. The elements of tokens are the numbers of their embedding.
 var integratedGradients = Method{
-	Name: "integrated-gradients", Doc: "mean slope on the way from the background, times the distance (needs gradients)", Complete: true, Slopes: true,
+	Name: "integrated-gradients", Doc: "mean slope on the way from the background, times the distance (needs gradients)", Complete: true, Slopes: true, ByInput: true,
 	Runs: func(_ *partition, _ int, o Options) int { return 2 + (1+gradientRuns)*points(o, pathPoints) },
 	Attribute: func(ctx context.Context, p *problem) (*attribution, error) {
+		p, err := p.numeric(ctx)
+		if err != nil {
+			return nil, err
+		}
 		x, err := p.real()
 		if err != nil {
 			return nil, err

@@ -24,6 +24,9 @@ type Method struct {
 	Complete bool
 	// Splits and Slopes say that [Model].Split and [Model].Gradient are needed.
 	Splits, Slopes bool
+	// ByInput says that the slopes are by the elements of the explained input: those of tokens are taken by their embedding, for
+	// which [Model].Embed is needed.
+	ByInput bool
 
 	// Runs returns how many inferences one map of one model takes at most, besides that of the sample itself.
 	Runs func(p *partition, rows int, o Options) int
@@ -66,6 +69,9 @@ type Model struct {
 	Split func(ctx context.Context, output string, s Sample) (*Split, error)
 	// Gradient differentiates an output for samples like s; nil where the caller cannot. Its errors say why there is no gradient.
 	Gradient func(ctx context.Context, output string, s Sample) (Gradient, error)
+	// Embed cuts the model at the embedding of an input of tokens; nil where the caller has no graph. Its errors say why a model
+	// cannot be cut, or has no gradient behind the cut.
+	Embed func(ctx context.Context, output, input string) (*Embedding, error)
 }
 
 // Split is a model cut at a feature map [1, channels, height, width] through which all of its output passes. The caller closes

@@ -31,7 +31,7 @@ const otherSeed = 0x9e3779b97f4a7c15
 // are calibrated.
 func (c *comparison) noise(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(c.o.Seed, 0x6a697474))
-	harmless := c.harmless()
+	harmless := c.harmless(ctx)
 	for _, d := range c.drawn {
 		again, err := c.explain(ctx, c.models[0], d.sample, d.target, c.o.Seed)
 		if err != nil {
@@ -70,7 +70,7 @@ func (c *comparison) noise(ctx context.Context) error {
 
 // harmless returns how a sample's map is drawn after a change of no consequence: of the input, by less than a quantization step of
 // the data, where it can be moved; else of the model, where there is a copy; else nil.
-func (c *comparison) harmless() func(context.Context, drawn, *rand.Rand) (*attribution, error) {
+func (c *comparison) harmless(ctx context.Context) func(context.Context, drawn, *rand.Rand) (*attribution, error) {
 	m := c.models[0]
 	if len(c.drawn) == 0 {
 		return nil
@@ -85,12 +85,15 @@ func (c *comparison) harmless() func(context.Context, drawn, *rand.Rand) (*attri
 			return c.explain(ctx, m, replaced(d.sample, m.input, moved), d.target, c.o.Seed)
 		}
 	}
-	if c.o.Reference == nil || c.o.Method.Splits || c.o.Method.Slopes {
+	if c.o.Reference == nil || c.o.Method.Splits || c.o.Method.Slopes && m.embedding == nil {
 		return nil
 	}
-	c.calibrated.how = "the baseline with a copy of it whose weights are rounded to float16"
 	r := *m
 	r.name, r.session = "baseline's copy", c.o.Reference.Session
+	if m.embedding != nil && (c.o.Reference.Embed == nil || r.provide(ctx, *c.o.Reference, c.drawn[0].sample, c.o.Method) != nil) {
+		return nil // without it nothing is calibrated, which the result shows
+	}
+	c.calibrated.how = "the baseline with a copy of it whose weights are rounded to float16"
 	return func(ctx context.Context, d drawn, _ *rand.Rand) (*attribution, error) {
 		return c.explain(ctx, &r, d.sample, d.target, c.o.Seed)
 	}

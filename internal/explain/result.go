@@ -16,7 +16,7 @@ type Estimate struct {
 // Result compares what two models look at. Estimates cover the samples on which both predict the same class.
 type Result struct {
 	Method        string
-	Fill          string // what hid the features: a [Fill], "rows" of the data, or "zero-features" in a feature map
+	Fill          string // what hid the features: a [Fill], "rows" of the data, "zero-features" in a feature map, or "zero-embedding"
 	Target        string // "margin" or "projection"
 	Input, Output string
 	Samples       int // samples that the estimates cover
@@ -110,6 +110,9 @@ func (c *comparison) result() (*Result, error) {
 	return r, c.summarize(r, agree)
 }
 
+// zeroEmbedding is the fill of a path that starts at zeros in place of an embedding.
+const zeroEmbedding = "zero-embedding"
+
 func (c *comparison) describeBackground(r *Result) {
 	m := c.o.Method
 	switch {
@@ -118,6 +121,9 @@ func (c *comparison) describeBackground(r *Result) {
 		return
 	case m.Slopes && !m.Complete:
 		return // nothing is hidden
+	case c.models[0].embedding != nil && !c.o.fromToken():
+		r.Fill = zeroEmbedding
+		return
 	}
 	r.Fill, r.Background = c.background.name(m.Rows), c.background.digest(m.Rows)
 	if m.Rows {
@@ -135,6 +141,10 @@ func (c *comparison) describeGradients(r *Result) {
 	}
 	r.StraightThrough = &[2]int{}
 	for k, m := range c.models {
+		if e := m.embedding; e != nil && len(e.Held) > 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s reads the tokens of input %q past their embedding too, at %d nodes, the first is %s: what that adds, such as a mask, has no attribution and stays as in the sample",
+				m.name, r.Input, len(e.Held), e.Held[0]))
+		}
 		nodes := m.gradient.StraightThrough()
 		if r.StraightThrough[k] = len(nodes); len(nodes) > 0 {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s's gradients are straight-through: at %d nodes, the first is %s, rounding counts as the identity within its range; "+
@@ -142,8 +152,12 @@ func (c *comparison) describeGradients(r *Result) {
 		}
 	}
 	if r.Completeness != nil && *r.Completeness > incomplete {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the attributions of %s miss the difference that they explain by up to %.0f %%: more points of the path help against kinks, nothing against a surrogate's error",
-			c.o.Method.Name, 100**r.Completeness))
+		hint := ""
+		if r.Fill == zeroEmbedding {
+			hint = "; zeros are where a normalization is steepest, and a path from the embedding of a token stays clear of them"
+		}
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the attributions of %s miss the difference that they explain by up to %.0f %%: more points of the path help against kinks, nothing against a surrogate's error%s",
+			c.o.Method.Name, 100**r.Completeness, hint))
 	}
 }
 

@@ -17,9 +17,10 @@ type model struct {
 	input, output string
 	batch         int // perturbed inputs per run; 1 runs one by one
 	kind          score.Kind
-	split         *Split   // nil where the method needs none
-	tailBatch     int      // feature maps per run of the split's tail; 0 is 1
-	gradient      Gradient // nil where the method needs none
+	split         *Split     // nil where the method needs none
+	tailBatch     int        // feature maps per run of the split's tail, or embeddings per run of what follows them; 0 is 1
+	gradient      Gradient   // nil where the method needs none
+	embedding     *Embedding // nil where the explained input need not be embedded
 }
 
 // alone returns the model running one input at a time.

@@ -11,7 +11,7 @@ type Explanation struct {
 	Flipped       *int   `json:"flipped,omitempty" schema:"count"`       // samples whose prediction changed, and which the figures leave out
 	Features      int    `json:"features,omitempty" schema:"count"`      // cells or features per map
 	Perturbations int    `json:"perturbations,omitempty" schema:"count"` // inferences per sample and model for one map
-	Fill          string `json:"fill,omitempty"`                         // what hides a feature: mean, zero, blur, token, rows (of the data), or zero-features (in a feature map)
+	Fill          string `json:"fill,omitempty"`                         // what hides a feature: mean, zero, blur, token, rows (of the data), zero-features (in a feature map), or zero-embedding (in place of a token's)
 	Target        string `json:"target,omitempty"`                       // what is explained: margin (of the class over the best other one, in logits) or projection (on the baseline's output)
 
 	Spearman    *float64  `json:"spearman,omitempty"`     // median over samples of the rank correlation of the two maps

@@ -126,7 +126,10 @@ func (x *explaining) choose(ctx context.Context) (bool, error) {
 		}
 		s := explain.Sample{ID: sample.ID, Inputs: sample.Inputs}
 		if len(x.samples) == 0 {
-			input, why := v.explainable(s)
+			input, why, err := x.explainable(s)
+			if err != nil {
+				return false, err
+			}
 			if why != "" {
 				v.skip("explanation", "%s", why)
 				return false, nil
@@ -267,10 +270,11 @@ func timed(ctx context.Context, s *both, in map[string]*onnx.Tensor) (time.Durat
 	return time.Since(began), nil
 }
 
-// explainable returns the input to perturb, or why there is none.
-func (v *validation) explainable(s explain.Sample) (input, why string) {
-	tokens := ""
-	for _, p := range v.in {
+// explainable returns the input to explain, or why there is none: the first of floating-point numbers, else the first of integers,
+// of several the first that is embedded.
+func (x *explaining) explainable(s explain.Sample) (input, why string, err error) {
+	var integers []string
+	for _, p := range x.v.in {
 		t := s.Inputs[p.Name]
 		if t == nil || len(t.Shape) < 2 {
 			continue
@@ -280,16 +284,17 @@ func (v *validation) explainable(s explain.Sample) (input, why string) {
 			continue
 		}
 		if t.DType.IsFloat() {
-			return p.Name, ""
+			return p.Name, "", nil
 		}
-		if tokens == "" && (t.DType.IsInt() && t.DType.Bits() >= 8) {
-			tokens = p.Name
+		if t.DType.IsInt() && t.DType.Bits() >= 8 {
+			integers = append(integers, p.Name)
 		}
 	}
-	if tokens == "" {
-		return "", "no input is an array of numbers with at least two axes, of which parts could be hidden"
+	if len(integers) == 0 {
+		return "", "no input is an array of numbers with at least two axes, of which parts could be hidden", nil
 	}
-	return tokens, ""
+	input, err = x.graphs.tokens(integers)
+	return input, "", err
 }
 
 func explanationOf(r *explain.Result, samples bool) *report.Explanation {

@@ -19,11 +19,12 @@ type graphs struct {
 	v      *validation
 	splits map[bool]*explain.Split // by whether it is the candidate
 	refuse map[bool]error          // why one cannot be split
+	embeds map[string]*embedded    // by the model's file
 	open   []func() error
 }
 
 func newGraphs(v *validation) *graphs {
-	return &graphs{v: v, splits: map[bool]*explain.Split{}, refuse: map[bool]error{}}
+	return &graphs{v: v, splits: map[bool]*explain.Split{}, refuse: map[bool]error{}, embeds: map[string]*embedded{}}
 }
 
 func (g *graphs) close() {
@@ -41,16 +42,22 @@ func (g *graphs) model(s session.Session, candidate bool) explain.Model {
 		return g.splits[candidate], g.refuse[candidate]
 	}, Gradient: func(_ context.Context, output string, _ explain.Sample) (explain.Gradient, error) {
 		return g.gradient(candidate, output), nil
+	}, Embed: func(ctx context.Context, output, input string) (*explain.Embedding, error) {
+		return g.embed(ctx, g.path(candidate), candidate, output, input)
 	}}
+}
+
+// path returns the file of one of the two models.
+func (g *graphs) path(candidate bool) string {
+	if candidate {
+		return g.v.o.Candidate
+	}
+	return g.v.o.Baseline
 }
 
 // split writes both halves of a model and loads them.
 func (g *graphs) split(ctx context.Context, candidate bool, output string, sample explain.Sample) (*explain.Split, error) {
-	path := g.v.o.Baseline
-	if candidate {
-		path = g.v.o.Candidate
-	}
-	m, err := onnxfile.Open(path, onnxfile.Options{})
+	m, err := onnxfile.Open(g.path(candidate), onnxfile.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -86,15 +93,24 @@ func shapesFor(m *onnx.Model, s explain.Sample) map[string]onnx.Shape {
 
 // load writes a model into a folder that nobody else looks at and loads it from there; both go when the graphs are closed.
 func (g *graphs) load(ctx context.Context, m *onnx.Model) (session.Session, error) {
-	dir, err := os.MkdirTemp("", "lapidary-explain-")
+	path, err := g.write(m)
 	if err != nil {
 		return nil, err
 	}
-	g.open = append(g.open, func() error { return os.RemoveAll(dir) })
-	path := filepath.Join(dir, "part.onnx")
-	if err := onnxfile.Scratch(path, m); err != nil {
-		return nil, err
+	return g.openPart(ctx, path)
+}
+
+func (g *graphs) write(m *onnx.Model) (path string, err error) {
+	dir, err := os.MkdirTemp("", "lapidary-explain-")
+	if err != nil {
+		return "", err
 	}
+	g.open = append(g.open, func() error { return os.RemoveAll(dir) })
+	path = filepath.Join(dir, "part.onnx")
+	return path, onnxfile.Scratch(path, m)
+}
+
+func (g *graphs) openPart(ctx context.Context, path string) (session.Session, error) {
 	s, err := g.v.o.Open(ctx, path, g.v.o.Session)
 	if err != nil {
 		return nil, err
@@ -122,11 +138,17 @@ func (x *explaining) reference(ctx context.Context) error {
 	if err != nil || !changed {
 		return err
 	}
-	s, err := x.graphs.load(ctx, c)
+	path, err := x.graphs.write(c)
+	if err != nil {
+		return err
+	}
+	s, err := x.graphs.openPart(ctx, path)
 	if err != nil {
 		return ctx.Err() // without it nothing is calibrated, which the report shows
 	}
-	x.o.Reference = &explain.Model{Session: s}
+	x.o.Reference = &explain.Model{Session: s, Embed: func(ctx context.Context, output, input string) (*explain.Embedding, error) {
+		return x.graphs.embed(ctx, path, false, output, input)
+	}}
 	return nil
 }
 

@@ -31,7 +31,7 @@ type slopeModel struct {
 	gradient string // its output
 }
 
-func (g *graphs) gradient(candidate bool, output string) explain.Gradient {
+func (g *graphs) gradient(candidate bool, output string) *slopes {
 	return &slopes{g: g, candidate: candidate, output: output, ready: map[string]*slopeModel{}, refused: map[string]error{}}
 }
 
@@ -51,7 +51,7 @@ func (s *slopes) Slope(ctx context.Context, in map[string]*onnx.Tensor, seed []f
 	batch := int64(1)
 	for name, t := range in {
 		all[name] = t
-		if len(t.Shape) > 0 {
+		if len(t.Shape) > 0 && (name != m.tensor || len(in) == 1) { // an embedding may begin with the axis of the tokens
 			batch = t.Shape[0]
 		}
 	}
@@ -75,13 +75,9 @@ func (s *slopes) Slope(ctx context.Context, in map[string]*onnx.Tensor, seed []f
 	return value, gradient, nil
 }
 
-// build makes and loads the model with the gradient by a tensor. It is differentiated once for all shapes.
+// build makes and loads the model with the gradient by a tensor.
 func (s *slopes) build(ctx context.Context, tensor string) (*slopeModel, error) {
-	path := s.g.v.o.Baseline
-	if s.candidate {
-		path = s.g.v.o.Candidate
-	}
-	m, err := onnxfile.Open(path, onnxfile.Options{})
+	m, err := onnxfile.Open(s.g.path(s.candidate), onnxfile.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +92,11 @@ func (s *slopes) build(ctx context.Context, tensor string) (*slopeModel, error) 
 		}
 		tensor = maps[len(maps)-1]
 	}
+	return s.differentiate(ctx, m, tensor)
+}
+
+// differentiate adds the gradient by a tensor to m and loads that. It is differentiated once for all shapes.
+func (s *slopes) differentiate(ctx context.Context, m *onnx.Model, tensor string) (*slopeModel, error) {
 	r, err := grad.Build(m, grad.Options{Of: s.output, Wrt: []string{tensor}, Only: true})
 	if err != nil {
 		return nil, err

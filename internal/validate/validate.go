@@ -102,6 +102,7 @@ type Explain struct {
 	Perturbations int           // coalitions or masks of the methods that draw them; 0 is the method's own number
 	Fill          explain.Fill  // what hides features
 	Token         int64         // what replaces a hidden token
+	NamedToken    bool          // Token was asked for: gradients start at its embedding too, and not at zeros
 	Keep          []int64       // tokens that are never hidden
 }
 
@@ -116,7 +117,7 @@ func (e *Explain) Check() error {
 // options returns what is asked of every method.
 func (e *Explain) options() explain.Options {
 	return explain.Options{
-		Grid: e.Grid, Window: e.Window, Stride: e.Stride, Rows: e.Rows, Perturbations: e.Perturbations, Fill: e.Fill, Token: e.Token, Keep: e.Keep,
+		Grid: e.Grid, Window: e.Window, Stride: e.Stride, Rows: e.Rows, Perturbations: e.Perturbations, Fill: e.Fill, Token: e.Token, NamedToken: e.NamedToken, Keep: e.Keep,
 	}
 }
 
