@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"testing"
@@ -47,8 +48,16 @@ func TestManyImages(t *testing.T) {
 		peak[i] = peakMemory(t)
 		t.Logf("%4d pictures: %d tensors in %d passes, peak memory %d MiB", r.Samples, len(r.Stats), r.Groups, peak[i]>>20)
 	}
+	debug.FreeOSMemory()
+	resetPeak(t)
+	b.workers = 2
+	start := time.Now()
+	b.measure(t, 100)
+	both := 100 / time.Since(start).Seconds()
+	t.Logf(" 100 pictures with 2 workers: peak memory %d MiB", peakMemory(t)>>20)
+	b.workers = 0
 	bare := b.bare(t).Seconds()
-	t.Logf("%.2f and %.2f of the bare rate of %.1f pictures a second", rate[0]*bare, rate[1]*bare, 1/bare)
+	t.Logf("%.2f and %.2f of the bare rate of %.1f pictures a second; %.2f with 2 workers", rate[0]*bare, rate[1]*bare, 1/bare, both*bare)
 	if peak[1] > peak[0]+peak[0]/10 {
 		t.Errorf("peak memory grew from %d to %d MiB with the number of pictures", peak[0]>>20, peak[1]>>20)
 	}
@@ -71,6 +80,8 @@ type manyImages struct {
 	dir   string
 	port  dataset.Port
 	o     dataset.Options
+
+	workers int
 }
 
 func newManyImages(t *testing.T, n int64) *manyImages {
@@ -102,7 +113,7 @@ func newManyImages(t *testing.T, n int64) *manyImages {
 }
 
 func (b *manyImages) options() Options {
-	return Options{Open: b.open, MaxBytes: 1 << 30}
+	return Options{Open: b.open, MaxBytes: 1 << 30, Workers: b.workers, Session: session.Options{Threads: runtime.GOMAXPROCS(0)}}
 }
 
 func (b *manyImages) pass(ctx context.Context, n int64) Pass {

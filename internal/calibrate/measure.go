@@ -33,7 +33,7 @@ type Options struct {
 	Open    session.Opener
 	Session session.Options // Level and Outputs are set here
 	TempDir string          // "" is the system's
-	Workers int             // sessions at once; 0: 1. A model with state has one.
+	Workers int             // sessions at once, which share the threads; 0: 1. A model with state has one.
 
 	// MaxBytes bounds the activations that are outside of the engine at once:
 	// tensors are measured in groups that keep to it, each in a pass of its own,
@@ -128,8 +128,12 @@ func (j *job) run(ctx context.Context, m *onnx.Model, wants []Want, pass Pass) e
 	w := &workshop{p: j.p, pass: pass, free: make(chan session.Session, workers)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	defer w.close()
+	o := *j.o
+	if workers > 1 && o.Session.Threads > 0 { // else they would wait for each other
+		o.Session.Threads = max(o.Session.Threads/workers, 1)
+	}
 	for range workers {
-		s, err := j.p.open(ctx, j.o)
+		s, err := j.p.open(ctx, &o)
 		if err != nil {
 			return err
 		}
