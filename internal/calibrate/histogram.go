@@ -129,17 +129,17 @@ type reach struct {
 	lo, hi float32
 }
 
-// get returns an empty histogram for the range; nil before the first run.
-func (r *reach) get() *Histogram {
+// get returns the range and an empty histogram for it; nil before the first run.
+func (r *reach) get() (h *Histogram, lo, hi float32) {
 	if r == nil {
-		return nil
+		return nil, 0, 0
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.some {
-		return nil
+		return nil, 0, 0
 	}
-	return newGrid(r.lo, r.hi, gridFor(r.lo, r.hi))
+	return newGrid(r.lo, r.hi, gridFor(r.lo, r.hi)), r.lo, r.hi
 }
 
 // add enters the range of a run whose statistics count.

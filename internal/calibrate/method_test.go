@@ -207,6 +207,26 @@ func TestZeros(t *testing.T) {
 	}
 }
 
+// TestReachOfNothing holds that a tensor that was all zero, or hardly more, may be anything in the next run.
+func TestReachOfNothing(t *testing.T) {
+	for _, first := range [][]float32{{0, 0}, {0, math.SmallestNonzeroFloat32}, {-1e-30, 1e-30}} {
+		for _, next := range [][]float32{{0, 1}, {-3e38, 3e38}, {-1, -1e-30}, {5, 6}} {
+			r := &reach{}
+			var all Stats
+			for _, x := range [][]float32{first, next} {
+				var one Stats
+				if err := one.whole(onnx.FromFloats("x", []int64{2}, x), Want{}, 0, r); err != nil {
+					t.Fatal(err)
+				}
+				all.Merge(&one)
+			}
+			if n := all.Histogram.total(); n != 4 || all.Max != max(first[1], next[1]) || all.Min != min(first[0], next[0]) {
+				t.Errorf("%v, then %v: %d elements from %v to %v", first, next, n, all.Min, all.Max)
+			}
+		}
+	}
+}
+
 // TestReach holds that the histogram of some runs is the same whether their range was
 // known before or not, and in whatever order they came.
 func TestReach(t *testing.T) {

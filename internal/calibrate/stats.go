@@ -68,8 +68,9 @@ func (s *Stats) whole(t *onnx.Tensor, w Want, k int64, r *reach) error {
 	}
 	var h *Histogram
 	var c *counter
+	var least, most float32
 	if !w.Extremes && len(b) <= mostCounted {
-		if h = r.get(); h != nil {
+		if h, least, most = r.get(); h != nil {
 			c = newCounter(h)
 		}
 	}
@@ -79,7 +80,13 @@ func (s *Stats) whole(t *onnx.Tensor, w Want, k int64, r *reach) error {
 	}
 	s.Count, s.Sum, s.Squares = s.Count+int64(len(b)/4), s.Sum+sum, s.Squares+squares
 	if !w.Extremes {
-		s.enter(counted(h, c, b, lo, hi))
+		if h == nil || lo < least || hi > most {
+			h = newHistogram(b, lo, hi)
+		} else {
+			c.addTo(h)
+			h.trim(lo, hi)
+		}
+		s.enter(h)
 		r.add(lo, hi)
 	}
 	if w.Channels {
@@ -89,17 +96,6 @@ func (s *Stats) whole(t *onnx.Tensor, w Want, k int64, r *reach) error {
 		s.Gram = newGram(b, t.Shape, &w, k)
 	}
 	return nil
-}
-
-// counted returns the histogram of b, whose elements lie in [lo, hi]: c, on the grid
-// of h, if these do so too.
-func counted(h *Histogram, c *counter, b []byte, lo, hi float32) *Histogram {
-	if h == nil || indexOf(lo, h.Exp) < h.First || indexOf(hi, h.Exp) >= h.First+int64(len(h.Counts)) {
-		return newHistogram(b, lo, hi)
-	}
-	c.addTo(h)
-	h.trim(lo, hi)
-	return h
 }
 
 func (s *Stats) enter(h *Histogram) {
