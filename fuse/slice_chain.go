@@ -43,6 +43,8 @@ func cuts(m *rewrite.Match, n *onnx.Node, rank int) ([]cut, error) {
 		switch {
 		case c.axis < 0:
 			return nil, rewrite.Decline("an axis counts from the end and the rank is not known")
+		case rank >= 0 && c.axis >= int64(rank):
+			return nil, rewrite.Decline("%v cuts axis %d of a value of %d axes", n, c.axis, rank)
 		case c.step < 1:
 			return nil, rewrite.Decline("%v goes backwards", n)
 		case slices.ContainsFunc(out[:i], func(d cut) bool { return d.axis == c.axis }):
