@@ -141,12 +141,15 @@ bench-profile: build
 	$(GO) run ./internal/nets/netgen -o .bench/models resnet50 mobilenetv3 yolov8n gtcrn llama whisper-encoder unet vit gpt2 bert chain
 	.bench/peers/bin/python docs/bench/profile.py $(MODELS)
 
-# Runs every fuzz target for FUZZTIME, or those that FUZZ names, and adds up in docs/fuzzing.md what that took and found.
-FUZZTIME ?= 10s
-FUZZ     ?=
-FUZZJOBS ?= 0
+# Runs every fuzz target for FUZZTIME, or those that FUZZ names, and adds up in docs/fuzzing.md what that took and found. FUZZUPTO=30m takes only
+# those that did not have half an hour of a processor in all runs, those first that had least; FUZZATONCE targets at once, of FUZZJOBS processes.
+FUZZTIME   ?= 10s
+FUZZ       ?=
+FUZZJOBS   ?= 0
+FUZZUPTO   ?= 0
+FUZZATONCE ?= 1
 fuzz:
-	$(GO) run ./internal/fuzzing -time $(FUZZTIME) -name '$(FUZZ)' -parallel $(FUZZJOBS) -ledger docs/fuzzing.md
+	$(GO) run ./internal/fuzzing -time $(FUZZTIME) -up-to $(FUZZUPTO) -at-once $(FUZZATONCE) -name '$(FUZZ)' -parallel $(FUZZJOBS) -ledger docs/fuzzing.md
 
 # At most a minute of fuzzing, compiling included, with another target first each day: for CI, behind the tests.
 fuzz-short:

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,40 @@ func TestAdd(t *testing.T) {
 	}
 }
 
+// TestTurns takes those first that are furthest from the goal, for as long as they lack, and not those that have reached it.
+func TestTurns(t *testing.T) {
+	a, b, c := target{"x", "FuzzA", "one"}, target{"x", "FuzzB", "two"}, target{"y", "FuzzC", "three"}
+	list := []target{a, b, c}
+	path := filepath.Join(t.TempDir(), "fuzzing.md")
+	if err := os.WriteFile(path, []byte(format("", []row{{a, 28, 1, 0}, {b, 30, 1, 0}}, "")), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	o := options{each: 5 * time.Minute, ledger: path, name: regexp.MustCompile(""), from: 4}
+	for _, step := range []struct {
+		upTo time.Duration
+		jobs int
+		want []turn
+	}{
+		{0, 1, []turn{{b, o.each}, {c, o.each}, {a, o.each}}},
+		{30 * time.Minute, 1, []turn{{c, o.each}, {a, 2 * time.Minute}}},
+		{30 * time.Minute, 4, []turn{{c, o.each}, {a, 30 * time.Second}}},
+		{time.Minute, 1, []turn{{c, time.Minute}}},
+	} {
+		o.upTo, o.parallel = step.upTo, step.jobs
+		got, err := o.turns(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(step.want, got, cmp.AllowUnexported(turn{}, target{})); d != "" {
+			t.Errorf("up to %v with %d processes (-want +got):\n%s", step.upTo, step.jobs, d)
+		}
+	}
+	o.name = regexp.MustCompile("FuzzD")
+	if _, err := o.turns(list); err == nil {
+		t.Error("a name without target is taken")
+	}
+}
+
 func TestWatch(t *testing.T) {
 	out := "fuzz: elapsed: 0s, gathering baseline coverage: 0/9 completed\nfuzz: elapsed: 3s, execs: 120 (40/sec), new interesting: 1 (total: 2)\n" +
 		"fuzz: elapsed: 6s, execs: 241 (40/sec), new interesting: 1 (total: 2)\n"
@@ -82,7 +117,7 @@ func TestWatch(t *testing.T) {
 		"--- FAIL: FuzzA (6.02s)\n    context deadline exceeded\nFAIL\n":                                       false,
 		"--- FAIL: FuzzA (6.02s)\n    --- FAIL: FuzzA (0.00s)\n    Failing input written to testdata/fuzz/x\n": true,
 	} {
-		if n, found := watch(strings.NewReader(out + end)); n != 241 || found != want {
+		if n, found := watch(strings.NewReader(out+end), target{}); n != 241 || found != want {
 			t.Errorf("%d executions, found %v, want 241 and %v of %q", n, found, want, end)
 		}
 	}

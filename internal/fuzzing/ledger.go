@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"regexp"
@@ -21,6 +20,18 @@ type row struct {
 const heading = "| target | what it holds | CPU minutes | executions | findings |\n|---|---|---:|---:|---:|\n"
 
 var rowForm = regexp.MustCompile("^\\| `([^`]+)\\.(Fuzz\\w*)` \\| (.*) \\| ([0-9.]+) \\| ([0-9]+) \\| ([0-9]+) \\|$")
+
+// read parses the ledger at path.
+func read(path string) (before string, rows []row, after string, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", nil, "", err
+	}
+	if before, rows, after, err = parse(string(text)); err != nil {
+		return "", nil, "", fmt.Errorf("the ledger %s: %w", path, err)
+	}
+	return before, rows, after, nil
+}
 
 // parse splits a ledger into what comes before its table, the rows, and what comes after it.
 func parse(text string) (before string, rows []row, after string, err error) {
@@ -74,14 +85,11 @@ func settle(rows []row, list []target) []row {
 
 // add enters a run of t into the ledger at path.
 func add(path string, list []target, t target, r result) error {
-	text, err := os.ReadFile(path)
+	before, rows, after, err := read(path)
 	if err != nil {
 		return err
 	}
-	before, rows, after, err := parse(string(text))
-	if err != nil {
-		return fmt.Errorf("the ledger %s: %w", path, err)
-	}
+	text := format(before, rows, after)
 	rows = settle(rows, list)
 	for i := range rows {
 		if rows[i].target == t {
@@ -92,12 +100,12 @@ func add(path string, list []target, t target, r result) error {
 			}
 		}
 	}
-	next := []byte(format(before, rows, after))
-	if bytes.Equal(next, text) {
+	next := format(before, rows, after)
+	if next == text {
 		return nil
 	}
 	temporary := path + ".new"
-	if err := os.WriteFile(temporary, next, 0o666); err != nil {
+	if err := os.WriteFile(temporary, []byte(next), 0o666); err != nil {
 		return err
 	}
 	return os.Rename(temporary, path)
