@@ -150,6 +150,9 @@ func (c *call) axesArg(from int64) []int64 {
 func squeeze(c *call) []*array {
 	a := c.input(0)
 	list := c.axesArg(13)
+	if list != nil && len(list) == 0 {
+		c.unsupported("axes of which there are none: to some that is nothing, to others all of size 1")
+	}
 	drop := make([]bool, a.rank())
 	for _, x := range c.axes(list, a.rank()) {
 		if a.shape[x] != 1 {

@@ -1,6 +1,9 @@
 package onnx
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // AttrType says which field of an [Attr] holds its value, numbered as
 // AttributeProto.AttributeType in onnx.proto.
@@ -122,13 +125,24 @@ func (n *Node) Str(name, def string) string {
 	return def
 }
 
-// Ints returns the ints attribute called name, or def where n has none.
-// The caller must not modify the result.
+// Ints returns the ints attribute called name, or def where n has none or an
+// empty one, which is the same to ONNX Runtime. The caller must not modify the
+// result.
 func (n *Node) Ints(name string, def []int64) []int64 {
-	if a := n.Attr(name); a != nil && a.Type == AttrInts && a.Ref == "" {
+	if a := n.Attr(name); a != nil && a.Type == AttrInts && a.Ref == "" && len(a.Ints) > 0 {
 		return a.Ints
 	}
 	return def
+}
+
+// Each returns the ints attribute called name, which has count numbers: each of
+// them is def where n has none. It reports whether there are as many.
+func (n *Node) Each(name string, count int, def int64) ([]int64, bool) {
+	list := n.Ints(name, nil)
+	if list == nil {
+		list = slices.Repeat([]int64{def}, count)
+	}
+	return list, len(list) == count
 }
 
 // SetAttr replaces the attribute of a's name, or adds a. Attributes that hold

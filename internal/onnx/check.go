@@ -95,6 +95,9 @@ func (c *checker) function(f *Function) {
 	if len(opsets) == 0 {
 		opsets = c.m.Opsets
 	}
+	if n := len(f.Body.inits) + len(f.Body.sparse); n > 0 {
+		c.add(place{text: fmt.Sprintf("function %q", f.Name)}, "it has %d initializers; constants of a function are nodes", n)
+	}
 	c.graph(f.Body, opsets)
 }
 

@@ -212,7 +212,7 @@ func (c *call) squeezed() onnx.Shape {
 		return out
 	}
 	drop, ok := axesOf(axes, len(s))
-	if !ok {
+	if !ok || len(axes) == 0 { // none given: to some that is nothing, to others all of size 1
 		return nil
 	}
 	gone := make([]bool, len(s))

@@ -192,11 +192,36 @@ func (p *Patch) admissible(facts *opset.Facts) error {
 				return Decline("the result would be %v instead of %v", made, old)
 			}
 		}
+		if p.proposes(s.new) && s.old.Producer() != p.root && p.reads(s.old) {
+			return Decline("it would read %q, which it computes", s.old.Name())
+		}
 		if p.proposes(s.new) && (s.new.Type == nil || s.old.Type != nil && s.old.IsOutput()) {
 			s.new.Type = s.old.Type
 		}
 	}
 	return nil
+}
+
+// mostBehind bounds the nodes among which a value is looked for that takes part in computing another one.
+const mostBehind = 64
+
+// reads reports whether a new node reads old or, within few nodes, what is computed of it. Patches that swap
+// more than what their root computes could close a circle so.
+func (p *Patch) reads(old *onnx.Value) bool {
+	queue := append([]*onnx.Node(nil), p.nodes...)
+	seen := map[*onnx.Node]bool{}
+	for i := 0; i < len(queue) && i < mostBehind; i++ {
+		for _, v := range queue[i].Inputs() {
+			if v != nil && v == old {
+				return true
+			}
+			if n := v.Producer(); n != nil && !seen[n] {
+				seen[n] = true
+				queue = append(queue, n)
+			}
+		}
+	}
+	return false
 }
 
 // proposes reports whether v is an output of a new node.

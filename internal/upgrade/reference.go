@@ -54,7 +54,7 @@ func (u *upgrader) listed(n *onnx.Node, name string) (*onnx.Value, error) {
 	}
 	n.DeleteAttr(name)
 	switch {
-	case a.Ref == "" && a.Ints == nil:
+	case a.Ref == "" && len(a.Ints) == 0:
 		return nil, nil
 	case a.Ref == "":
 		return u.ints(n, name, a.Ints...), nil

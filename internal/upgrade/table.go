@@ -44,7 +44,7 @@ var changes = map[string]map[int64]change{
 	"Squeeze":            {13: axesToInput},
 	"Sub":                {7: upgradeBroadcast},
 	"TopK":               {10: upgradeTopK},
-	"Unsqueeze":          {13: axesToInput},
+	"Unsqueeze":          {13: axesAlwaysToInput},
 	"Xor":                {7: upgradeBroadcast},
 	"Upsample":           {9: upgradeUpsampleScales, 10: upgradeUpsample},
 }

@@ -64,6 +64,17 @@ func axesToInput(u *upgrader, n *onnx.Node) error {
 	return u.listToInput(n, "axes")
 }
 
+// axesAlwaysToInput does so for Unsqueeze, which must have them: none of them is
+// an input of no elements.
+func axesAlwaysToInput(u *upgrader, n *onnx.Node) error {
+	if a := n.Attr("axes"); a != nil && a.Ref == "" && len(a.Ints) == 0 {
+		n.DeleteAttr("axes")
+		n.SetInput(1, u.ints(n, "axes"))
+		return nil
+	}
+	return axesToInput(u, n)
+}
+
 // listToInput moves a list from an attribute to input 1.
 func (u *upgrader) listToInput(n *onnx.Node, name string) error {
 	v, err := u.listed(n, name)
