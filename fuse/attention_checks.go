@@ -30,6 +30,9 @@ func (b *attnBlock) agree() error {
 			return rewrite.Decline("the %s are %v and %v, which are not known to be equal", c.what, c.a, c.b)
 		}
 	}
+	if mayGrow(k[2], v[2]) {
+		return rewrite.Decline("there are %v keys and %v values", k[2], v[2])
+	}
 	if b.k.repeat != b.v.repeat {
 		return rewrite.Decline("each key serves %d heads and each value %d", b.k.repeat, b.v.repeat)
 	}

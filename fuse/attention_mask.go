@@ -176,6 +176,11 @@ func (b *attnBlock) sameType(v *onnx.Value) error {
 func (b *attnBlock) hidden(v *onnx.Value) (indexForm, float64, bool) { return hiddenIn(b.facts, v, 12) }
 
 func hiddenIn(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, float64, bool) {
+	f, fill, ok := readHidden(facts, v, depth)
+	return f.within(facts.Shape(v)), fill, ok
+}
+
+func readHidden(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, float64, bool) {
 	if v == nil || depth == 0 {
 		return indexForm{}, 0, false
 	}

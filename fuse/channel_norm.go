@@ -151,14 +151,14 @@ func perChannelVector(m *rewrite.Match, p *rewrite.Patch, v *onnx.Value, x onnx.
 var meanVariance = formula{
 	name: "mean-variance", doc: "recognises MeanVarianceNormalization in any arithmetic that computes it",
 	roots: "Div", inner: []string{"ReduceMean"},
-	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+	read: func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		for _, m := range e {
 			for _, f := range m.F {
 				if f.P != -1 || f.Atom.Func != "" || f.Atom.Value != nil {
 					continue
 				}
 				if axes := deviationAxes(f.Atom.Args[0]); axes != nil && slices.ContainsFunc(deviated(x, axes), func(w algebra.Poly) bool { return algebra.Close(e, w, tol) }) {
-					return []*onnx.Attr{onnx.IntsAttr("axes", axes...)}, true
+					return []setting{{attr: onnx.IntsAttr("axes", axes...)}}, true
 				}
 			}
 		}

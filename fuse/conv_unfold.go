@@ -135,10 +135,14 @@ func newUnfold(m *rewrite.Match, x *onnx.Value, parts [][]cut, w *onnx.Tensor) (
 	if err != nil {
 		return nil, err
 	}
+	strides, fits := m.Root.Each("strides", len(u.axes), 1)
+	dilations, fit := m.Root.Each("dilations", len(u.axes), 1)
+	if !fits || !fit {
+		return nil, rewrite.Decline("it has strides %v and dilations %v for %d axes", strides, dilations, len(u.axes))
+	}
 	window := 1
 	for i := range u.axes {
-		ones := slices.Repeat([]int64{1}, len(u.axes))
-		a := unfoldAxis{stride: m.Root.Ints("strides", ones)[i], dilation: m.Root.Ints("dilations", ones)[i], size: w.Shape[i+2]}
+		a := unfoldAxis{stride: strides[i], dilation: dilations[i], size: w.Shape[i+2]}
 		if !out[i+2].Known() || a.size < 1 {
 			return nil, rewrite.Decline("the shape %v of the result is not known", out)
 		}

@@ -20,7 +20,7 @@ type formula struct {
 	aside     []string // more of them, of which the same holds as of also
 	of        []string // all operators that spellings are made of, in about small nodes; nil: any, in more
 	// read tells whether e is the operator of x, with which attributes.
-	read func(e, x algebra.Poly, tol float64) (attrs []*onnx.Attr, ok bool)
+	read func(e, x algebra.Poly, tol float64) (list []setting, ok bool)
 	emit emitter
 }
 
@@ -84,7 +84,11 @@ func (f formula) find(m *rewrite.Match) (found, error) {
 			continue
 		}
 		r := &algebra.Reader{Facts: m.Facts, Stop: []*onnx.Value{x}}
-		if attrs, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root))); ok {
+		if list, ok := f.read(r.Of(root), algebra.Var(x), tolerance(m.Facts.DType(root))); ok {
+			attrs, err := settled(list, m.Facts.DType(root))
+			if err != nil {
+				return found{}, err
+			}
 			return found{x, attrs, r}, replaceable(m, r, x)
 		}
 	}
@@ -92,6 +96,26 @@ func (f formula) find(m *rewrite.Match) (found, error) {
 		return found{}, rewrite.ErrNotHere
 	}
 	return found{}, rewrite.Decline("it computes something else")
+}
+
+// setting is an attribute of the operator that was read, and the number that it stands for where that is a float.
+type setting struct {
+	attr  *onnx.Attr
+	exact float64
+}
+
+func float(name string, x float64) setting { return setting{onnx.FloatAttr(name, float32(x)), x} }
+
+// settled returns the attributes of an operator that computes in d, or declines where that is float64 and a number would be rounded to float32.
+func settled(list []setting, d onnx.DType) ([]*onnx.Attr, error) {
+	var out []*onnx.Attr
+	for _, s := range list {
+		if a := s.attr; d == onnx.Double && a.Type == onnx.AttrFloat && float64(a.F) != s.exact {
+			return nil, rewrite.Decline("its %s would be rounded from %v to %v", a.Name, s.exact, a.F)
+		}
+		out = append(out, s.attr)
+	}
+	return out, nil
 }
 
 // standard returns an emitter of a standard operator.
@@ -278,8 +302,8 @@ func line(p, x algebra.Poly) (slope, offset float64, ok bool) {
 }
 
 // spelled returns a reader of a formula without attributes.
-func spelled(forms ...func(x algebra.Poly) algebra.Poly) func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
-	return func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+func spelled(forms ...func(x algebra.Poly) algebra.Poly) func(e, x algebra.Poly, tol float64) ([]setting, bool) {
+	return func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		for _, f := range forms {
 			if algebra.Close(e, f(x), tol) {
 				return nil, true

@@ -35,7 +35,7 @@ var gemmTranspose = rewrite.Rule{
 				continue
 			}
 			in[i] = x
-			attrs = append(without(attrs, name), onnx.IntAttr(name, 1-m.Root.Int(name, 0)))
+			attrs = append(without(attrs, name), turned(m.Root, name, name))
 		}
 		if slices.Equal(in, m.Root.Inputs()) {
 			return rewrite.Decline("no factor is a transpose")
@@ -43,6 +43,14 @@ var gemmTranspose = rewrite.Rule{
 		p.Swap(m.Root.Output(0), p.Add("Gemm", in, attrs...))
 		return nil
 	},
+}
+
+// turned returns the attribute called name that is set where n does not set flag: any number but 0 sets it.
+func turned(n *onnx.Node, flag, name string) *onnx.Attr {
+	if n.Int(flag, 0) != 0 {
+		return onnx.IntAttr(name, 0)
+	}
+	return onnx.IntAttr(name, 1)
 }
 
 func without(list []*onnx.Attr, name string) []*onnx.Attr {
@@ -78,7 +86,7 @@ var transposeGemm = rewrite.Rule{
 			in = append(in, p.Const(c))
 		}
 		attrs := without(without(gemm.Attrs, "transA"), "transB")
-		attrs = append(attrs, onnx.IntAttr("transA", 1-gemm.Int("transB", 0)), onnx.IntAttr("transB", 1-gemm.Int("transA", 0)))
+		attrs = append(attrs, turned(gemm, "transB", "transA"), turned(gemm, "transA", "transB"))
 		p.Swap(m.Root.Output(0), p.Add("Gemm", in, attrs...))
 		return nil
 	},

@@ -5,14 +5,13 @@ import (
 	"slices"
 
 	"github.com/lapidary-ml/lapidary/internal/algebra"
-	"github.com/lapidary-ml/lapidary/internal/onnx"
 )
 
 // hardSigmoid: max(0, min(1, α·x + β)), also with the bounds before the scale.
 var hardSigmoid = formula{
 	name: "hardsigmoid", doc: "recognises HardSigmoid in bounds of a scaled and shifted value",
 	roots: "Clip|Min|Max|Relu|Mul|Div", inner: []string{"Clip", "Min", "Max", "Relu"}, of: slices.Concat(rational, signed),
-	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+	read: func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		a, c, ok := callOf(e, "clip")
 		if !ok {
 			return nil, false
@@ -23,7 +22,7 @@ var hardSigmoid = formula{
 		if !ok || !bounded || slope == 1 && offset == 0 && c == 1 {
 			return nil, false
 		}
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(c*slope)), onnx.FloatAttr("beta", float32(c*offset))}, true
+		return []setting{float("alpha", c*slope), float("beta", c*offset)}, true
 	},
 	emit: standard("HardSigmoid"),
 }

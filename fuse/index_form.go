@@ -50,6 +50,24 @@ func addInto[K comparable](a *map[K]int64, b map[K]int64, k int64) {
 func formOf(facts *opset.Facts, v *onnx.Value) (indexForm, bool) { return formIn(facts, v, 16) }
 
 func formIn(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, bool) {
+	f, ok := readForm(facts, v, depth)
+	return f.within(facts.Shape(v)), ok
+}
+
+// within is f without the indices along axes of length 1, which are 0: whoever reads
+// a value of shape s along more rows than it has reads the same for all of them.
+func (f indexForm) within(s onnx.Shape) indexForm {
+	index := maps.Clone(f.index)
+	for i, d := range s {
+		if d.Known() && d.Value == 1 {
+			delete(index, len(s)-1-i)
+		}
+	}
+	f.index = index
+	return f
+}
+
+func readForm(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, bool) {
 	if v == nil || depth == 0 || !facts.DType(v).IsInt() {
 		return indexForm{}, false
 	}
@@ -220,6 +238,11 @@ func conditionForm(facts *opset.Facts, v *onnx.Value) (indexForm, bool) {
 }
 
 func conditionFormIn(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, bool) {
+	f, ok := readCondition(facts, v, depth)
+	return f.within(facts.Shape(v)), ok
+}
+
+func readCondition(facts *opset.Facts, v *onnx.Value, depth int) (indexForm, bool) {
 	if v == nil || depth == 0 {
 		return indexForm{}, false
 	}

@@ -87,7 +87,7 @@ func blocksOf(m *rewrite.Match) (*blockWeight, error) {
 		axis += 2
 	}
 	switch {
-	case root.Int("transA", 0) != 0 || root.Int("transBatchA", 0)+root.Int("transBatchB", 0) != 0 || root.Float("alpha", 1) != 1 ||
+	case root.Int("transA", 0) != 0 || root.Int("transBatchA", 0)|root.Int("transBatchB", 0) != 0 || root.Float("alpha", 1) != 1 ||
 		m.Value("c") != nil && root.Float("beta", 1) != 1:
 		return nil, rewrite.Decline("%v transposes or scales more than the weight", root)
 	case len(codes.Shape) != 2:

@@ -214,5 +214,5 @@ func (c *climb) product() error {
 
 // plainGemm reports whether n is a Gemm that only multiplies and adds.
 func plainGemm(n *onnx.Node) bool {
-	return n.Is("Gemm") && n.Int("transA", 0)+n.Int("transB", 0) == 0 && n.Float("alpha", 1) == 1 && n.Float("beta", 1) == 1
+	return n.Is("Gemm") && n.Int("transA", 0)|n.Int("transB", 0) == 0 && n.Float("alpha", 1) == 1 && n.Float("beta", 1) == 1
 }

@@ -94,11 +94,8 @@ func (p padding) intoWindow(n *onnx.Node) ([]int64, error) {
 	if rank < 3 || p.begin[0] != 0 || p.end[0] != 0 || p.begin[1] != 0 || p.end[1] != 0 {
 		return nil, rewrite.Decline("Pad adds samples or channels: %v and %v", p.begin, p.end)
 	}
-	old := n.Ints("pads", nil)
-	if old == nil {
-		old = make([]int64, 2*(rank-2))
-	}
-	if len(old) != 2*(rank-2) {
+	old, ok := n.Each("pads", 2*(rank-2), 0)
+	if !ok {
 		return nil, rewrite.Decline("the pads of %v are %v", n, old)
 	}
 	var out []int64

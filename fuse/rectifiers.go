@@ -56,8 +56,8 @@ func multiple(p, x algebra.Poly) (slope float64, ok bool) {
 
 // exponential returns the reader of a function that is a multiple of x above 0
 // and factor·(exp(rate·x) − 1) below.
-func exponential(read func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool)) func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
-	return func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+func exponential(read func(slope, factor, rate, tol float64) ([]setting, bool)) func(e, x algebra.Poly, tol float64) ([]setting, bool) {
+	return func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		h, ok := halvesOf(e, x)
 		if !ok {
 			return nil, false
@@ -75,8 +75,8 @@ func exponential(read func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool
 var elu = formula{
 	name: "elu", doc: "recognises Elu in a choice by sign, or by bounds",
 	roots: "Where", also: "Add|Sub|Sum", inner: []string{"Exp"}, of: growing,
-	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, one(slope, tol) && one(rate, 1e-6)
+	read: exponential(func(slope, factor, rate, tol float64) ([]setting, bool) {
+		return []setting{float("alpha", factor)}, one(slope, tol) && one(rate, 1e-6)
 	}),
 	emit: standard("Elu"),
 }
@@ -85,9 +85,9 @@ var elu = formula{
 var celu = formula{
 	name: "celu", doc: "recognises Celu in Elu of a scaled value, in a choice by sign, or by bounds",
 	roots: "Mul|Div|Where", also: "Add|Sub|Sum", inner: []string{"Elu", "Exp"}, of: growing,
-	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
+	read: exponential(func(slope, factor, rate, tol float64) ([]setting, bool) {
 		fits := one(slope, tol) && one(factor*rate, tol) && factor > 0 && !one(rate, 1e-6)
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor))}, fits
+		return []setting{float("alpha", factor)}, fits
 	}),
 	emit: func(t *Target, m *rewrite.Match, p *rewrite.Patch, x *onnx.Value, attrs []*onnx.Attr) (*onnx.Value, error) {
 		if d := m.Facts.DType(x); d != onnx.Float {
@@ -101,17 +101,17 @@ var celu = formula{
 var selu = formula{
 	name: "selu", doc: "recognises Selu in a choice by sign, or by bounds, or in a multiple of Elu",
 	roots: "Where|Mul", also: "Add|Sub|Sum", inner: []string{"Exp", "Elu"}, of: growing,
-	read: exponential(func(slope, factor, rate, tol float64) ([]*onnx.Attr, bool) {
+	read: exponential(func(slope, factor, rate, tol float64) ([]setting, bool) {
 		fits := one(rate, 1e-6) && slope != 1 && slope != 0
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(factor/slope)), onnx.FloatAttr("gamma", float32(slope))}, fits
+		return []setting{float("alpha", factor/slope), float("gamma", slope)}, fits
 	}),
 	emit: standard("Selu"),
 }
 
 // piecewise returns the reader of a function that is x above 0 and a multiple of
 // it below.
-func piecewise(read func(slope float64) ([]*onnx.Attr, bool)) func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
-	return func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+func piecewise(read func(slope float64) ([]setting, bool)) func(e, x algebra.Poly, tol float64) ([]setting, bool) {
+	return func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		h, ok := halvesOf(e, x)
 		if !ok || !algebra.Close(h.above, x, min(tol, 1e-3)) {
 			return nil, false
@@ -142,7 +142,7 @@ var (
 var relu = formula{
 	name: "relu", doc: "recognises Relu in the larger of a value and 0, or in half of the value and its size",
 	roots: "Max", also: "Where|Mul|Div|Add|Sub", inner: signed, of: linear,
-	read: piecewise(func(slope float64) ([]*onnx.Attr, bool) { return nil, slope == 0 }),
+	read: piecewise(func(slope float64) ([]setting, bool) { return nil, slope == 0 }),
 	emit: standard("Relu"),
 }
 
@@ -150,7 +150,7 @@ var relu = formula{
 var abs = formula{
 	name: "abs", doc: "recognises Abs in a choice by sign, or in the larger of a value and its opposite",
 	roots: "Max", also: "Where|Add|Sub|Sum", inner: signed, of: linear,
-	read: piecewise(func(slope float64) ([]*onnx.Attr, bool) { return nil, slope == -1 }),
+	read: piecewise(func(slope float64) ([]setting, bool) { return nil, slope == -1 }),
 	emit: standard("Abs"),
 }
 
@@ -158,8 +158,8 @@ var abs = formula{
 var leakyRelu = formula{
 	name: "leakyrelu", doc: "recognises LeakyRelu in a choice by sign, by bounds, or in the larger of a value and a part of it",
 	roots: "Where|Max|Min", also: "Add|Sub|Sum|Mul", inner: signed, of: linear,
-	read: piecewise(func(slope float64) ([]*onnx.Attr, bool) {
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(slope))}, slope != 0 && slope != 1 && slope != -1
+	read: piecewise(func(slope float64) ([]setting, bool) {
+		return []setting{float("alpha", slope)}, slope != 0 && slope != 1 && slope != -1
 	}),
 	emit: standard("LeakyRelu"),
 }
@@ -168,7 +168,7 @@ var leakyRelu = formula{
 var thresholdedRelu = formula{
 	name: "thresholdedrelu", doc: "recognises ThresholdedRelu in a choice by size",
 	roots: "Where", inner: []string{"Where"},
-	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+	read: func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		a, c, ok := callOf(e, "where")
 		if !ok || c != 1 {
 			return nil, false
@@ -181,7 +181,7 @@ var thresholdedRelu = formula{
 		if !ok || !algebra.Close(e, algebra.Where(algebra.Less(algebra.Number(alpha), x), x, nil), tol) {
 			return nil, false
 		}
-		return []*onnx.Attr{onnx.FloatAttr("alpha", float32(alpha))}, true
+		return []setting{float("alpha", alpha)}, true
 	},
 	emit: standard("ThresholdedRelu"),
 }
@@ -190,7 +190,7 @@ var thresholdedRelu = formula{
 var shrink = formula{
 	name: "shrink", doc: "recognises Shrink in a choice by size",
 	roots: "Where", inner: []string{"Where"}, of: append([]string{"Or"}, linear...),
-	read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+	read: func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 		a, c, ok := callOf(e, "where")
 		if !ok || c != 1 {
 			return nil, false
@@ -210,7 +210,7 @@ var shrink = formula{
 				forms = append(forms, algebra.Where(algebra.Or(low, high), x, nil), algebra.Where(algebra.Less(n, algebra.Call("abs", "", x)), x, nil))
 			}
 			if closeToAny(e, tol, forms) {
-				return []*onnx.Attr{onnx.FloatAttr("lambd", float32(lambda)), onnx.FloatAttr("bias", float32(bias))}, true
+				return []setting{float("lambd", lambda), float("bias", bias)}, true
 			}
 		}
 		return nil, false

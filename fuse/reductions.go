@@ -59,6 +59,11 @@ func soleWithin(m *rewrite.Match, sum *onnx.Node, labels ...string) error {
 // its axes as an input since opset 13, the others since opset 18.
 func reduced(m *rewrite.Match, p *rewrite.Patch, op string, x *onnx.Value, sum *onnx.Node) (*onnx.Value, error) {
 	axes := sum.Input(1)
+	if sum.Int("noop_with_empty_axes", 0) != 0 {
+		if list, ok := knownInts(m.Facts, axes); !ok || len(list) == 0 {
+			return nil, rewrite.Decline("it may have no axes, where operators differ in what they do")
+		}
+	}
 	if axes == nil || m.Opset() >= 18 {
 		return p.Add(op, []*onnx.Value{x, axes}, sum.Attrs...), nil
 	}

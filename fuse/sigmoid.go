@@ -90,7 +90,7 @@ var swish = formula{
 	},
 }
 
-func readSwish(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+func readSwish(e, x algebra.Poly, tol float64) ([]setting, bool) {
 	if len(e) != 1 {
 		return nil, false
 	}
@@ -100,7 +100,7 @@ func readSwish(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
 		}
 		alpha, ok := multiple(f.Atom.Args[0], x)
 		if ok && algebra.Close(e, algebra.Mul(x, logistic(algebra.Scale(alpha, x))), tol) {
-			return []*onnx.Attr{onnx.FloatAttr("alpha", float32(alpha))}, true
+			return []setting{float("alpha", alpha)}, true
 		}
 	}
 	return nil, false

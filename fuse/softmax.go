@@ -30,10 +30,10 @@ func softmaxRule(name, op, roots string, log bool) func(t *Target) rewrite.Rule 
 	f := formula{
 		name: name, doc: "recognises " + op + " in Exp and ReduceSum, with or without ReduceMax",
 		roots: roots, inner: []string{"Exp", "ReduceLogSumExp"},
-		read: func(e, x algebra.Poly, tol float64) ([]*onnx.Attr, bool) {
+		read: func(e, x algebra.Poly, tol float64) ([]setting, bool) {
 			for axis := range int64(8) {
 				if closeToAny(e, tol, softmaxForms(x, axis, log)) {
-					return []*onnx.Attr{onnx.IntAttr("axis", axis)}, true
+					return []setting{{attr: onnx.IntAttr("axis", axis)}}, true
 				}
 			}
 			return nil, false
