@@ -87,10 +87,12 @@ func (d *dims) shuffleAt(n *onnx.Node) *shuffle {
 	if len(perm) != len(mid) {
 		return nil
 	}
-	for i := range perm {
-		if in := i >= at && i < at+parts; !in && perm[i] != int64(i) {
+	seen := make([]bool, len(perm))
+	for i, p := range perm {
+		if in := i >= at && i < at+parts; !in && p != int64(i) || p < 0 || int(p) >= len(perm) || seen[p] {
 			return nil
 		}
+		seen[p] = true
 	}
 	for i := range to {
 		if !to[i].Same(from[i]) && to[i].Known() {
@@ -127,8 +129,16 @@ func (d *dims) groupNormAt(n *onnx.Node) *shuffle {
 func (d *dims) tieShuffle(n *onnx.Node, s *shuffle) {
 	d.tie(n, opset.Tie{From: s.from, To: s.to, Index: s.index})
 	d.tieOthers(n, s)
+	if s.groups == 0 {
+		return
+	}
+	for _, v := range s.nodes[1].Inputs()[1:] {
+		if v != nil {
+			d.pinValue(v, pin{s.nodes[1], "has one for each group"})
+		}
+	}
 	at, ok := d.index[s.from]
-	if s.groups == 0 || !ok {
+	if !ok {
 		return
 	}
 	d.even = append(d.even, even{at, s.groups})

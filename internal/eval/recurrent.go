@@ -188,7 +188,7 @@ func (c *call) direction(d, gates, h, in int, defaults []string) *recurrence {
 	}
 	l.w, l.r = cut(c.input(1)), cut(c.input(2))
 	if b := c.opt(3); b != nil {
-		if l.bias = cut(b); len(l.bias) != 2*gates*h {
+		if l.bias = cut(b); b.rank() != 2 || len(l.bias) != 2*gates*h || int(b.shape[1]) != 2*gates*h {
 			c.fail("a bias of shape %v", b.shape)
 		}
 	}

@@ -137,6 +137,9 @@ func (r *relating) slicing(rank int) (starts, steps []int64, axes []int, ok bool
 	if steps == nil {
 		steps = slices.Repeat([]int64{1}, len(starts))
 	}
+	if len(steps) != len(starts) {
+		return nil, nil, nil, false
+	}
 	for i := range starts {
 		a := int64(i)
 		if list != nil {
@@ -151,7 +154,7 @@ func (r *relating) slicing(rank int) (starts, steps []int64, axes []int, ok bool
 		}
 		axes = append(axes, j)
 	}
-	return starts, steps, axes, len(steps) == len(starts)
+	return starts, steps, axes, true
 }
 
 // relatePad: positions that are added have no counterpart and stay.

@@ -1,0 +1,136 @@
+package prune
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/nets"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
+	"github.com/lapidary-ml/lapidary/internal/randgraph"
+	"github.com/lapidary-ml/lapidary/internal/rewrite/rewritetest"
+)
+
+// quick are the networks that are computed in a few milliseconds.
+var quick = []string{"tabular", "lstm", "gru", "bert", "transformer", "llama"}
+
+// bases are models for [FuzzMeaning]: those of the tests of fuse, blocks of fused operators, and small networks.
+func bases(f *testing.F) map[string]*onnx.Model {
+	out, err := rewritetest.Models("../fuse/testdata/*.txtar", "../fuse/testdata/*/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for name, text := range fusedNetworks {
+		m, err := onnxtext.Parse(name, []byte(text))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, v := range slices.Clone(m.Graph.Inputs()) {
+			if shape, ok := v.Type.Shape.Static(); ok && strings.HasPrefix(v.Name(), "w") {
+				c := drawn(r, v.Name()+"_weight", shape)
+				if err := m.Graph.Replace(v, m.Graph.NewConst(c)); err != nil {
+					f.Fatal(err)
+				}
+				if err := m.Graph.RemoveInput(v); err != nil {
+					f.Fatal(err)
+				}
+			}
+		}
+		out[name] = m
+	}
+	for _, name := range quick {
+		m, err := nets.Build(name, nets.Options{Style: nets.StylesOf(name)[0], Batch: 1, Seq: 3})
+		if err != nil {
+			f.Fatal(err)
+		}
+		out[name] = m
+	}
+	return out
+}
+
+// FuzzMeaning changes small models a little, sets a part of their units to zero, and takes exactly these out: what is computed stays.
+func FuzzMeaning(f *testing.F) {
+	all := bases(f)
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		edits := make([]byte, 24)
+		for i := range edits {
+			edits[i] = byte(r.IntN(256))
+		}
+		f.Add(name, edits, uint8(r.IntN(256)))
+	}
+	f.Fuzz(func(t *testing.T, name string, edits []byte, how uint8) {
+		m := all[name]
+		if m == nil {
+			return
+		}
+		m = m.Clone()
+		randgraph.Mutate(m, edits)
+		meaningOracle(t, m, how)
+	})
+}
+
+// awake reports whether something other than zero is computed of weights that are zero: units with such weights are not dead.
+func awake(m *onnx.Model) bool {
+	for _, g := range m.Graphs() {
+		for n := range g.Nodes() {
+			if v := n.Input(0); v.Constant() != nil && slices.Contains([]string{"Exp", "Sigmoid", "Softmax", "Cos", "HardSigmoid", "Softplus"}, n.Op) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func meaningOracle(t *testing.T, m *onnx.Model, how uint8) {
+	t.Helper()
+	if _, err := m.Repair(); err != nil || m.Check() != nil || awake(m) {
+		return
+	}
+	share := []float64{0.3, 0.6, 0.1}[how%3]
+	blocked := map[string]string{}
+	p := &structured{o: &StructureOptions{Importance: ByL2, Scope: Layer, Sparsity: share}}
+	for range 100 {
+		zero := m.Clone()
+		if initialize(zero) != nil {
+			return
+		}
+		pl, err := p.plan(zero, share, blocked)
+		if err != nil {
+			return
+		}
+		pl.groups = exact(pl.groups)
+		if pl.removed = pl.d.choose(pl.groups, choice{share, Layer, 1, 0}); len(pl.removed) == 0 {
+			return
+		}
+		erase(t, pl.d, pl.removed)
+		want, ok := rewritetest.MeaningOf(t.Context(), zero, uint64(how))
+		if !ok {
+			return
+		}
+		small := zero.Clone()
+		d, err := newDims(small, nil, blocked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = d.shrink(pl.removed)
+		if no, is := err.(*mismatch); is && blocked[nodeKey(no.node)] == "" {
+			blocked[nodeKey(no.node)] = no.why
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%v\n%s", err, rewritetest.Text(zero))
+		}
+		if err := small.Check(); err != nil {
+			t.Fatalf("the result is not valid: %v\n%s", err, rewritetest.Text(zero))
+		}
+		if err := want.Differs(t.Context(), small); err != nil {
+			t.Fatalf("%v\n%s\n%s", err, rewritetest.Text(zero), rewritetest.Text(small))
+		}
+		return
+	}
+}

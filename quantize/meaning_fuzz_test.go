@@ -1,0 +1,128 @@
+package quantize
+
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/nets"
+	"github.com/lapidary-ml/lapidary/internal/onnx"
+	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
+	"github.com/lapidary-ml/lapidary/internal/randgraph"
+	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/rewrite/rewritetest"
+)
+
+// leastMeaning is what every output keeps in dB where its weights have values that every format has, and nothing else is rounded.
+const leastMeaning = 20
+
+// FuzzMeaning changes small models a little, gives them weights of three values, which every format of weights has, and quantizes these: what is computed stays.
+func FuzzMeaning(f *testing.F) {
+	all, err := rewritetest.Models("../fuse/testdata/*.txtar", "../fuse/testdata/*/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range []string{"tabular", "lstm", "gru", "bert", "transformer", "llama", "gpt2"} {
+		for _, style := range nets.StylesOf(name) {
+			m, err := nets.Build(name, nets.Options{Style: style, Batch: 1, Seq: 3})
+			if err != nil {
+				f.Fatal(err)
+			}
+			all[name+"/"+string(style)] = m
+		}
+	}
+	r := rand.New(rand.NewPCG(9, 10))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		edits := make([]byte, 24)
+		for i := range edits {
+			edits[i] = byte(r.IntN(256))
+		}
+		f.Add(name, edits, uint8(r.IntN(256)))
+	}
+	f.Fuzz(func(t *testing.T, name string, edits []byte, how uint8) {
+		m := all[name]
+		if m == nil {
+			return
+		}
+		m = m.Clone()
+		randgraph.Mutate(m, edits)
+		ternary(t, m)
+		keepsMeaning(t, m, how)
+	})
+}
+
+// ternary gives the matrices of m three values. That of the largest size is the lowest code, whose opposite there is not.
+func ternary(t *testing.T, m *onnx.Model) {
+	t.Helper()
+	for _, g := range m.Graphs() {
+		for _, v := range g.Initializers() {
+			c := v.Constant()
+			if c == nil || !c.DType.IsFloat() || len(c.Shape) < 2 || math.MaxInt32 < c.Size() {
+				continue
+			}
+			x, err := c.Float64s()
+			if err != nil {
+				continue
+			}
+			x = slices.Clone(x)
+			most := 0.0
+			for _, e := range x {
+				most = max(most, math.Abs(e))
+			}
+			for i, e := range x {
+				switch {
+				case math.Abs(e) < most/4 || most == 0 || math.IsInf(most, 0) || math.IsNaN(most):
+					x[i] = 0
+				case e < 0:
+					x[i] = -0.5
+				default:
+					x[i] = 0.25
+				}
+			}
+			out, err := onnx.FromFloat64s(c.Name, c.DType, c.Shape, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.SetConst(out)
+		}
+	}
+}
+
+// meantWays are ways to quantize that round nothing but weights.
+var meantWays = []Options{
+	{To: Int8, WeightOptions: WeightOptions{WeightOnly: true}},
+	{To: Int4, WeightOptions: WeightOptions{BlockSize: 16}},
+	{To: Int4, WeightOptions: WeightOptions{Form: string(formPlain), BlockSize: 16}},
+	{To: Int8, WeightOptions: WeightOptions{WeightOnly: true, Form: string(formPlain)}},
+}
+
+func keepsMeaning(t *testing.T, m *onnx.Model, how uint8) {
+	t.Helper()
+	want, ok := rewritetest.MeaningOf(t.Context(), m, uint64(how))
+	if !ok {
+		return
+	}
+	b, err := onnxfile.Encode(m)
+	if err != nil {
+		return
+	}
+	after, err := onnxfile.Decode(b)
+	if err != nil {
+		t.Fatalf("what was written cannot be read: %v", err)
+	}
+	transform, _, err := Transform(meantWays[int(how)%len(meantWays)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transform(t.Context(), after, rewrite.Options{}); err != nil {
+		return // refused, with a reason
+	}
+	if err := after.Check(); err != nil {
+		t.Fatalf("the result is not valid: %v\n%s", err, rewritetest.Text(m))
+	}
+	if err := want.Below(t.Context(), after, leastMeaning); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, rewritetest.Text(m), rewritetest.Text(after))
+	}
+}
