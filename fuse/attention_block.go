@@ -4,6 +4,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"math"
 )
 
 // attnBlock is softmax(softcap(scale·Q·Kᵀ) + mask)·V, as the dataflow around the
@@ -265,7 +266,9 @@ func (b *attnBlock) operands() error {
 		}
 	}
 	b.elem = b.facts.DType(b.context.Input(1))
-	b.scale *= b.inputScale
+	if b.scale *= b.inputScale; math.IsNaN(b.scale) {
+		return rewrite.Decline("the scale is no number")
+	}
 	if b.softcap != 0 {
 		b.scale *= b.softcap
 		if b.softcap < 0 {

@@ -1,17 +1,13 @@
 package fuse
 
 import (
-	"maps"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/meaning"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
-	"github.com/lapidary-ml/lapidary/internal/randgraph"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
-	"github.com/lapidary-ml/lapidary/internal/rewrite/rewritetest"
 )
 
 // meantWays are the options under which a model must keep its meaning.
@@ -24,25 +20,7 @@ var meantWays = []Options{
 
 // FuzzMeaning changes the models of the tests of the rules a little, and computes what is still a model before fusing and after: the results are the same.
 func FuzzMeaning(f *testing.F) {
-	cases, err := rewritetest.Models("testdata/*.txtar", "testdata/*/*.txtar")
-	if err != nil {
-		f.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(5, 6))
-	for _, name := range slices.Sorted(maps.Keys(cases)) {
-		edits := make([]byte, 24)
-		for i := range edits {
-			edits[i] = byte(r.IntN(256))
-		}
-		f.Add(name, edits, uint8(r.IntN(256)))
-	}
-	f.Fuzz(func(t *testing.T, name string, edits []byte, how uint8) {
-		m := cases[name]
-		if m == nil {
-			return
-		}
-		m = m.Clone()
-		randgraph.Mutate(m, edits)
+	meaning.NewBases(f, "testdata/*.txtar", "testdata/*/*.txtar").Fuzz(f, func(t *testing.T, m *onnx.Model, how uint8) {
 		sameMeaning(t, m, meantWays[int(how)%len(meantWays)], uint64(how))
 	})
 }
@@ -50,7 +28,7 @@ func FuzzMeaning(f *testing.F) {
 // sameMeaning fuses m and compares what it and the result compute, where m can be run.
 func sameMeaning(t *testing.T, m *onnx.Model, o Options, seed uint64) {
 	t.Helper()
-	want, ok := rewritetest.MeaningOf(t.Context(), m, seed)
+	want, ok := meaning.Of(t.Context(), m, seed)
 	if !ok {
 		return
 	}

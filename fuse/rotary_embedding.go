@@ -114,7 +114,7 @@ func joinedOutput(facts *opset.Facts, v *onnx.Value) *onnx.Value {
 func (r *turning) caches(p *rewrite.Patch, l headLayout) (cos, sin, places *onnx.Value, err error) {
 	c, s := r.peeled(r.cos), r.peeled(r.sin)
 	if t1, i1 := r.lookup(c); t1 != nil {
-		if t2, i2 := r.lookup(s); t2 != nil && i1 == i2 {
+		if t2, i2 := r.lookup(s); t2 != nil && i1 == i2 && r.facts.Shape(t1).Equal(r.facts.Shape(t2)) {
 			c, s, places = t1, t2, i1
 		}
 	}

@@ -1,28 +1,23 @@
 package prune
 
 import (
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/meaning"
 	"github.com/lapidary-ml/lapidary/internal/nets"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxtext"
-	"github.com/lapidary-ml/lapidary/internal/randgraph"
-	"github.com/lapidary-ml/lapidary/internal/rewrite/rewritetest"
 )
 
 // quick are the networks that are computed in a few milliseconds.
 var quick = []string{"tabular", "lstm", "gru", "bert", "transformer", "llama"}
 
 // bases are models for [FuzzMeaning]: those of the tests of fuse, blocks of fused operators, and small networks.
-func bases(f *testing.F) map[string]*onnx.Model {
-	out, err := rewritetest.Models("../fuse/testdata/*.txtar", "../fuse/testdata/*/*.txtar")
-	if err != nil {
-		f.Fatal(err)
-	}
+func bases(f *testing.F) meaning.Bases {
+	out := meaning.NewBases(f, "../fuse/testdata/*.txtar", "../fuse/testdata/*/*.txtar")
 	r := rand.New(rand.NewPCG(1, 2))
 	for name, text := range fusedNetworks {
 		m, err := onnxtext.Parse(name, []byte(text))
@@ -53,26 +48,7 @@ func bases(f *testing.F) map[string]*onnx.Model {
 }
 
 // FuzzMeaning changes small models a little, sets a part of their units to zero, and takes exactly these out: what is computed stays.
-func FuzzMeaning(f *testing.F) {
-	all := bases(f)
-	r := rand.New(rand.NewPCG(7, 8))
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		edits := make([]byte, 24)
-		for i := range edits {
-			edits[i] = byte(r.IntN(256))
-		}
-		f.Add(name, edits, uint8(r.IntN(256)))
-	}
-	f.Fuzz(func(t *testing.T, name string, edits []byte, how uint8) {
-		m := all[name]
-		if m == nil {
-			return
-		}
-		m = m.Clone()
-		randgraph.Mutate(m, edits)
-		meaningOracle(t, m, how)
-	})
-}
+func FuzzMeaning(f *testing.F) { bases(f).Fuzz(f, meaningOracle) }
 
 // awake reports whether something other than zero is computed of weights that are zero: units with such weights are not dead.
 func awake(m *onnx.Model) bool {
@@ -108,7 +84,7 @@ func meaningOracle(t *testing.T, m *onnx.Model, how uint8) {
 			return
 		}
 		erase(t, pl.d, pl.removed)
-		want, ok := rewritetest.MeaningOf(t.Context(), zero, uint64(how))
+		want, ok := meaning.Of(t.Context(), zero, uint64(how))
 		if !ok {
 			return
 		}
@@ -123,13 +99,13 @@ func meaningOracle(t *testing.T, m *onnx.Model, how uint8) {
 			continue
 		}
 		if err != nil {
-			t.Fatalf("%v\n%s", err, rewritetest.Text(zero))
+			t.Fatalf("%v\n%s", err, meaning.Text(zero))
 		}
 		if err := small.Check(); err != nil {
-			t.Fatalf("the result is not valid: %v\n%s", err, rewritetest.Text(zero))
+			t.Fatalf("the result is not valid: %v\n%s", err, meaning.Text(zero))
 		}
 		if err := want.Differs(t.Context(), small); err != nil {
-			t.Fatalf("%v\n%s\n%s", err, rewritetest.Text(zero), rewritetest.Text(small))
+			t.Fatalf("%v\n%s\n%s", err, meaning.Text(zero), meaning.Text(small))
 		}
 		return
 	}

@@ -1,18 +1,15 @@
 package quantize
 
 import (
-	"maps"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/meaning"
 	"github.com/lapidary-ml/lapidary/internal/nets"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
-	"github.com/lapidary-ml/lapidary/internal/randgraph"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
-	"github.com/lapidary-ml/lapidary/internal/rewrite/rewritetest"
 )
 
 // leastMeaning is what every output keeps in dB where its weights have values that every format has, and nothing else is rounded.
@@ -20,10 +17,7 @@ const leastMeaning = 20
 
 // FuzzMeaning changes small models a little, gives them weights of three values, which every format of weights has, and quantizes these: what is computed stays.
 func FuzzMeaning(f *testing.F) {
-	all, err := rewritetest.Models("../fuse/testdata/*.txtar", "../fuse/testdata/*/*.txtar")
-	if err != nil {
-		f.Fatal(err)
-	}
+	all := meaning.NewBases(f, "../fuse/testdata/*.txtar", "../fuse/testdata/*/*.txtar")
 	for _, name := range []string{"tabular", "lstm", "gru", "bert", "transformer", "llama", "gpt2"} {
 		for _, style := range nets.StylesOf(name) {
 			m, err := nets.Build(name, nets.Options{Style: style, Batch: 1, Seq: 3})
@@ -33,21 +27,7 @@ func FuzzMeaning(f *testing.F) {
 			all[name+"/"+string(style)] = m
 		}
 	}
-	r := rand.New(rand.NewPCG(9, 10))
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		edits := make([]byte, 24)
-		for i := range edits {
-			edits[i] = byte(r.IntN(256))
-		}
-		f.Add(name, edits, uint8(r.IntN(256)))
-	}
-	f.Fuzz(func(t *testing.T, name string, edits []byte, how uint8) {
-		m := all[name]
-		if m == nil {
-			return
-		}
-		m = m.Clone()
-		randgraph.Mutate(m, edits)
+	all.Fuzz(f, func(t *testing.T, m *onnx.Model, how uint8) {
 		ternary(t, m)
 		keepsMeaning(t, m, how)
 	})
@@ -100,7 +80,7 @@ var meantWays = []Options{
 
 func keepsMeaning(t *testing.T, m *onnx.Model, how uint8) {
 	t.Helper()
-	want, ok := rewritetest.MeaningOf(t.Context(), m, uint64(how))
+	want, ok := meaning.Of(t.Context(), m, uint64(how))
 	if !ok {
 		return
 	}
@@ -120,9 +100,9 @@ func keepsMeaning(t *testing.T, m *onnx.Model, how uint8) {
 		return // refused, with a reason
 	}
 	if err := after.Check(); err != nil {
-		t.Fatalf("the result is not valid: %v\n%s", err, rewritetest.Text(m))
+		t.Fatalf("the result is not valid: %v\n%s", err, meaning.Text(m))
 	}
 	if err := want.Below(t.Context(), after, leastMeaning); err != nil {
-		t.Fatalf("%v\n%s\n%s", err, rewritetest.Text(m), rewritetest.Text(after))
+		t.Fatalf("%v\n%s\n%s", err, meaning.Text(m), meaning.Text(after))
 	}
 }
