@@ -59,7 +59,7 @@ func (r *Reader) read(v *onnx.Value) Poly {
 		return Var(v)
 	}
 	if t := v.Constant(); t != nil {
-		if c, ok := number(t); ok && t.DType.IsFloat() {
+		if c, ok := number(t); ok && t.DType.IsFloat() && !math.IsInf(c, 0) && !math.IsNaN(c) {
 			r.Rank = max(r.Rank, len(t.Shape))
 			return Number(c)
 		}
