@@ -65,12 +65,14 @@ func (b *attnBlock) emitMultiHead(p *rewrite.Patch) error {
 // multiHead proposes the inputs of MultiHeadAttention, of which rows gives query,
 // key and value, and returns its attributes.
 func (b *attnBlock) multiHead(p *rewrite.Patch, rows func(*rewrite.Patch, headsAt) *onnx.Value) ([]*onnx.Value, []*onnx.Attr, error) {
-	q, k := b.q.shape(b.facts), b.k.shape(b.facts)
+	q, k, added := b.q.shape(b.facts), b.k.shape(b.facts), b.k.fresh().shape(b.facts)
 	switch {
 	case b.softcap != 0:
 		return nil, nil, rewrite.Decline("MultiHeadAttention has no softcap")
 	case !q[1].Same(k[1]) || !q[1].Known():
 		return nil, nil, rewrite.Decline("%v heads of the query share %v of the key", q[1], k[1])
+	case b.mask.causal && (added == nil || !q[2].Same(added[2])): // ONNX Runtime hides nothing of the last row, and counts the others from the first column on
+		return nil, nil, rewrite.Decline("MultiHeadAttention is causal for as many rows as new columns, and there are %v rows", q[2])
 	case b.guarded && !b.mask.finite(b.facts):
 		return nil, nil, rewrite.Decline("MultiHeadAttention has no weight of 0 for rows that are hidden whole")
 	}

@@ -187,9 +187,21 @@ func (r *turning) layout() (headLayout, error) {
 	return headLayout{}, rewrite.Decline("the cosines have shape %v and the sines %v, for %v", r.facts.Shape(r.cos), r.facts.Shape(r.sin), s)
 }
 
+// lastOf is the last dimension of v.
+func lastOf(facts *opset.Facts, v *onnx.Value) onnx.Dim {
+	s := facts.Shape(v)
+	if len(s) == 0 {
+		return onnx.Fixed(1)
+	}
+	return s[len(s)-1]
+}
+
 // fits reports whether cosines and sines are the same for all heads in layout l.
 func (r *turning) fits(l headLayout) bool {
 	x := r.facts.Shape(r.x)
+	if c, s := lastOf(r.facts, r.cos), lastOf(r.facts, r.sin); mayGrow(c, s) || mayGrow(s, c) {
+		return false
+	}
 	for _, v := range []*onnx.Value{r.cos, r.sin} {
 		s := r.facts.Shape(v)
 		if len(s) < 2 || len(s) > 4 {

@@ -53,8 +53,11 @@ func multiHeadAttention(c *call) []*array {
 		return c.headsOf(a, n)
 	}
 	c.sameFloats(query, key, value)
-	q := heads(query)
-	k, v := c.extended(c.opt(6), heads(key)), c.extended(c.opt(7), heads(value))
+	q, k, v := heads(query), heads(key), heads(value)
+	if c.int("unidirectional", 0) != 0 && q.shape[2] != k.shape[2] {
+		c.unsupported("causal for %d rows and %d new columns", q.shape[2], k.shape[2])
+	}
+	k, v = c.extended(c.opt(6), k), c.extended(c.opt(7), v)
 	a := &attention{q: q, k: k, v: v, scale: c.scaleOr(q.shape[3])}
 	a.mask = c.runtimeMask(q, k, c.opt(4), c.opt(5))
 	y, _ := a.run(c)
