@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// defaultRunTime is long for a large model on a slow machine.
+// defaultRunTime is long for a large model on a slow machine, also to load.
 const defaultRunTime = 10 * time.Minute
 
 // engineFlags are the flags of commands that run models.
@@ -42,7 +42,7 @@ func (f *engineFlags) register(c *cobra.Command) {
 	p.BoolVar(&f.force, "oversubscribe", false, "allow more --threads than cpuset, affinity and cgroup quota let run at once")
 	p.BoolVar(&f.strict, "strict-device", false, "fail where an operator would fall back to another device")
 	p.Int64Var(&f.memory, "max-worker-memory", 0, "MiB that the process of one model may use; 0: no limit")
-	p.DurationVar(&f.run, "max-run-time", defaultRunTime, "most time that one run of a model may take; 0: no limit")
+	p.DurationVar(&f.run, "max-run-time", defaultRunTime, "most time that loading a model, or one run of it, may take; 0: no limit")
 }
 
 // engine is what runs models in this invocation.
@@ -105,7 +105,7 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 	for _, w := range e.choice.Warnings {
 		a.warn("%s", w)
 	}
-	e.options = session.Options{Device: e.choice.Device, Threads: e.threads.N, Strict: f.strict, MaxMemory: f.memory << 20, Deadline: f.run}
+	e.options = session.Options{Device: e.choice.Device, Threads: e.threads.N, Strict: f.strict, MaxMemory: f.memory << 20, Deadline: f.run, LoadLimit: f.run}
 	if a.verbose {
 		a.note("engine %s %s on %s (%s), %d threads (%s)", e.info.Name, e.info.Version, e.choice.Device, e.choice.Reason, e.threads.N, e.threads.Reason)
 	}

@@ -216,18 +216,16 @@ func TestFaultsAtLoad(t *testing.T) {
 		"crash at load": {"opening", "model.onnx", "SIGSEGV: segmentation violation", "loading the weights"},
 		"exit at load":  {"opening", "model.onnx", "status 3"},
 		"panic at load": {"index out of range"},
-		"hang at load":  {"opening", "model.onnx", "deadline", "did not stop"},
+		"hang at load":  {"opening", "model.onnx", "loading it takes longer than 50ms", "did not stop"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := command(t, name)
 			o.TempDir = t.TempDir()
-			ctx := t.Context()
+			so := session.Options{SaveModel: filepath.Join(t.TempDir(), "saved.onnx")}
 			if strings.HasPrefix(name, "hang") {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
-				defer cancel()
+				so.LoadLimit = 50 * time.Millisecond
 			}
-			_, err := Opener(o)(ctx, model(t), session.Options{SaveModel: filepath.Join(t.TempDir(), "saved.onnx")})
+			_, err := Opener(o)(t.Context(), model(t), so)
 			for _, w := range want {
 				if err == nil || !strings.Contains(err.Error(), w) {
 					t.Errorf("error %v does not say %q", err, w)
@@ -498,5 +496,24 @@ func TestLarge(t *testing.T) {
 func TestUnknownEnd(t *testing.T) {
 	if got := describeExit(nil); got != "ended, nobody knows how" {
 		t.Errorf("an end that nobody knows is called %q", got)
+	}
+}
+
+// TestSilentWorker asks a worker that hears but never answers for what it knows: that takes no longer than a run may.
+func TestSilentWorker(t *testing.T) {
+	s, err := Opener(command(t, "echo"))(t.Context(), model(t), session.Options{Deadline: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := s.(*sess).proc.cmd.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.(session.Meter).Stats(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a worker that does not answer gives %v", err)
+	}
+	gone(t, pid)
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
 	}
 }
