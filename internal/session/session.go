@@ -76,6 +76,12 @@ func Within(ctx context.Context, limit time.Duration, why TooLong) (context.Cont
 	return context.WithTimeoutCause(ctx, limit, why)
 }
 
+// OutOfMemory is why the process of a model is gone where the system, or a limit,
+// had no more memory for it.
+type OutOfMemory struct{ Reason string }
+
+func (e OutOfMemory) Error() string { return e.Reason }
+
 // Level is how far the engine may rewrite the model at load.
 type Level int
 

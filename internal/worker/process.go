@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 // process is a worker as its coordinator sees it.
@@ -218,18 +219,21 @@ func (p *process) received(a answer) ([]byte, error) {
 func (p *process) lost(cause error) error {
 	late := time.NewTimer(grace)
 	defer late.Stop()
-	how := ""
+	how, killed := "closed its connection and was killed", true
 	select {
 	case <-p.exited:
-		how = describeExit(p.cmd.ProcessState)
+		how, killed = describeExit(p.cmd.ProcessState), false
 	case <-late.C:
-		how = "closed its connection and was killed"
 	}
 	p.kill()
 	if !errors.Is(cause, io.EOF) && !errors.Is(cause, io.ErrUnexpectedEOF) && !errors.Is(cause, syscall.EPIPE) {
 		how += " (" + cause.Error() + ")"
 	}
-	p.dead = errors.New("the worker process " + how + p.log.quote())
+	how = "the worker process " + how + p.log.quote()
+	p.dead = errors.New(how)
+	if p.cmd.ProcessState != nil && endedBy(p.cmd.ProcessState) == syscall.SIGKILL && !killed {
+		p.dead = session.OutOfMemory{Reason: how}
+	}
 	return p.dead
 }
 
@@ -239,14 +243,22 @@ func describeExit(s *os.ProcessState) string {
 	if s == nil {
 		return "ended, nobody knows how"
 	}
-	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		text := fmt.Sprintf("died: signal %d (%v)", ws.Signal(), ws.Signal())
-		if ws.Signal() == syscall.SIGKILL { // which nothing here sends to a worker that is still wanted
+	if by := endedBy(s); by != 0 {
+		text := fmt.Sprintf("died: signal %d (%v)", by, by)
+		if by == syscall.SIGKILL { // which nothing here sends to a worker that is still wanted
 			text += "; where nobody did that by hand, the system had no memory left: use a smaller batch, or a machine or a container with more"
 		}
 		return text
 	}
 	return fmt.Sprintf("ended with status %d", s.ExitCode())
+}
+
+// endedBy is the signal that ended a process, 0 where none did.
+func endedBy(s *os.ProcessState) syscall.Signal {
+	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return ws.Signal()
+	}
+	return 0
 }
 
 func (p *process) kill() {

@@ -517,3 +517,19 @@ func TestSilentWorker(t *testing.T) {
 		t.Errorf("Close: %v", err)
 	}
 }
+
+// TestSacrifice: a system without memory ends a worker before its coordinator.
+func TestSacrifice(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux lets a process say so")
+	}
+	s, err := Opener(command(t, "echo"))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.(*sess).proc.cmd.Process.Pid))
+	if err != nil || strings.TrimSpace(string(score)) != "1000" {
+		t.Errorf("its score is %q, %v", score, err)
+	}
+}
