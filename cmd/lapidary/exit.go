@@ -86,7 +86,10 @@ func complain(a *app, err error) {
 		message = "interrupted; nothing was written"
 	}
 	var late session.TooLong
+	var full session.OutOfMemory
 	switch {
+	case errors.As(err, &full) && full.Watched:
+		message += "; to let it have all that there is, give --max-worker-memory 0"
 	case !errors.As(err, &late):
 	case late.Loading:
 		message += "; where the model loads at all, give it more with --max-run-time"

@@ -76,9 +76,12 @@ func Within(ctx context.Context, limit time.Duration, why TooLong) (context.Cont
 	return context.WithTimeoutCause(ctx, limit, why)
 }
 
-// OutOfMemory is why the process of a model is gone where the system, or a limit,
-// had no more memory for it.
-type OutOfMemory struct{ Reason string }
+// OutOfMemory is why the process of a model is gone where the system had no more
+// memory for it, or hardly any.
+type OutOfMemory struct {
+	Reason  string
+	Watched bool // it was ended before the system had to
+}
 
 func (e OutOfMemory) Error() string { return e.Reason }
 

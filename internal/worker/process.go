@@ -29,6 +29,7 @@ type process struct {
 	log        *tail
 	exited     chan struct{} // closed when the process has ended and was waited for
 	netSpace   bool
+	room       room
 
 	tempDir string
 	dir     *atomicfile.Dir // private folder, nil until one is needed
@@ -53,7 +54,7 @@ const (
 
 // start starts a worker.
 func start(w Options) (p *process, err error) {
-	p = &process{answers: make(chan answer, 1), log: &tail{}, exited: make(chan struct{}), tempDir: w.TempDir}
+	p = &process{answers: make(chan answer, 1), log: &tail{}, exited: make(chan struct{}), tempDir: w.TempDir, room: newRoom(w.Free)}
 	started := p         // the error returns set p to nil
 	var files []*os.File // for the worker
 	defer func() {
@@ -187,10 +188,8 @@ func (p *process) exchange(ctx context.Context, request []byte) ([]byte, error) 
 	if err != nil {
 		return nil, p.lost(err)
 	}
-	select {
-	case a := <-p.answers:
-		return p.received(a)
-	case <-ctx.Done():
+	if answered, msg, err := p.await(ctx); answered {
+		return msg, err
 	}
 	cause := context.Cause(ctx)
 	_ = p.requests.SetWriteDeadline(time.Now().Add(grace))
@@ -206,6 +205,29 @@ func (p *process) exchange(ctx context.Context, request []byte) ([]byte, error) 
 	p.dead = fmt.Errorf("the worker process was killed: it did not stop when told to (%w)", cause)
 	p.kill()
 	return nil, p.dead
+}
+
+// await returns the answer, or that ctx ended first. It ends a worker that takes the
+// machine's memory, at once too where the last request was long ago.
+func (p *process) await(ctx context.Context) (answered bool, _ []byte, _ error) {
+	look := time.NewTimer(p.room.wait())
+	defer look.Stop()
+	for {
+		select {
+		case a := <-p.answers:
+			msg, err := p.received(a)
+			return true, msg, err
+		case <-ctx.Done():
+			return false, nil, nil
+		case <-look.C:
+			if err := p.room.look(p.cmd.Process.Pid); err != nil {
+				p.dead = err
+				p.kill()
+				return true, nil, err
+			}
+			look.Reset(p.room.wait())
+		}
+	}
 }
 
 func (p *process) received(a answer) ([]byte, error) {

@@ -15,6 +15,9 @@ func confinedStart(bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setp
 // sacrifice has nothing to do: only Linux lets a process say that it is the first to go.
 func sacrifice() {}
 
+// resident is not known here.
+func resident(int) int64 { return 0 }
+
 // closeStrangers has nothing to do: only Linux lists open files reliably.
 func closeStrangers() error { return nil }
 
