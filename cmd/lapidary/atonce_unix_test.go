@@ -3,10 +3,13 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 )
 
 // TestAtOnce runs a command eight times at once for one output, with one cache and
@@ -72,5 +75,49 @@ func (r *faultsRun) eight(a, b []string) {
 	wg.Wait()
 	if done == 0 {
 		r.t.Error("none of eight wrote the output")
+	}
+}
+
+// TestInstallAtOnce installs two runtime libraries at once, over each other and again and again, while others look for one:
+// the library there is one of the two, whole, at any time.
+func TestInstallAtOnce(t *testing.T) {
+	if host := ortlib.Host().String(); host != "linux/amd64" {
+		t.Skip("the library of the test is not for " + host)
+	}
+	c := &faultyCommand{name: "runtime install", outputs: []string{installed + ortlib.ManifestName}}
+	r := (&faultsScene{t: t, c: c, library: "", base: t.TempDir()}).run("shared")
+	if err := otherLibrary(r); err != nil {
+		t.Fatal(err)
+	}
+	one, other := installArgs("$DATA/../internal/ort/ortlib/testdata/libonnxruntime.so"), installArgs("other.so")
+	if code, stderr := r.lapidary(one, nil); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	done, looked := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { looked <- n }()
+		for ; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := os.ReadFile(r.path(installed + "libonnxruntime.so.1")); err != nil {
+				t.Errorf("there is no library: %v", err)
+				return
+			}
+		}
+	}()
+	r.eight(one, other)
+	close(done)
+	if n := <-looked; n == 0 {
+		t.Error("nobody looked")
+	}
+	if err := libraryWhole(r); err != nil {
+		t.Error(err)
+	}
+	if left := r.leavings(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// defaultRunTime is long for a large model on a slow machine.
+// defaultRunTime is long for a large model on a slow machine, also to load.
 const defaultRunTime = 10 * time.Minute
 
 // engineFlags are the flags of commands that run models.
@@ -29,7 +29,7 @@ type engineFlags struct {
 	threads int
 	force   bool // more threads than can run at once
 	strict  bool
-	memory  int64 // MiB
+	memory  workerMemory
 	run     time.Duration
 }
 
@@ -41,8 +41,9 @@ func (f *engineFlags) register(c *cobra.Command) {
 	p.IntVar(&f.threads, "threads", 0, "threads within an operator; 0: as many as cpuset, cgroup quota and physical cores allow")
 	p.BoolVar(&f.force, "oversubscribe", false, "allow more --threads than cpuset, affinity and cgroup quota let run at once")
 	p.BoolVar(&f.strict, "strict-device", false, "fail where an operator would fall back to another device")
-	p.Int64Var(&f.memory, "max-worker-memory", 0, "MiB that the process of one model may use; 0: no limit")
-	p.DurationVar(&f.run, "max-run-time", defaultRunTime, "most time that one run of a model may take; 0: no limit")
+	f.memory = autoMemory
+	p.Var(&f.memory, "max-worker-memory", "`MiB` that the process of one model may use; auto: until hardly any is left on the machine; 0: no limit")
+	p.DurationVar(&f.run, "max-run-time", defaultRunTime, "most time that loading a model, or one run of it, may take; 0: no limit")
 }
 
 // engine is what runs models in this invocation.
@@ -92,7 +93,7 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 		err = a.useRuntime(ctx, e, f)
 	case "onnx-go":
 		e.info = session.Info{Name: "onnx-go", Version: gonnx.Version, Providers: []string{"CPUExecutionProvider"}}
-		e.open = worker.Opener(worker.Options{Command: []string{a.env.self, worker.Argument, "onnx-go"}, Env: a.workerEnv()})
+		e.open = worker.Opener(worker.Options{Command: []string{a.env.self, worker.Argument, "onnx-go"}, Env: a.workerEnv(), Free: f.memory.free()})
 	default:
 		err = usagef("--engine %q is unknown; want onnxruntime or onnx-go", f.engine)
 	}
@@ -105,7 +106,7 @@ func (a *app) findEngine(ctx context.Context, f engineFlags) (*engine, error) {
 	for _, w := range e.choice.Warnings {
 		a.warn("%s", w)
 	}
-	e.options = session.Options{Device: e.choice.Device, Threads: e.threads.N, Strict: f.strict, MaxMemory: f.memory << 20, Deadline: f.run}
+	e.options = session.Options{Device: e.choice.Device, Threads: e.threads.N, Strict: f.strict, MaxMemory: f.memory.bytes(), Deadline: f.run, LoadLimit: f.run}
 	if a.verbose {
 		a.note("engine %s %s on %s (%s), %d threads (%s)", e.info.Name, e.info.Version, e.choice.Device, e.choice.Reason, e.threads.N, e.threads.Reason)
 	}
@@ -129,6 +130,7 @@ func (a *app) useRuntime(ctx context.Context, e *engine, f engineFlags) error {
 		Command:  []string{a.env.self, worker.Argument, "onnxruntime", choice.Path},
 		ReadOnly: []string{filepath.Dir(choice.Path)},
 		Env:      a.workerEnv(),
+		Free:     f.memory.free(),
 	})
 	return nil
 }

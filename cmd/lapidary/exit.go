@@ -85,7 +85,15 @@ func complain(a *app, err error) {
 	if errors.Is(err, context.Canceled) {
 		message = "interrupted; nothing was written"
 	}
-	if errors.As(err, new(session.TooLong)) {
+	var late session.TooLong
+	var full session.OutOfMemory
+	switch {
+	case errors.As(err, &full) && full.Watched:
+		message += "; to let it have all that there is, give --max-worker-memory 0"
+	case !errors.As(err, &late):
+	case late.Loading:
+		message += "; where the model loads at all, give it more with --max-run-time"
+	default:
 		message += "; where the model ends at all, give it more with --max-run-time, or smaller inputs"
 	}
 	if a.jsonFailure {

@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/audit"
@@ -36,6 +38,7 @@ func faultyCommands() []*faultyCommand {
 		forms = append(forms, "r/"+f.File)
 	}
 	evidence := []string{"r/evidence.dsse.json", "r/evidence.sigstore.json", "r/evidence.test-result.sigstore.json", "r/model.sig", "r/evidence.jsonl"}
+	library := []string{installed + "libonnxruntime.so." + ortlib.Version, installed + "libonnxruntime.so.1", installed + ortlib.ManifestName}
 	judge := func(samples string, more ...string) []string {
 		return append([]string{"validate", model, model, "--data", "$DATA/tabular-val.npz", "--limit", samples, "--no-latency", "--no-explain", "--max-drop", "50pt"}, more...)
 	}
@@ -60,11 +63,48 @@ func faultyCommands() []*faultyCommand {
 			outputs: forms, args: []string{"report", "source/report.json", "-o", "r"}, whole: formsWhole},
 		{name: "audit append", setup: [][]string{keys, {"sign", other, "--key", "k.key", "-o", "a.sig", "--audit-log", "log.jsonl"}}, outputs: []string{"log.jsonl"},
 			args: []string{"verify", "a.sig", "--key", "k.pub", "--audit-log", "log.jsonl"}, whole: logWhole},
+		{name: "runtime install", platform: "linux/amd64", all: true, prepare: otherLibrary, outputs: library, args: installArgs("other.so"), whole: libraryWhole},
+		{name: "runtime install over another", platform: "linux/amd64", all: true, setup: [][]string{installArgs("$DATA/../internal/ort/ortlib/testdata/libonnxruntime.so")},
+			prepare: otherLibrary, outputs: library, args: installArgs("other.so"), whole: libraryWhole},
 	}
 }
 
 func lockArgs(output, seed string) []string {
 	return []string{"policy", "lock", "$DATA/../cmd/lapidary/testdata/faults-policy.yaml", "--data", "$DATA/tabular-val.npz", "--seed", seed, "--key", "k.key", "-o", output}
+}
+
+// installed is the folder of the library that is installed.
+const installed = "cache/lapidary/runtime/" + ortlib.Version + "/linux-amd64/"
+
+// installArgs installs a library of no code, whose content [otherLibrary] makes.
+func installArgs(from string) []string {
+	lib := fakeLibrary()
+	if from == "other.so" {
+		lib = append(lib, 0)
+	}
+	return []string{"runtime", "install", "--force", "--from", from, "--sha256", fmt.Sprintf("%x", sha256.Sum256(lib))}
+}
+
+func fakeLibrary() []byte {
+	b, _ := os.ReadFile("../../internal/ort/ortlib/testdata/libonnxruntime.so")
+	return b
+}
+
+// otherLibrary writes the library that is installed over the one there.
+func otherLibrary(r *faultsRun) error {
+	return os.WriteFile(r.path("other.so"), append(fakeLibrary(), 0), 0o600)
+}
+
+// libraryWhole holds that the files of the library are those of its manifest.
+func libraryWhole(r *faultsRun) error {
+	if !exists(r.path(installed)) {
+		return nil
+	}
+	v, err := ortlib.Verify(context.Background(), r.path(installed))
+	if err == nil && !v.OK() {
+		err = errors.New(strings.Join(v.Problems, "; "))
+	}
+	return err
 }
 
 // signedWhole holds that a file, where it is there, is one that k signed.

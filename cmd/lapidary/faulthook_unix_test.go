@@ -56,7 +56,7 @@ func init() {
 }
 
 // madeUp are the parts of names of temporary files that differ in each run.
-var madeUp = regexp.MustCompile(`(lapidary-[a-z]+)-\w*`)
+var madeUp = regexp.MustCompile(`(lapidary-[a-z]+|/\.staging|/\.old)-\w*`)
 
 func (p faultPlan) hook() func(atomicfile.Op, string) error {
 	var mu sync.Mutex

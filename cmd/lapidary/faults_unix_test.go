@@ -18,20 +18,24 @@ import (
 	"testing"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 )
 
 // faultyCommand is a command that writes, and what it writes.
 type faultyCommand struct {
-	name    string
-	runtime bool       // needs ONNX Runtime
-	setup   [][]string // commands that make the inputs and the old outputs
-	args    []string
-	outputs []string                 // files that it writes
-	next    []string                 // the command after a kill; nil: args
-	whole   func(t *faultsRun) error // what holds between the outputs in any state; may be nil
+	name     string
+	runtime  bool                   // needs ONNX Runtime
+	all      bool                   // of its operations are tried
+	platform string                 // the only one that it can be tried on; "": all
+	prepare  func(*faultsRun) error // makes inputs that no command does; may be nil
+	setup    [][]string             // commands that make the inputs and the old outputs
+	args     []string
+	outputs  []string                 // files that it writes
+	next     []string                 // the command after a kill; nil: args
+	whole    func(t *faultsRun) error // what holds between the outputs in any state; may be nil
 }
 
-// faultSamples is of how many operations of a command each is tried.
+// faultSamples is of how many operations of a command each is tried, where not all are.
 const faultSamples = 16
 
 // faultsOf are the faults that an operation can have.
@@ -59,9 +63,15 @@ write its entry). The cells say what is there
 afterwards: *old* and *new* for the outputs, *both* where a command writes several files and got to some of them. *Data left* is a file of external data
 that the model beside it does not use: no later model takes its name, and once the model opens it may be deleted.
 ` + "`.lapidary-tmp`" + ` is a folder of temporary files, beside the output or, as ` + "`tmp/.lapidary-tmp`" + `, in that of the system; what a
-command does inside the latter is not tried. Of the other operations at most sixteen are, evenly spread over all that the command makes.
+command does inside the latter is not tried. Of the other operations at most sixteen are, evenly spread over all that the command makes, and
+of those of ` + "`runtime install`" + ` all; there the outputs are in the cache, and where two folders cannot change places, as outside Linux, a kill between two renames leaves
+no library until the next installation.
 EINTR is what a signal leaves of a write that the system library does not begin again. A disk that fails while inputs are read (models, external data, data
 sets, keys, policies, evidence, reports, logs) is the matter of ` + "`TestReadFaults`" + `, the modes of all that is written that of ` + "`TestModes`" + `.
+
+Faults that are not of files hold to the same: a model that never loads or never ends (` + "`TestEndlessLoad`, `TestEndlessOnData`" + `), a runtime that hangs, crashes, ends
+or gives NaN, at load and in a run (` + "`TestFaultyRuntime`" + `), one that leaks (` + "`TestLeakingRuntime`, `TestLeakIsMeasured`" + `), a real kill for memory of the process of a
+model or of the command (` + "`TestOutOfMemory`, `TestCoordinatorOutOfMemory`" + `), two programs at once (` + "`TestAtOnce`, `TestInstallAtOnce`" + `), and clocks that are set meanwhile (` + "`TestClockJumps`, `TestClockSetBack`" + `).
 `
 
 // TestFaults fails operations on files, one in each run, and kills before them, and
@@ -72,15 +82,20 @@ func TestFaults(t *testing.T) {
 	}
 	var table bytes.Buffer
 	table.WriteString(faultsHead)
-	library := runtimeLibrary()
+	library, elsewhere := runtimeLibrary(), false
 	for _, c := range faultyCommands() {
 		if c.runtime && library == "" {
 			t.Logf("%s is left out: ONNX Runtime is not installed", c.name)
 			continue
 		}
+		if host := ortlib.Host().String(); c.platform != "" && c.platform != host {
+			t.Logf("%s is left out on %s", c.name, host)
+			elsewhere = true
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) { c.matrix(t, &table, library) })
 	}
-	if library == "" || t.Failed() {
+	if library == "" || elsewhere || t.Failed() {
 		return
 	}
 	goldenDocument(t, "faults.md", table.Bytes())
@@ -89,9 +104,13 @@ func TestFaults(t *testing.T) {
 // matrix tries a command and writes its table.
 func (c *faultyCommand) matrix(t *testing.T, table *bytes.Buffer, library string) {
 	scene := newFaultsScene(t, c, library)
+	samples := faultSamples
+	if c.all {
+		samples = len(scene.operations)
+	}
 	type cell struct{ op, fault, says string }
 	var cells []*cell
-	for _, op := range spread(scene.operations, faultSamples) {
+	for _, op := range spread(scene.operations, samples) {
 		for _, fault := range faultsOf(op) {
 			cells = append(cells, &cell{op: op, fault: fault})
 		}
@@ -169,6 +188,11 @@ func newFaultsScene(t *testing.T, c *faultyCommand, library string) *faultsScene
 			t.Fatalf("lapidary %s: exit code %d: %s", strings.Join(args, " "), code, stderr)
 		}
 	}
+	if c.prepare != nil {
+		if err := c.prepare(template); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.old = template.files()
 	clean := s.copied("clean")
 	log := filepath.Join(s.base, "log")
@@ -228,11 +252,19 @@ func (r *faultsRun) command(args []string) *exec.Cmd {
 	c := exec.Command("lapidary", args...)
 	c.Dir = filepath.Join(r.root, "work")
 	c.Env = append(os.Environ(), "LAPIDARY_ORT_LIB="+r.library, "TMPDIR="+filepath.Join(r.root, "tmp"),
-		"XDG_CACHE_HOME="+filepath.Join(r.root, "cache"), "LAPIDARY_ROOFLINE=never", "DATA="+corpusData)
+		"XDG_CACHE_HOME="+r.cache(), "LAPIDARY_ROOFLINE=never", "DATA="+corpusData)
 	for i, a := range c.Args {
 		c.Args[i] = strings.ReplaceAll(a, "$DATA", corpusData)
 	}
 	return c
+}
+
+// cache is the folder of caches: among the outputs of a command that writes there.
+func (r *faultsRun) cache() string {
+	if r.c != nil && len(r.c.outputs) > 0 && strings.HasPrefix(r.c.outputs[0], "cache/") {
+		return r.path("cache")
+	}
+	return filepath.Join(r.root, "cache")
 }
 
 var corpusData, _ = filepath.Abs("../../testdata")
@@ -268,7 +300,7 @@ func (r *faultsRun) files() map[string]string {
 		switch {
 		case err != nil:
 			return err
-		case strings.HasPrefix(d.Name(), atomicfile.TempPrefix), isMark(d.Name()):
+		case isTemporary(d.Name()), isMark(d.Name()), d.Name() == ".lock": // the last one stays beside what is installed
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
@@ -291,6 +323,11 @@ func (r *faultsRun) files() map[string]string {
 	return out
 }
 
+// isTemporary reports whether a file or folder is one that goes, at the latest with the next command.
+func isTemporary(name string) bool {
+	return strings.HasPrefix(name, atomicfile.TempPrefix) || strings.HasPrefix(name, ".staging-") || strings.HasPrefix(name, ".old-")
+}
+
 // isMark reports whether a file says that a command began, which stays where that could not say that it ended.
 func isMark(name string) bool { return strings.Contains(name, ".lapidary-begun-") }
 
@@ -298,7 +335,7 @@ func isMark(name string) bool { return strings.Contains(name, ".lapidary-begun-"
 func (r *faultsRun) leavings() []string {
 	var out []string
 	filepath.WalkDir(r.root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && (strings.HasPrefix(d.Name(), atomicfile.TempPrefix) || isMark(d.Name())) {
+		if err == nil && (isTemporary(d.Name()) || isMark(d.Name())) {
 			out = append(out, path)
 		}
 		return nil

@@ -84,6 +84,35 @@ func TestEndlessOnData(t *testing.T) {
 	}
 }
 
+// TestEndlessLoad has commands load a model with a computation on constants that never ends: each gives up after the time
+// that it was given, says so in a sentence that names the model, the loading and the flag, and leaves nothing.
+func TestEndlessLoad(t *testing.T) {
+	b := newBench(t, zootest.Library(t))
+	model, out := b.write(t, "endless.onnx", longToLoad()), b.path("out.onnx")
+	for name, args := range map[string][]string{
+		"fuse":     {"fuse", model, "-o", out},
+		"static":   {"quantize", model, "-o", out, "--to", "int8", "--for", "size", "--data", "synthetic:3"},
+		"profile":  {"profile", model},
+		"validate": {"validate", model, model, "--no-explain", "--max-drop", "5pt", "--data", "synthetic:3"},
+		"bisect":   {"bisect", model},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, text := b.run(t, append(args, "--max-run-time", "1s")...)
+			line := lastLine(text)
+			if code != 1 || exists(out) || !strings.Contains(line, "endless.onnx") || !strings.Contains(line, "loading it takes longer than 1s") ||
+				!strings.Contains(line, "more with --max-run-time") || strings.Contains(line, "has its operators") {
+				t.Errorf("exit code %d, output written: %v, the error is: %s", code, exists(out), line)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if left, err := filepath.Glob(b.path(".lapidary*")); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+}
+
 // filling is a model that makes as many floats as the input n says.
 func filling() []byte {
 	weight := pbTensor("w", 1, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0x40, 0x40, 0, 0, 0x80, 0x40}, 2, 2)

@@ -184,3 +184,35 @@ type modelBomb struct {
 	data  []byte
 	opens bool
 }
+
+// longToLoad is a model with a branch that no input takes, in which an engine has an endless computation on constants to do
+// when it loads the model: each of 2²³ means is of 2²³ numbers.
+func longToLoad() []byte {
+	kernel := pbJoin(pbBytes(1, []byte("kernel_shape")), pbInt(8, 1<<23), pbInt(20, 7))
+	return neverTaken(int64s(1, 1, 1<<24), pbNode("AveragePool", []string{"zeros"}, []string{"many"}, kernel))
+}
+
+// largeToLoad is such a model in which the constants are 2²⁸ floats.
+func largeToLoad() []byte {
+	return neverTaken(int64s(1<<28), pbNode("Identity", []string{"zeros"}, []string{"many"}))
+}
+
+// neverTaken is a model with a weight and a branch that no input takes, with a node on constants of a shape.
+func neverTaken(shape []byte, node []byte) []byte {
+	taken := pbGraph([][]byte{pbNode("Identity", []string{"m"}, []string{"same"})}, nil, nil, [][]byte{pbValue("same", 1, 1, 2)})
+	never := pbGraph([][]byte{
+		pbNode("ConstantOfShape", []string{"s"}, []string{"zeros"}), node,
+		pbNode("ReduceMax", []string{"many"}, []string{"most"}),
+		pbNode("Add", []string{"m", "most"}, []string{"sum"}),
+	}, nil, nil, [][]byte{pbBytes(1, []byte("sum"))})
+	weight := pbTensor("w", 1, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0x40, 0x40, 0, 0, 0x80, 0x40}, 2, 2)
+	return pbModel(pbGraph([][]byte{
+		pbNode("MatMul", []string{"x", "w"}, []string{"m"}),
+		pbNode("Abs", []string{"m"}, []string{"a"}),
+		pbNode("ReduceMax", []string{"a"}, []string{"top"}),
+		pbNode("Less", []string{"top", "below"}, []string{"c"}),
+		pbNode("Reshape", []string{"c", "one"}, []string{"c1"}),
+		pbNode("If", []string{"c1"}, []string{"y"}, pbSub("then_branch", never), pbSub("else_branch", taken)),
+	}, [][]byte{weight, pbTensor("s", 7, shape, int64(len(shape)/8)), pbTensor("below", 1, []byte{0, 0, 0x80, 0xbf}), pbTensor("one", 7, int64s(1), 1)},
+		[][]byte{pbValue("x", 1, 1, 2)}, [][]byte{pbValue("y", 1)}))
+}

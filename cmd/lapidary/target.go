@@ -45,7 +45,7 @@ func (a *app) fuseTarget(ctx context.Context, flag *string, ef engineFlags) (fus
 		return t, usagef("--target %s asks the engine which operators it has on that device, and the engine is %s on %s; give --device %s",
 			name, e.info.Name, e.options.Device, strings.TrimPrefix(name, "ort-"))
 	}
-	p := &fuse.Prober{Open: e.open, Session: session.Options{Device: e.options.Device, Threads: 1, Deadline: e.options.Deadline}, Cache: a.kernelCache(e)}
+	p := &fuse.Prober{Open: e.open, Session: session.Options{Device: e.options.Device, Threads: 1, Deadline: e.options.Deadline, LoadLimit: e.options.LoadLimit}, Cache: a.kernelCache(e)}
 	t.Kernel = p.Kernel(ctx)
 	return t, nil
 }

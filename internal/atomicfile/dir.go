@@ -32,7 +32,7 @@ func TempDir(parent string) (*Dir, error) {
 			continue // a CleanStale elsewhere took it for one whose maker was killed
 		}
 		if err != nil {
-			removeAll(path)
+			RemoveAll(path)
 			return nil, fmt.Errorf("writing in %s: %w", parent, cause(err))
 		}
 		// As in createTemp: a CleanStale elsewhere may have come in between.
@@ -64,17 +64,17 @@ func (d *Dir) Remove() error {
 func removeDir(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return removeAll(path)
+		return RemoveAll(path)
 	}
 	for _, e := range entries {
 		if e.Name() == lockName {
 			continue
 		}
-		if err := removeAll(filepath.Join(path, e.Name())); err != nil {
+		if err := RemoveAll(filepath.Join(path, e.Name())); err != nil {
 			return err
 		}
 	}
-	return removeAll(path)
+	return RemoveAll(path)
 }
 
 // removeStaleDir removes the temporary directory at path unless it is in use.

@@ -72,13 +72,6 @@ func Remove(path string) error {
 	return os.Remove(path)
 }
 
-func removeAll(path string) error {
-	if err := before(OpRemove, path); err != nil {
-		return err
-	}
-	return os.RemoveAll(path)
-}
-
 func openFile(path, target string, flag int, perm fs.FileMode) (*os.File, error) {
 	if err := before(OpCreate, target); err != nil {
 		return nil, err
@@ -100,6 +93,11 @@ type InPlace struct{ *os.File }
 func OpenInPlace(path string, flag int, perm fs.FileMode) (InPlace, error) {
 	f, err := openFile(path, path, flag, perm)
 	return InPlace{f}, err
+}
+
+// Write is os.File.Write.
+func (f InPlace) Write(b []byte) (int, error) {
+	return writing(before(OpWrite, f.Name()), b, f.File.Write)
 }
 
 // WriteAt is os.File.WriteAt.

@@ -15,9 +15,10 @@ import (
 
 // Begun is a command that runs. Its mark lies beside the log, so that where it is killed the next command can say that it began.
 type Begun struct {
-	log  string
-	time time.Time
-	mark *atomicfile.Mark
+	log   string
+	time  time.Time
+	since time.Time // the same, by a clock that nobody sets
+	mark  *atomicfile.Mark
 }
 
 // NoMarkError says that a command that is killed would leave no entry.
@@ -41,7 +42,8 @@ func Begin(path string, e Entry) (*Begun, []Entry, error) {
 	if err != nil {
 		return nil, found, err
 	}
-	b := &Begun{log: path, time: time.Now().UTC().Round(0)}
+	now := time.Now()
+	b := &Begun{log: path, time: now.UTC().Round(0), since: now}
 	e.Began = &b.time
 	e.clean()
 	line, err := json.Marshal(e)
@@ -57,6 +59,9 @@ func Begin(path string, e Entry) (*Begun, []Entry, error) {
 // End appends the command's entry, and with that it has ended.
 func (b *Begun) End(e Entry) (Entry, error) {
 	e.Began = &b.time
+	if e.Time.Before(b.time) { // the clock was set back meanwhile
+		e.Time = b.time.Add(time.Since(b.since))
+	}
 	e, err := Append(b.log, e)
 	if b.mark != nil && err == nil {
 		b.mark.Remove() // where that fails, the next command finds the entry and removes it

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -191,5 +192,21 @@ func TestEarlierLog(t *testing.T) {
 	}
 	if s, err := Verify(log, ""); err != nil || s.Entries != 5 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestClockSetBack: a command never ends before it began, however the clock was set meanwhile.
+func TestClockSetBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.jsonl")
+	b, _, err := Begin(path, Entry{Tool: "t", Command: "fuse"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := b.End(Entry{Tool: "t", Command: "fuse", Time: time.Now().Add(-24 * time.Hour)})
+	if err != nil || e.Time.Before(*e.Began) || e.Time.Sub(*e.Began) > time.Hour {
+		t.Errorf("it began %v and ended %v (%v)", e.Began, e.Time, err)
+	}
+	if _, err := Verify(path, ""); err != nil {
+		t.Error(err)
 	}
 }

@@ -123,7 +123,7 @@ func readLinux(m *Machine, t tree, o Options) {
 
 	groups := t.cgroups(o.pid())
 	m.Limits = groups.limits()
-	m.Limits.MemoryTotal = t.memoryTotal()
+	m.Limits.MemoryTotal = meminfo(t, "MemTotal")
 	if m.Limits.MemoryTotal > 0 && m.Limits.Memory >= m.Limits.MemoryTotal {
 		m.Limits.Memory = 0 // cgroup v1 writes "no limit" as a huge number
 	}
@@ -189,15 +189,6 @@ func fieldOf(text, field string) string {
 		}
 	}
 	return ""
-}
-
-func (t tree) memoryTotal() int64 {
-	kb, _, _ := strings.Cut(fieldOf(t.text("proc/meminfo"), "MemTotal"), " ")
-	n, err := strconv.ParseInt(kb, 10, 50)
-	if err != nil {
-		return 0
-	}
-	return n << 10
 }
 
 // container looks for what container runtimes leave for the processes inside.

@@ -165,7 +165,7 @@ func (s *Signed) Valid(now time.Time) error {
 	case s.Expires != nil && !now.Before(*s.Expires):
 		return reject(ReasonPolicy, "the policy %q expired %s", s.Name, s.Expires.Format(time.RFC3339))
 	case now.Before(s.Registered):
-		return reject(ReasonPolicy, "the policy %q was registered %s, which is yet to come", s.Name, s.Registered.Format(time.RFC3339))
+		return reject(ReasonPolicy, "the policy %q was registered %s, which is yet to come by the clock of this machine", s.Name, s.Registered.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -87,7 +87,10 @@ func open(ctx context.Context, path string, o session.Options) (*sess, error) {
 		m.Close()
 		return nil, err
 	}
-	s.created = time.Since(start)
+	if s.created = time.Since(start); o.LoadLimit > 0 && s.created > o.LoadLimit {
+		m.Close()
+		return nil, session.TooLong{Limit: o.LoadLimit, Loading: true}
+	}
 	return s, nil
 }
 

@@ -72,6 +72,8 @@ func (s *sess) create(ctx context.Context) error {
 	if err := s.setLogger(raw, uintptr(s.logHandle)); err != nil {
 		return err
 	}
+	ctx, cancel := session.Within(ctx, s.o.LoadLimit, session.TooLong{Limit: s.o.LoadLimit, Loading: true})
+	defer cancel()
 	done := afterFunc(ctx, func() { s.cancelLoad(raw) })
 	if s.o.TimeRead {
 		if s.read, err = timeRead(s.path); err != nil {
@@ -83,10 +85,10 @@ func (s *sess) create(ctx context.Context) error {
 	s.bound, err = binding.NewDynamicAdvancedSession(s.path, nil, nil, so)
 	s.created = time.Since(start)
 	done()
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped while loading: %w", context.Cause(ctx))
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("stopped while loading: %w", ctx.Err())
-		}
 		msg := strings.TrimPrefix(tidy(err.Error()), "Load model from "+s.path)
 		return errors.New(strings.TrimSpace(strings.TrimPrefix(msg, " failed:")))
 	}

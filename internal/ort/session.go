@@ -148,12 +148,8 @@ func (s *sess) call(ctx context.Context, f *feed, n int, each func(time.Duration
 		return 0, err
 	}
 	defer opts.Destroy()
-	limit := s.o.Deadline
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit*time.Duration(n), session.TooLong{Limit: limit})
-		defer cancel()
-	}
+	ctx, cancel := session.Within(ctx, s.o.Deadline*time.Duration(n), session.TooLong{Limit: s.o.Deadline})
+	defer cancel()
 	defer afterFunc(ctx, func() { opts.Terminate() })()
 	options := object(opts, "o")
 	for range n {

@@ -2,6 +2,7 @@ package produce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -50,7 +51,11 @@ func (j *job) load(ctx context.Context, path string) (l *loaded, err error) {
 	defer dir.Remove()
 	l = &loaded{}
 	saved := filepath.Join(dir.Path, "optimized.onnx")
-	if l.session, err = v.openSaving(ctx, path, saved, graphData); err != nil {
+	l.session, err = v.openSaving(ctx, path, saved, graphData)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, err
+	}
+	if err != nil {
 		s, plain := v.open(ctx, path, session.LevelAll) // it may be that it only cannot write its graph
 		if plain != nil {
 			return nil, plain

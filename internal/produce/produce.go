@@ -16,6 +16,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/opset"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 // Transform rewrites m, observing o's limits and skips so that a wrong rewrite
@@ -294,9 +295,9 @@ func (j *job) prepare(ctx context.Context) error {
 func (j *job) unverified(err error) error {
 	var load *unloadable
 	switch {
-	case errors.As(err, &load):
+	case errors.As(err, &load) && !errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(session.OutOfMemory)):
 		return fmt.Errorf("%s cannot be verified: %w; if the model is sound, choose what has its operators, by --ort-lib or --engine", j.src, err)
-	case j.o.Runs:
+	case load != nil, j.o.Runs:
 		return fmt.Errorf("%s cannot be verified: %w", j.src, err)
 	}
 	return fmt.Errorf("%s cannot be verified: %w (write it unverified with --no-verify)", j.src, err)

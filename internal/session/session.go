@@ -32,6 +32,7 @@ type Options struct {
 	Flush     bool              // take denormal numbers as zero; holds for a whole process, where its first session asks for it
 	TimeRead  bool              // read the model's file before the session is created, to time that apart; engines that cannot leave Stats.Read 0
 	Deadline  time.Duration     // limit of one Run; 0: none
+	LoadLimit time.Duration     // limit of loading the model; 0: none
 	MaxMemory int64             // bytes the engine's process may use; 0: no limit
 	Config    map[string]string // engine-specific session settings
 }
@@ -49,12 +50,40 @@ func (o Options) Saving(path, weights string) Options {
 	return o
 }
 
-// TooLong is why a run was ended that took longer than Options.Deadline. It is
-// [context.DeadlineExceeded] to [errors.Is].
-type TooLong struct{ Limit time.Duration }
+// TooLong is why a run was ended that took longer than Options.Deadline, or loading
+// a model that took longer than Options.LoadLimit. It is [context.DeadlineExceeded]
+// to [errors.Is].
+type TooLong struct {
+	Limit   time.Duration
+	Loading bool
+}
 
-func (e TooLong) Error() string { return fmt.Sprintf("a run takes longer than %v", e.Limit) }
+func (e TooLong) Error() string {
+	what := "a run"
+	if e.Loading {
+		what = "loading it"
+	}
+	return fmt.Sprintf("%s takes longer than %v", what, e.Limit)
+}
+
 func (e TooLong) Unwrap() error { return context.DeadlineExceeded }
+
+// Within returns ctx with a limit of its own, 0 for none, that ends it because of why.
+func Within(ctx context.Context, limit time.Duration, why TooLong) (context.Context, context.CancelFunc) {
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, limit, why)
+}
+
+// OutOfMemory is why the process of a model is gone where the system had no more
+// memory for it, or hardly any.
+type OutOfMemory struct {
+	Reason  string
+	Watched bool // it was ended before the system had to
+}
+
+func (e OutOfMemory) Error() string { return e.Reason }
 
 // Level is how far the engine may rewrite the model at load.
 type Level int

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 
 	"github.com/lapidary-ml/lapidary/internal/dataset"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
@@ -201,8 +202,29 @@ func (p *pass) compare(ctx context.Context, b *dataset.Batch, want, got map[stri
 // free says that the task reads outputs that may differ in shape.
 func (p *pass) free() bool { return len(p.ragged) > 0 }
 
+// tells reports that there is nothing to hold the candidate against, where all that the baseline computes is NaN.
+func (p *pass) tells() error {
+	var silent []string
+	for _, d := range p.distances {
+		switch {
+		case d.silent():
+			silent = append(silent, d.name)
+		case d.float:
+			return nil
+		}
+	}
+	if len(silent) == 0 {
+		return nil
+	}
+	return fmt.Errorf("running the baseline %s: every output is NaN on every sample (%s), with which nothing can be compared; give other data with --data, or see whether the runtime is sound",
+		p.v.o.Baseline, strings.Join(silent, ", "))
+}
+
 // report fills the accuracy section.
 func (p *pass) report() error {
+	if err := p.tells(); err != nil {
+		return err
+	}
 	a := &report.Accuracy{Task: report.TaskTensor, N: p.n, Identical: true}
 	var signal, noise float64
 	broken := false

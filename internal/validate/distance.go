@@ -14,10 +14,11 @@ type distance struct {
 	name      string
 	float     bool
 	elements  int64
-	different bool // in bytes, type or shape
-	broken    bool // NaN or infinite in the candidate only
-	ragged    bool // shapes may differ: the number of boxes found
-	partial   bool // they did
+	different bool  // in bytes, type or shape
+	broken    bool  // NaN or infinite in the candidate only
+	ragged    bool  // shapes may differ: the number of boxes found
+	partial   bool  // they did
+	numbers   int64 // elements that are not NaN in the baseline
 	want, got float64
 	cross     float64
 	noise     float64
@@ -85,6 +86,9 @@ func sameBytes(a, b *onnx.Tensor, used, n int) (bool, error) {
 }
 
 func (d *distance) element(x, y float64) {
+	if !math.IsNaN(x) {
+		d.numbers++
+	}
 	switch {
 	case math.IsNaN(x) || math.IsInf(x, 0):
 		return
@@ -98,6 +102,9 @@ func (d *distance) element(x, y float64) {
 	d.noise += (x - y) * (x - y)
 	d.maxAbs = max(d.maxAbs, math.Abs(x-y))
 }
+
+// silent reports whether the baseline gave no number in an output that has some.
+func (d *distance) silent() bool { return d.float && !d.partial && d.elements > 0 && d.numbers == 0 }
 
 // sqnr returns the signal to noise ratio in dB; nothing where it is infinite, or where the candidate gave no number.
 func sqnr(signal, noise float64, broken bool) *float64 {

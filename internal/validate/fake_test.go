@@ -288,3 +288,16 @@ func TestUnlabelled(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// TestSilentBaseline: where all outputs of the baseline are NaN there is nothing to compare with, and no verdict.
+func TestSilentBaseline(t *testing.T) {
+	o := fakeOptions(t, sound())
+	o.Open = func(context.Context, string, session.Options) (session.Session, error) {
+		f := sound()
+		f.spoil = func(y []float64) { y[0], y[1], y[2] = math.NaN(), math.NaN(), math.NaN() }
+		return &f, nil
+	}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "a.onnx: every output is NaN on every sample (y)") {
+		t.Errorf("the error is %v", err)
+	}
+}

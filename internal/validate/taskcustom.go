@@ -167,7 +167,7 @@ type modelJudge struct {
 
 func newModelJudge(ctx context.Context, v *validation, outputs map[string]*onnx.Tensor) (judge, error) {
 	path := v.o.Accuracy.Score.Model
-	s, err := v.o.Open(ctx, path, session.Options{Deadline: v.o.Session.Deadline, Threads: v.o.Session.Threads, Device: "cpu"})
+	s, err := v.o.Open(ctx, path, session.Options{Deadline: v.o.Session.Deadline, LoadLimit: v.o.Session.LoadLimit, Threads: v.o.Session.Threads, Device: "cpu"})
 	if err != nil {
 		return nil, fmt.Errorf("loading %s to score: %w", path, err)
 	}

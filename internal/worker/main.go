@@ -18,6 +18,7 @@ import (
 // to the coordinator that started it. It returns the exit status when the
 // coordinator is done, and ends the process when the coordinator is gone.
 func Main(open session.Opener) int {
+	sacrifice()
 	if err := closeStrangers(); err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
 		return 1

@@ -18,7 +18,10 @@ type Options struct {
 	ReadOnly []string // files and folders that the engine may read besides the model's folder
 	Env      []string // the worker's environment, "KEY=value"; nothing of this process's passes by itself
 	TempDir  string   // where private folders are made; "" is the system's
-	NetSpace bool     // also give the worker a network of its own; costs start-up time
+	// Free tells how many bytes of memory the machine has left, for a worker to be ended
+	// that takes most of them; nil, or 0 when a worker starts: none is.
+	Free     func() int64
+	NetSpace bool // also give the worker a network of its own; costs start-up time
 }
 
 // Argument is what makes a program a worker, by convention.

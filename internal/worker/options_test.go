@@ -42,7 +42,7 @@ func TestEveryOptionIsSent(t *testing.T) {
 	if err := d.done(); err != nil {
 		t.Fatal(err)
 	}
-	o.Deadline = 0
+	o.Deadline, o.LoadLimit = 0, 0
 	if diff := cmp.Diff(o, got); diff != "" {
 		t.Error(diff)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/atomicfile"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 // process is a worker as its coordinator sees it.
@@ -28,6 +29,7 @@ type process struct {
 	log        *tail
 	exited     chan struct{} // closed when the process has ended and was waited for
 	netSpace   bool
+	room       room
 
 	tempDir string
 	dir     *atomicfile.Dir // private folder, nil until one is needed
@@ -52,7 +54,7 @@ const (
 
 // start starts a worker.
 func start(w Options) (p *process, err error) {
-	p = &process{answers: make(chan answer, 1), log: &tail{}, exited: make(chan struct{}), tempDir: w.TempDir}
+	p = &process{answers: make(chan answer, 1), log: &tail{}, exited: make(chan struct{}), tempDir: w.TempDir, room: newRoom(w.Free)}
 	started := p         // the error returns set p to nil
 	var files []*os.File // for the worker
 	defer func() {
@@ -186,10 +188,8 @@ func (p *process) exchange(ctx context.Context, request []byte) ([]byte, error) 
 	if err != nil {
 		return nil, p.lost(err)
 	}
-	select {
-	case a := <-p.answers:
-		return p.received(a)
-	case <-ctx.Done():
+	if answered, msg, err := p.await(ctx); answered {
+		return msg, err
 	}
 	cause := context.Cause(ctx)
 	_ = p.requests.SetWriteDeadline(time.Now().Add(grace))
@@ -207,6 +207,29 @@ func (p *process) exchange(ctx context.Context, request []byte) ([]byte, error) 
 	return nil, p.dead
 }
 
+// await returns the answer, or that ctx ended first. It ends a worker that takes the
+// machine's memory, at once too where the last request was long ago.
+func (p *process) await(ctx context.Context) (answered bool, _ []byte, _ error) {
+	look := time.NewTimer(p.room.wait())
+	defer look.Stop()
+	for {
+		select {
+		case a := <-p.answers:
+			msg, err := p.received(a)
+			return true, msg, err
+		case <-ctx.Done():
+			return false, nil, nil
+		case <-look.C:
+			if err := p.room.look(p.cmd.Process.Pid); err != nil {
+				p.dead = err
+				p.kill()
+				return true, nil, err
+			}
+			look.Reset(p.room.wait())
+		}
+	}
+}
+
 func (p *process) received(a answer) ([]byte, error) {
 	if a.err != nil {
 		return nil, p.lost(a.err)
@@ -218,18 +241,21 @@ func (p *process) received(a answer) ([]byte, error) {
 func (p *process) lost(cause error) error {
 	late := time.NewTimer(grace)
 	defer late.Stop()
-	how := ""
+	how, killed := "closed its connection and was killed", true
 	select {
 	case <-p.exited:
-		how = describeExit(p.cmd.ProcessState)
+		how, killed = describeExit(p.cmd.ProcessState), false
 	case <-late.C:
-		how = "closed its connection and was killed"
 	}
 	p.kill()
 	if !errors.Is(cause, io.EOF) && !errors.Is(cause, io.ErrUnexpectedEOF) && !errors.Is(cause, syscall.EPIPE) {
 		how += " (" + cause.Error() + ")"
 	}
-	p.dead = errors.New("the worker process " + how + p.log.quote())
+	how = "the worker process " + how + p.log.quote()
+	p.dead = errors.New(how)
+	if p.cmd.ProcessState != nil && endedBy(p.cmd.ProcessState) == syscall.SIGKILL && !killed {
+		p.dead = session.OutOfMemory{Reason: how}
+	}
 	return p.dead
 }
 
@@ -239,14 +265,22 @@ func describeExit(s *os.ProcessState) string {
 	if s == nil {
 		return "ended, nobody knows how"
 	}
-	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		text := fmt.Sprintf("died: signal %d (%v)", ws.Signal(), ws.Signal())
-		if ws.Signal() == syscall.SIGKILL { // which nothing here sends to a worker that is still wanted
+	if by := endedBy(s); by != 0 {
+		text := fmt.Sprintf("died: signal %d (%v)", by, by)
+		if by == syscall.SIGKILL { // which nothing here sends to a worker that is still wanted
 			text += "; where nobody did that by hand, the system had no memory left: use a smaller batch, or a machine or a container with more"
 		}
 		return text
 	}
 	return fmt.Sprintf("ended with status %d", s.ExitCode())
+}
+
+// endedBy is the signal that ended a process, 0 where none did.
+func endedBy(s *os.ProcessState) syscall.Signal {
+	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return ws.Signal()
+	}
+	return 0
 }
 
 func (p *process) kill() {

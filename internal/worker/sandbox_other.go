@@ -12,6 +12,12 @@ func selfPath() (string, error) { return os.Executable() }
 // confinedStart keeps the terminal's signals from the worker.
 func confinedStart(bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
+// sacrifice has nothing to do: only Linux lets a process say that it is the first to go.
+func sacrifice() {}
+
+// resident is not known here.
+func resident(int) int64 { return 0 }
+
 // closeStrangers has nothing to do: only Linux lists open files reliably.
 func closeStrangers() error { return nil }
 

@@ -200,7 +200,7 @@ func (e *encoder) options(o session.Options) {
 	}
 }
 
-// options reads what the engine in the worker is opened with; the deadline is
+// options reads what the engine in the worker is opened with; the limits of time are
 // the coordinator's to keep.
 func (d *decoder) options() session.Options {
 	o := session.Options{

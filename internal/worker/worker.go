@@ -116,7 +116,9 @@ func (s *sess) load(ctx context.Context, w Options) error {
 	e.options(inner)
 	e.strs(append([]string{}, w.ReadOnly...))
 	e.str(scratch)
-	d, err := s.call(ctx, "opening", e.b, 0)
+	ctx, cancel := session.Within(ctx, s.o.LoadLimit, session.TooLong{Limit: s.o.LoadLimit, Loading: true})
+	defer cancel()
+	d, err := s.call(ctx, "opening", e.b)
 	if err != nil {
 		return err
 	}
@@ -181,19 +183,13 @@ type remoteError struct {
 func (e *remoteError) Error() string { return e.msg }
 func (e *remoteError) Unwrap() error { return e.cause }
 
-// call sends a request and returns the rest of the answer. limit is the
-// deadline of the call, 0 for none but the context's.
-func (s *sess) call(ctx context.Context, doing string, request []byte, limit time.Duration) (*decoder, error) {
+// call sends a request and returns the rest of the answer.
+func (s *sess) call(ctx context.Context, doing string, request []byte) (*decoder, error) {
 	if s.closed {
 		return nil, fmt.Errorf("%s %s: the session is closed", doing, s.path)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", doing, s.path, err)
-	}
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, session.TooLong{Limit: s.o.Deadline})
-		defer cancel()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%s %s: %w", doing, s.path, context.Cause(ctx))
 	}
 	answer, err := s.proc.exchange(ctx, request)
 	if err != nil {
@@ -213,6 +209,11 @@ func (s *sess) call(ctx context.Context, doing string, request []byte, limit tim
 	return nil, &remoteError{msg: msg}
 }
 
+// within gives runs their time.
+func (s *sess) within(ctx context.Context, runs int) (context.Context, context.CancelFunc) {
+	return session.Within(ctx, s.o.Deadline*time.Duration(runs), session.TooLong{Limit: s.o.Deadline})
+}
+
 // Run implements [session.Session].
 func (s *sess) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Result, error) {
 	s.timed = nil // its place in memory is taken
@@ -221,7 +222,9 @@ func (s *sess) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Re
 	if err := s.send(&e, in); err != nil {
 		return nil, fmt.Errorf("running %s: %w", s.path, err)
 	}
-	d, err := s.call(ctx, "running", e.b, s.o.Deadline)
+	ctx, cancel := s.within(ctx, 1)
+	defer cancel()
+	d, err := s.call(ctx, "running", e.b)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +287,9 @@ func (s *sess) Time(ctx context.Context, in map[string]*onnx.Tensor, n int) ([]t
 			return nil, fmt.Errorf("timing %s: %w", s.path, err)
 		}
 	}
-	d, err := s.call(ctx, "timing", e.b, s.o.Deadline*time.Duration(max(n, 1)+1))
+	ctx, cancel := s.within(ctx, max(n, 1)+1)
+	defer cancel()
+	d, err := s.call(ctx, "timing", e.b)
 	if err != nil {
 		s.timed = nil
 		return nil, err
@@ -300,9 +305,16 @@ func (s *sess) Time(ctx context.Context, in map[string]*onnx.Tensor, n int) ([]t
 	return out, nil
 }
 
+// ask sends a request that has no content, and that takes no longer than a run may.
+func (s *sess) ask(doing string, op byte) (*decoder, error) {
+	ctx, cancel := s.within(context.Background(), 1)
+	defer cancel()
+	return s.call(ctx, doing, []byte{op})
+}
+
 // Stats implements [session.Meter].
 func (s *sess) Stats() (session.Stats, error) {
-	d, err := s.call(context.Background(), "measuring", []byte{opStats}, 0)
+	d, err := s.ask("measuring", opStats)
 	if err != nil {
 		return session.Stats{}, err
 	}
@@ -316,7 +328,7 @@ func (s *sess) Stats() (session.Stats, error) {
 
 // Warnings implements [session.Warner].
 func (s *sess) Warnings() []string {
-	d, err := s.call(context.Background(), "asking", []byte{opWarnings}, 0)
+	d, err := s.ask("asking", opWarnings)
 	if err != nil {
 		return nil
 	}
@@ -329,7 +341,7 @@ func (s *sess) EndProfile() ([]byte, error) {
 	if s.o.Profile == "" || !s.profiler {
 		return nil, fmt.Errorf("profiling %s: the session was not opened with a profile, or the engine has none", s.path)
 	}
-	d, err := s.call(context.Background(), "profiling", []byte{opProfile}, 0)
+	d, err := s.ask("profiling", opProfile)
 	if err != nil {
 		return nil, err
 	}
@@ -352,7 +364,7 @@ func (s *sess) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	_, err := s.call(ctx, "closing", []byte{opClose}, 0)
+	_, err := s.call(ctx, "closing", []byte{opClose})
 	var remote *remoteError
 	if !errors.As(err, &remote) { // a worker that died has been reported by the call that it failed
 		err = nil

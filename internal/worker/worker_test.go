@@ -80,6 +80,13 @@ func (e echo) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Res
 	case "killed": // as by a system without memory
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
+	case "leak": // 8 MiB a run
+		leak(8)
+	case "leak for ever":
+		for {
+			leak(8)
+			time.Sleep(time.Millisecond)
+		}
 	case "panic":
 		panic("index out of range")
 	case "lie":
@@ -98,6 +105,17 @@ func (e echo) Run(ctx context.Context, in map[string]*onnx.Tensor) (*session.Res
 		return &session.Result{Elapsed: 1, Outputs: map[string]*onnx.Tensor{"x": onnx.FromStrings("x", []int64{int64(len(names))}, names)}}, err
 	}
 	return &session.Result{Elapsed: 1, Outputs: in}, nil
+}
+
+var leaked [][]byte
+
+// leak takes memory that is never given back.
+func leak(mib int) {
+	b := make([]byte, mib<<20)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+	leaked = append(leaked, b)
 }
 
 // attempt is something that a worker tries.
@@ -216,18 +234,16 @@ func TestFaultsAtLoad(t *testing.T) {
 		"crash at load": {"opening", "model.onnx", "SIGSEGV: segmentation violation", "loading the weights"},
 		"exit at load":  {"opening", "model.onnx", "status 3"},
 		"panic at load": {"index out of range"},
-		"hang at load":  {"opening", "model.onnx", "deadline", "did not stop"},
+		"hang at load":  {"opening", "model.onnx", "loading it takes longer than 50ms", "did not stop"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := command(t, name)
 			o.TempDir = t.TempDir()
-			ctx := t.Context()
+			so := session.Options{SaveModel: filepath.Join(t.TempDir(), "saved.onnx")}
 			if strings.HasPrefix(name, "hang") {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
-				defer cancel()
+				so.LoadLimit = 50 * time.Millisecond
 			}
-			_, err := Opener(o)(ctx, model(t), session.Options{SaveModel: filepath.Join(t.TempDir(), "saved.onnx")})
+			_, err := Opener(o)(t.Context(), model(t), so)
 			for _, w := range want {
 				if err == nil || !strings.Contains(err.Error(), w) {
 					t.Errorf("error %v does not say %q", err, w)
@@ -498,5 +514,84 @@ func TestLarge(t *testing.T) {
 func TestUnknownEnd(t *testing.T) {
 	if got := describeExit(nil); got != "ended, nobody knows how" {
 		t.Errorf("an end that nobody knows is called %q", got)
+	}
+}
+
+// TestSilentWorker asks a worker that hears but never answers for what it knows: that takes no longer than a run may.
+func TestSilentWorker(t *testing.T) {
+	s, err := Opener(command(t, "echo"))(t.Context(), model(t), session.Options{Deadline: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := s.(*sess).proc.cmd.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.(session.Meter).Stats(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a worker that does not answer gives %v", err)
+	}
+	gone(t, pid)
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// TestSacrifice: a system without memory ends a worker before its coordinator.
+func TestSacrifice(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux lets a process say so")
+	}
+	s, err := Opener(command(t, "echo"))(t.Context(), model(t), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.(*sess).proc.cmd.Process.Pid))
+	if err != nil || strings.TrimSpace(string(score)) != "1000" {
+		t.Errorf("its score is %q, %v", score, err)
+	}
+}
+
+// TestLeak runs an engine that leaks: it is ended when it has most of the memory and hardly any is left, in a run or over
+// many, and only then.
+func TestLeak(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what a process has is known on Linux only")
+	}
+	const room = 256 << 20
+	for name, c := range map[string]struct {
+		engine string
+		left   int64 // what the machine has left once the worker runs
+		ends   bool
+	}{
+		"over many runs":                    {"leak", room/20 - 1, true},
+		"in one run":                        {"leak for ever", room/20 - 1, true},
+		"while there is enough":             {"leak", room / 20, false},
+		"little, and others have the rest":  {"echo", 0, false},
+		"many runs on a machine with ample": {"leak", room, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			left := int64(room)
+			o := command(t, c.engine)
+			o.Free = func() int64 { defer func() { left = c.left }(); return left }
+			s, err := Opener(o)(t.Context(), model(t), session.Options{Deadline: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			pid := s.(*sess).proc.cmd.Process.Pid
+			for i := 0; i < 40 && err == nil; i++ {
+				_, err = s.Run(t.Context(), small)
+				time.Sleep(10 * time.Millisecond) // between the runs nobody looks
+			}
+			full := session.OutOfMemory{}
+			if errors.As(err, &full) != c.ends || err != nil && (!full.Watched || !strings.Contains(err.Error(), "model.onnx") || !strings.Contains(err.Error(), "12 MiB are left")) {
+				t.Errorf("it ends with %v", err)
+			}
+			if c.ends {
+				gone(t, pid)
+			}
+		})
 	}
 }

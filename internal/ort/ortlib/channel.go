@@ -10,11 +10,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 	"github.com/lapidary-ml/lapidary/internal/readfile"
 )
 
@@ -61,7 +61,7 @@ func (in *installer) obtain(ctx context.Context, c Channel) (*obtained, error) {
 		return nil, fmt.Errorf("no digest is pinned for ONNX Runtime %s on %s: give the library file's digest by --sha256, or an archive by --from", version, in.Platform)
 	}
 	dir := filepath.Join(in.staging, string(c))
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := atomicfile.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
 	file, source, archive, err := in.fetch(ctx, c, pin, dir)
@@ -195,7 +195,7 @@ func (in *installer) npm(ctx context.Context, dir string) (file, source string, 
 	in.progress(Progress{Stage: "npm"})
 	source = npmPackage + "@" + in.Version
 	// npm takes the nearest folder with a package.json for the project, whose settings it applies.
-	if err := os.WriteFile(filepath.Join(dir, "package.json"), []byte("{\"private\":true}\n"), 0o644); err != nil {
+	if err := writeFile(filepath.Join(dir, "package.json"), []byte("{\"private\":true}\n"), 0o644); err != nil {
 		return "", "", err
 	}
 	if _, err := c.run(ctx, dir, "pack", source, "--ignore-scripts", "--silent"); err != nil {
@@ -297,7 +297,7 @@ func (in *installer) from(ctx context.Context, dir string) (file, source string,
 		return "", "", fmt.Errorf("%s has %d bytes, more than the limit of %d", source, total, in.Limits.Archive)
 	}
 	file = filepath.Join(dir, "archive")
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := create(file, 0o644)
 	if err != nil {
 		return "", "", err
 	}

@@ -22,7 +22,7 @@ func (s Search) embedded(ctx context.Context) ([]found, string) {
 func (in *installer) carried(ctx context.Context) (*obtained, error) {
 	const label = "the library in this program"
 	file := filepath.Join(in.staging, "embedded")
-	if err := os.WriteFile(file, []byte(in.Env.Embedded), 0o600); err != nil {
+	if err := writeFile(file, []byte(in.Env.Embedded), 0o600); err != nil {
 		return nil, err
 	}
 	sum, _, err := hashFile(ctx, file)

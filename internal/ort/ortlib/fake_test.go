@@ -9,6 +9,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -187,4 +188,19 @@ func env(t testing.TB) (e Env, bin string) {
 	t.Helper()
 	bin = t.TempDir()
 	return Env{CacheDir: t.TempDir(), Vars: []string{"PATH=" + bin}, Root: t.TempDir()}, bin
+}
+
+var update = flag.Bool("update", false, "write the library that other packages' tests install")
+
+// TestFakeFile holds a library of no code in a file, for tests of the command to install.
+func TestFakeFile(t *testing.T) {
+	path := filepath.Join("testdata", "libonnxruntime.so")
+	if *update {
+		if err := os.WriteFile(path, fakeLibrary(Version), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, fakeLibrary(Version)) {
+		t.Errorf("%s is another library than that of the tests (%v): write it with -update", path, err)
+	}
 }

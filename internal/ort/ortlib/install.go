@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 )
 
 // Channel is a way to obtain the library.
@@ -197,7 +200,7 @@ func (in *installer) run(ctx context.Context) (*Result, error) {
 		}
 	}
 	root := in.Env.runtimeDir()
-	if err := os.MkdirAll(root, 0o755); err != nil {
+	if err := atomicfile.MkdirAll(root, 0o755); err != nil {
 		return nil, fmt.Errorf("making the cache folder: %w", err)
 	}
 	unlock, err := in.lock(ctx, filepath.Join(root, ".lock"))
@@ -211,10 +214,10 @@ func (in *installer) run(ctx context.Context) (*Result, error) {
 	if r := in.present(ctx, in.Channel); r != nil {
 		return r, nil
 	}
-	if in.staging, err = os.MkdirTemp(root, stagingPrefix); err != nil {
+	if in.staging, err = atomicfile.MkdirTemp(root, stagingPrefix); err != nil {
 		return nil, fmt.Errorf("making a folder in the cache: %w", err)
 	}
-	defer os.RemoveAll(in.staging)
+	defer atomicfile.RemoveAll(in.staging)
 	if in.Channel == Auto {
 		return in.auto(ctx)
 	}
@@ -261,12 +264,12 @@ const lockPoll = 100 * time.Millisecond
 
 // lock waits for the lock file. The file stays: removing it would let two processes hold locks on two files.
 func (in *installer) lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := atomicfile.OpenInPlace(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock: %w", err)
 	}
 	for {
-		ok, err := tryLock(f)
+		ok, err := tryLock(f.File)
 		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("locking %s: %w", path, err)
@@ -292,7 +295,7 @@ func removeRemains(root string) error {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), stagingPrefix) || strings.HasPrefix(e.Name(), oldPrefix) {
-			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+			if err := atomicfile.RemoveAll(filepath.Join(root, e.Name())); err != nil {
 				return fmt.Errorf("removing the remains of an interrupted installation: %w", err)
 			}
 		}
@@ -378,14 +381,14 @@ func (in *installer) commit(got *obtained) (*Result, error) {
 		Archive: got.archive, Pinned: got.pinned, Installed: time.Now().UTC().Truncate(time.Second),
 	}
 	root := filepath.Join(in.staging, "root")
-	if err := os.Mkdir(root, 0o755); err != nil {
+	if err := atomicfile.Mkdir(root, 0o755); err != nil {
 		return nil, err
 	}
 	name, alias := in.Platform.libraryName(m.Version)
 	m.Library = name
 	place := func(u unpacked, as string) error {
 		m.Files = append(m.Files, File{Name: as, SHA256: u.sha256, Bytes: u.bytes})
-		return os.Rename(u.file, filepath.Join(root, as))
+		return atomicfile.Move(u.file, filepath.Join(root, as))
 	}
 	if err := place(got.library, name); err != nil {
 		return nil, err
@@ -396,7 +399,7 @@ func (in *installer) commit(got *obtained) (*Result, error) {
 		}
 	}
 	if alias != "" {
-		if err := os.Symlink(name, filepath.Join(root, alias)); err != nil {
+		if err := atomicfile.Symlink(name, filepath.Join(root, alias)); err != nil {
 			return nil, err
 		}
 		m.Files = append(m.Files, File{Name: alias, Link: name})
@@ -409,7 +412,7 @@ func (in *installer) commit(got *obtained) (*Result, error) {
 			return nil, err
 		}
 	}
-	if err := syncDir(root); err != nil {
+	if err := atomicfile.SyncDir(root); err != nil {
 		return nil, err
 	}
 	dir := in.Env.installDir(m.Version, in.Platform, got.variant)
@@ -419,29 +422,45 @@ func (in *installer) commit(got *obtained) (*Result, error) {
 	return &Result{Library: filepath.Join(dir, name), Dir: dir, Manifest: m, Notes: in.notes}, nil
 }
 
-// swap renames a folder to its place. What is there already is moved aside first, and back should the second rename
-// fail; a process that has it mapped keeps its mapping.
+// swap puts a folder in its place. What is there already changes places with it, and goes with the staging folder; a
+// process that has it mapped keeps its mapping.
 func (in *installer) swap(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := atomicfile.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	old := ""
-	if _, err := os.Lstat(to); err == nil {
-		old = filepath.Join(in.Env.runtimeDir(), oldPrefix+strings.TrimPrefix(filepath.Base(in.staging), stagingPrefix))
-		if err := os.Rename(to, old); err != nil {
-			return fmt.Errorf("replacing %s, which may be in use: %w", to, err)
+	_, err := os.Lstat(to)
+	switch {
+	case err == nil:
+		if err = atomicfile.Swap(from, to); errors.Is(err, errors.ErrUnsupported) {
+			err = in.renames(from, to)
 		}
+		if err != nil {
+			err = fmt.Errorf("replacing %s, which may be in use: %w", to, err)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		err = atomicfile.Move(from, to)
 	}
-	if err := os.Rename(from, to); err != nil {
-		if old != "" {
-			err = errors.Join(err, os.Rename(old, to))
-		}
+	if err != nil {
 		return err
 	}
-	if old != "" {
-		os.RemoveAll(old) // what cannot be removed now is removed as remains by the next installation
+	if err := atomicfile.SyncDir(filepath.Dir(to)); err != nil {
+		return fmt.Errorf("%s: %w: %w", to, atomicfile.ErrInPlace, err)
 	}
-	return syncDir(filepath.Dir(to))
+	return nil
+}
+
+// renames is swap where a system cannot let two folders change places. What is there already is moved aside first, and
+// back should the second rename fail.
+func (in *installer) renames(from, to string) error {
+	old := filepath.Join(in.Env.runtimeDir(), oldPrefix+strings.TrimPrefix(filepath.Base(in.staging), stagingPrefix))
+	if err := atomicfile.Move(to, old); err != nil {
+		return err
+	}
+	if err := atomicfile.Move(from, to); err != nil {
+		return errors.Join(err, atomicfile.Move(old, to))
+	}
+	atomicfile.RemoveAll(old) // what cannot be removed now is removed as remains by the next installation
+	return nil
 }
 
 // copyLimited copies with a limit on length, and reports progress.

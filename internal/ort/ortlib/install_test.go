@@ -12,10 +12,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/lapidary-ml/lapidary/internal/atomicfile"
 )
 
 // fakePackage is an npm package with libraries for two machines, and the pin that goes with it.
@@ -484,6 +487,50 @@ func TestVerify(t *testing.T) {
 		put(t, filepath.Join(dir, ManifestName), []byte(manifest), 0o644)
 		if _, err := Verify(context.Background(), dir); err == nil {
 			t.Errorf("%s: a bad manifest was accepted", name)
+		}
+	}
+}
+
+// TestReplaceByRenames installs over a library on a system where two folders cannot change places: the new one is there,
+// and where it cannot be moved to its place the old one is.
+func TestReplaceByRenames(t *testing.T) {
+	e, _ := env(t)
+	put1 := func(lib []byte) Options {
+		return Options{From: put(t, filepath.Join(t.TempDir(), "lib.so"), lib, 0o644), SHA256: digest(lib), Platform: linuxAMD64, Force: true, Env: e}
+	}
+	old, fresh := fakeLibrary(Version), append(fakeLibrary(Version), 0)
+	r, err := install(t.Context(), put1(old), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renames, fails := 0, 0
+	atomicfile.Hook = func(op atomicfile.Op, path string) error {
+		if op != atomicfile.OpRename || filepath.Base(filepath.Dir(path)) == "root" {
+			return nil
+		}
+		if renames++; renames == 1 {
+			return errors.ErrUnsupported
+		} else if renames == fails {
+			return syscall.EIO
+		}
+		return nil
+	}
+	t.Cleanup(func() { atomicfile.Hook = nil })
+	for _, c := range []struct {
+		fails int // which rename; the first is the exchange
+		want  []byte
+	}{{2, old}, {3, old}, {0, fresh}} {
+		renames, fails = 0, c.fails
+		if _, err := install(t.Context(), put1(fresh), nil); (err == nil) != (c.fails == 0) {
+			t.Errorf("rename %d fails, and the error is %v", c.fails, err)
+		}
+		if b, err := os.ReadFile(r.Library); err != nil || !bytes.Equal(b, c.want) {
+			t.Errorf("rename %d fails, and the library is another one (%v)", c.fails, err)
+		}
+		for _, f := range visible(t, e) {
+			if strings.HasPrefix(f, ".") {
+				t.Errorf("left behind: %s", f)
+			}
 		}
 	}
 }

@@ -23,13 +23,3 @@ func tryLock(f *os.File) (bool, error) {
 		}
 	}
 }
-
-// syncDir makes the names in a folder durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}

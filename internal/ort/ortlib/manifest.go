@@ -3,7 +3,6 @@ package ortlib
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -78,7 +77,7 @@ func (m *Manifest) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ManifestName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := create(filepath.Join(dir, ManifestName), 0o644)
 	if err != nil {
 		return err
 	}

@@ -212,7 +212,7 @@ func (u *unpacker) take(name string, r io.Reader) error {
 		return fmt.Errorf("entry %q is there twice", name)
 	}
 	one.file = filepath.Join(u.dir, "lib-"+strconv.Itoa(len(u.out)))
-	f, err := os.OpenFile(one.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := create(one.file, 0o644)
 	if err != nil {
 		return err
 	}

@@ -413,6 +413,11 @@ func (s suite) interrupt(t *testing.T) {
 	if _, err := s.open(gone, Write(t, sumAndProduct(s.caps.Opset)), session.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("opening with a cancelled context gives %v", err)
 	}
+	_, late := s.open(t.Context(), Write(t, sumAndProduct(s.caps.Opset)), session.Options{LoadLimit: time.Nanosecond})
+	if !errors.Is(late, context.DeadlineExceeded) {
+		t.Errorf("opening that takes too long gives %v", late)
+	}
+	mentions(t, late, "model.onnx", "loading it takes longer than 1ns")
 	if !s.caps.Interrupt {
 		return
 	}
