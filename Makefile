@@ -161,11 +161,10 @@ golden:
 # by a key that is made on the spot and kept nowhere. Ten minutes.
 DIST ?= dist
 release: build
-	$(GO) run ./internal/release -version $(VERSION) -o $(DIST) $(if $(ONLY),-only $(ONLY))
 	@key="$(RELEASE_KEY)"; dir=; \
-	if [ -z "$$key" ]; then dir=$$(mktemp -d); $(BIN) keygen -q $$dir/throwaway --unencrypted; key=$$dir/throwaway.key; cp $$dir/throwaway.pub $(DIST).pub; \
-	  echo "a dry run: signed by a throw-away key, $(DIST).pub"; fi; \
-	$(BIN) sign $(DIST) --key "$$key" -o $(DIST)/release.sig; code=$$?; rm -rf "$$dir"; exit $$code
+	if [ -z "$$key" ]; then dir=$$(mktemp -d); $(BIN) keygen -q $$dir/throwaway --unencrypted; key=$$dir/throwaway.key; fi; \
+	$(GO) run ./internal/release -version $(VERSION) -o $(DIST) $(if $(ONLY),-only $(ONLY)) -key "$$key"; code=$$?; \
+	if [ -n "$$dir" ]; then cp $$dir/throwaway.pub $(DIST).pub; echo "a dry run: signed by a throw-away key, $(DIST).pub"; rm -rf "$$dir"; fi; exit $$code
 
 # That a release is the same wherever it is built: twice, in two folders, compared.
 release-check: build
