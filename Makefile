@@ -166,11 +166,14 @@ release: build
 	$(GO) run ./internal/release -version $(VERSION) -o $(DIST) $(if $(ONLY),-only $(ONLY)) -key "$$key"; code=$$?; \
 	if [ -n "$$dir" ]; then cp $$dir/throwaway.pub $(DIST).pub; echo "a dry run: signed by a throw-away key, $(DIST).pub"; rm -rf "$$dir"; fi; exit $$code
 
-# That a release is the same wherever it is built: twice, in two folders, compared.
+# That a release is the same wherever it is built: twice, in two folders that are no checkout, compared; and that its program says the commit.
+release-check: export SOURCE_COMMIT = $(shell git rev-parse HEAD)
+release-check: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 release-check: build
 	@a=$$(mktemp -d) && b=$$(mktemp -d) && git archive HEAD | tar -x -C $$a && git archive HEAD | tar -x -C $$b/ && \
-	for d in $$a $$b; do (cd $$d && SOURCE_DATE_EPOCH=$$(git -C $(CURDIR) log -1 --format=%ct) GOFLAGS=-buildvcs=false $(GO) run ./internal/release -version v0.0.0-check -o out -only $(or $(ONLY),$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH))) || exit 1; done; \
-	diff $$a/out/SHA256SUMS $$b/out/SHA256SUMS && cat $$a/out/SHA256SUMS && echo "the same bytes twice"; code=$$?; rm -rf $$a $$b; exit $$code
+	for d in $$a $$b; do (cd $$d && GOFLAGS=-buildvcs=false $(GO) run ./internal/release -version v0.0.0-check -o out -only $(or $(ONLY),$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH))) || exit 1; done; \
+	diff $$a/out/SHA256SUMS $$b/out/SHA256SUMS && cat $$a/out/SHA256SUMS && echo "the same bytes twice" && \
+	$(if $(ONLY),:,tar -xzf $$a/out/*_static.tar.gz -C $$a --strip-components 1 && $$a/lapidary version | grep "commit   $$SOURCE_COMMIT$$"); code=$$?; rm -rf $$a $$b; exit $$code
 
 man: build
 	$(BIN) man bin/man

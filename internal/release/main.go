@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -42,6 +43,7 @@ func main() {
 type release struct {
 	version string
 	out     string
+	commit  string    // "" where it is not known
 	time    time.Time // of the commit, or SOURCE_DATE_EPOCH: the time of every file
 	pages   []file    // the same in every archive
 }
@@ -70,6 +72,10 @@ func (r *release) run(ctx context.Context, only, key string) error {
 	if r.time, err = sourceTime(ctx); err != nil {
 		return err
 	}
+	if r.commit, err = sourceCommit(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("of commit %s\n", cmp.Or(r.commit, "unknown: this is no checkout, and "+commitVariable+" is not set"))
 	work, err := os.MkdirTemp("", "lapidary-release-")
 	if err != nil {
 		return err
@@ -151,7 +157,7 @@ func (r *release) archive(ctx context.Context, t target, env []string, work stri
 			return err
 		}
 	}
-	if err := build(ctx, program, r.version, t, env, flags...); err != nil {
+	if err := r.compile(ctx, program, t, env, flags...); err != nil {
 		return err
 	}
 	b, err := os.ReadFile(program)
