@@ -7,7 +7,7 @@ BIN := bin/lapidary
 # The C headers that go-nvml carries warn about themselves.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: build runtime demo test check interop interop-old corpus ledger mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory growth bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check man clean
+.PHONY: build runtime demo test check interop interop-old corpus ledger mainjob fuse-latency prune-table aa overhead validate-zoo calibrate-memory growth bench microbench bench-peers bench-fuse bench-quantize bench-profile fuzz fuzz-short golden release release-check release-run man clean
 
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/lapidary
@@ -103,6 +103,7 @@ check:
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	CGO_ENABLED=0 $(GO) build -o bin/lapidary-nocgo ./cmd/lapidary
+	GOOS=windows CGO_ENABLED=0 $(GO) vet ./internal/worker ./internal/atomicfile ./internal/session ./internal/readfile
 
 # Every number that lapidary holds itself to, beside its peers, into docs/benchmarks.md; ROWS chooses some of them. Half an hour of a quiet machine.
 bench: runtime
@@ -164,17 +165,24 @@ golden:
 # by a key that is made on the spot and kept nowhere. Ten minutes.
 DIST ?= dist
 release: build
-	$(GO) run ./internal/release -version $(VERSION) -o $(DIST) $(if $(ONLY),-only $(ONLY))
 	@key="$(RELEASE_KEY)"; dir=; \
-	if [ -z "$$key" ]; then dir=$$(mktemp -d); $(BIN) keygen -q $$dir/throwaway --unencrypted; key=$$dir/throwaway.key; cp $$dir/throwaway.pub $(DIST).pub; \
-	  echo "a dry run: signed by a throw-away key, $(DIST).pub"; fi; \
-	$(BIN) sign $(DIST) --key "$$key" -o $(DIST)/release.sig; code=$$?; rm -rf "$$dir"; exit $$code
+	if [ -z "$$key" ]; then dir=$$(mktemp -d); $(BIN) keygen -q $$dir/throwaway --unencrypted; key=$$dir/throwaway.key; fi; \
+	$(GO) run ./internal/release -version $(VERSION) -o $(DIST) $(if $(ONLY),-only $(ONLY)) -key "$$key"; code=$$?; \
+	if [ -n "$$dir" ]; then cp $$dir/throwaway.pub $(DIST).pub; echo "a dry run: signed by a throw-away key, $(DIST).pub"; rm -rf "$$dir"; fi; exit $$code
 
-# That a release is the same wherever it is built: twice, in two folders, compared.
+# That a release is the same wherever it is built: twice, in two folders that are no checkout, compared; and that its program says the commit.
+release-check: export SOURCE_COMMIT = $(shell git rev-parse HEAD)
+release-check: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 release-check: build
 	@a=$$(mktemp -d) && b=$$(mktemp -d) && git archive HEAD | tar -x -C $$a && git archive HEAD | tar -x -C $$b/ && \
-	for d in $$a $$b; do (cd $$d && SOURCE_DATE_EPOCH=$$(git -C $(CURDIR) log -1 --format=%ct) GOFLAGS=-buildvcs=false $(GO) run ./internal/release -version v0.0.0-check -o out -only $(or $(ONLY),$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH))) || exit 1; done; \
-	diff $$a/out/SHA256SUMS $$b/out/SHA256SUMS && cat $$a/out/SHA256SUMS && echo "the same bytes twice"; code=$$?; rm -rf $$a $$b; exit $$code
+	for d in $$a $$b; do (cd $$d && GOFLAGS=-buildvcs=false $(GO) run ./internal/release -version v0.0.0-check -o out -only $(or $(ONLY),$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH))) || exit 1; done; \
+	diff $$a/out/SHA256SUMS $$b/out/SHA256SUMS && cat $$a/out/SHA256SUMS && echo "the same bytes twice" && \
+	$(if $(ONLY),:,tar -xzf $$a/out/*_static.tar.gz -C $$a --strip-components 1 && $$a/lapidary version | grep "commit   $$SOURCE_COMMIT$$"); code=$$?; rm -rf $$a $$b; exit $$code
+
+# Runs the programs of the release in DIST: those of linux/arm64 under qemu-aarch64, those of Windows under Wine, where these are here.
+# On Debian: qemu-user libc6-arm64-cross libstdc++6-arm64-cross wine wine64 gcc-mingw-w64-x86-64. A quarter of an hour.
+release-run:
+	LAPIDARY_RELEASE=$(abspath $(DIST)) $(GO) test ./internal/release -run TestReleaseRuns -v -count=1 -timeout 60m
 
 man: build
 	$(BIN) man bin/man

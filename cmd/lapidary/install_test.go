@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lapidary-ml/lapidary/internal/attest"
 	"github.com/lapidary-ml/lapidary/internal/zootest"
 )
 
@@ -101,20 +103,34 @@ func fakeRelease(t *testing.T) (url, archive, sums string) {
 	return "file://" + filepath.Dir(dir), archive, sums
 }
 
-// TestInstallScript: the action installs what SHA256SUMS lists, and nothing else.
-func TestInstallScript(t *testing.T) {
+// installer returns a function that runs install.sh, with a key where key is not empty, and says where the program would be.
+func installer(t *testing.T) func(url, key string) (program, out string, err error) {
+	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil || runtime.GOOS == "windows" {
 		t.Skip("curl is not here")
 	}
 	script, _ := filepath.Abs(filepath.Join(docs, "action", "install.sh"))
-	install := func(url string) (string, string, error) {
-		folder := filepath.Join(t.TempDir(), "bin")
-		out, err := exec.CommandContext(t.Context(), "sh", script, "v1.2.3", url, folder).CombinedOutput()
-		return filepath.Join(folder, "lapidary"), string(out), err
+	return func(url, key string) (string, string, error) {
+		args := []string{script, "v1.2.3", url, "bin"}
+		if key != "" {
+			args = append(args, key)
+		}
+		c := exec.CommandContext(t.Context(), "sh", args...)
+		c.Dir = t.TempDir()
+		out, err := c.CombinedOutput()
+		if left, _ := filepath.Glob(filepath.Join(c.Dir, "bin", ".*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		return filepath.Join(c.Dir, "bin", "lapidary"), string(out), err
 	}
+}
+
+// TestInstallScript: the action installs what SHA256SUMS lists, and nothing else.
+func TestInstallScript(t *testing.T) {
+	install := installer(t)
 	url, archive, sums := fakeRelease(t)
-	program, out, err := install(url)
-	if err != nil {
+	program, out, err := install(url, "")
+	if err != nil || !strings.Contains(out, "compared with SHA256SUMS alone") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if said, err := exec.CommandContext(t.Context(), program).Output(); err != nil || string(said) != "installed\n" {
@@ -122,15 +138,69 @@ func TestInstallScript(t *testing.T) {
 	}
 	b, _ := os.ReadFile(archive)
 	os.WriteFile(archive, append(b, 0), 0o644)
-	if program, out, err := install(url); err == nil || exists(program) || !strings.Contains(out, "is not the file that SHA256SUMS lists") {
-		t.Errorf("another archive: installed %v: %s", exists(program), out)
+	refused := func(why, url, want string) {
+		if program, out, err := install(url, ""); err == nil || exists(program) || !strings.Contains(out, want) {
+			t.Errorf("%s: installed %v: %s", why, exists(program), out)
+		}
 	}
+	refused("another archive", url, "is not the file that SHA256SUMS lists; nothing was installed")
 	os.WriteFile(sums, nil, 0o644)
-	if program, out, err := install(url); err == nil || exists(program) || !strings.Contains(out, "does not list") {
-		t.Errorf("an archive that is not listed: installed %v: %s", exists(program), out)
+	refused("an archive that is not listed", url, "does not list")
+	refused("no release", url+"/nowhere", "cannot be fetched from "+url+"/nowhere; nothing was installed")
+	script, _ := filepath.Abs(filepath.Join(docs, "action", "install.sh"))
+	if out, err := exec.CommandContext(t.Context(), "sh", script, "v1.2.3").CombinedOutput(); err == nil || !strings.Contains(string(out), "want VERSION RELEASES FOLDER [KEY], got 1 arguments") {
+		t.Errorf("without arguments: %v: %s", err, out)
 	}
-	if program, _, err := install(url + "/nowhere"); err == nil || exists(program) {
-		t.Error("nothing was fetched, and yet it was installed")
+}
+
+// TestInstallScriptKey: with a key nothing is installed but what SHA256SUMS lists and that key signed.
+func TestInstallScriptKey(t *testing.T) {
+	install := installer(t)
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not here")
+	}
+	url, archive, sums := fakeRelease(t)
+	key, err := attest.GenerateKey()
+	other, err2 := attest.GenerateKey()
+	list, err3 := os.ReadFile(sums)
+	packed, err4 := os.ReadFile(archive)
+	sig, err5 := attest.SignBlob(t.Context(), key, list)
+	public := filepath.Join(t.TempDir(), "owner.pub")
+	if err := errors.Join(err, err2, err3, err4, err5, key.PublicKey().WriteFile(public)); err != nil {
+		t.Fatal(err)
+	}
+	forged := fmt.Appendf(nil, "%x  %s\n", sha256.Sum256([]byte("forged")), filepath.Base(archive))
+	for name, c := range map[string]struct {
+		key            string
+		packed, sums   []byte
+		sig            []byte
+		refusedBecause string
+	}{
+		"all as it was signed":        {public, packed, list, sig, ""},
+		"the key as text":             {string(key.PublicKey().PEM()), packed, list, sig, ""},
+		"the key of another":          {string(other.PublicKey().PEM()), packed, list, sig, "is not signed by the key that was given"},
+		"another archive":             {public, append(slices.Clone(packed), 0), list, sig, "is not the file that SHA256SUMS lists"},
+		"another archive and its sum": {public, []byte("forged"), forged, sig, "is not signed by the key that was given"},
+		"no signature":                {public, packed, list, nil, "SHA256SUMS.sig of v1.2.3 cannot be fetched"},
+		"an empty signature":          {public, packed, list, []byte{}, "is not signed by the key that was given"},
+		"a key that is not there":     {"none.pub", packed, list, sig, "the key none.pub cannot be read"},
+		"a file that is no key":       {sums, packed, list, sig, "is not a public key"},
+		"a text that is no key":       {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", packed, list, sig, "is not a public key"},
+	} {
+		err := errors.Join(os.WriteFile(archive, c.packed, 0o644), os.WriteFile(sums, c.sums, 0o644), os.WriteFile(sums+".sig", c.sig, 0o644))
+		if c.sig == nil {
+			err = errors.Join(err, os.Remove(sums+".sig"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, out, err := install(url, c.key)
+		switch {
+		case c.refusedBecause == "" && (err != nil || !exists(program) || !strings.Contains(out, "signed by the key that was given")):
+			t.Errorf("%s: %v: %s", name, err, out)
+		case c.refusedBecause != "" && (err == nil || exists(program) || !strings.Contains(out, c.refusedBecause)):
+			t.Errorf("%s: installed %v: %s", name, exists(program), out)
+		}
 	}
 }
 

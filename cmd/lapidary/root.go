@@ -64,8 +64,9 @@ func execute(ctx context.Context, root *cobra.Command) (err error) {
 	return root.ExecuteContext(ctx)
 }
 
-// released is the version that the linker writes into the builds of a release.
-var released string
+// What the linker writes into the builds of a release, in which the compiler records no checkout: the version, and the commit, with
+// -dirty behind it where files differed.
+var released, releasedCommit string
 
 // version returns the program's version as the build recorded it.
 func version() string {

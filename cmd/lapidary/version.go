@@ -85,6 +85,9 @@ func thisBuild() build {
 			b.Modified = s.Value == "true"
 		}
 	}
+	if releasedCommit != "" {
+		b.Commit, b.Modified = strings.CutSuffix(releasedCommit, "-dirty")
+	}
 	for _, d := range info.Deps {
 		if d.Replace != nil {
 			d = d.Replace

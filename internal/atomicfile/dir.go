@@ -54,14 +54,13 @@ func makeTemp(parent string) (string, error) {
 
 // Remove deletes the directory and all that is in it.
 func (d *Dir) Remove() error {
-	err := removeDir(d.Path)
-	d.lock.Close()
-	return err
+	return removeDir(d.Path, d.lock)
 }
 
-// removeDir removes a temporary directory, its lock last: a process that is killed
-// on the way leaves one that is known to be stale.
-func removeDir(path string) error {
+// removeDir removes a temporary directory whose lock the caller holds, its lock last: a process that is killed
+// on the way leaves one that is known to be stale. It closes the lock.
+func removeDir(path string, lock *os.File) error {
+	defer lock.Close()
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return RemoveAll(path)
@@ -74,6 +73,7 @@ func removeDir(path string) error {
 			return err
 		}
 	}
+	closeToRemove(lock)
 	return RemoveAll(path)
 }
 
@@ -88,11 +88,11 @@ func removeStaleDir(path string) (bool, error) {
 	if err != nil {
 		return false, nil
 	}
-	defer lock.Close()
 	if err := tryLock(lock); err != nil {
+		lock.Close()
 		return false, nil
 	}
-	return true, removeDir(path)
+	return true, removeDir(path, lock)
 }
 
 // Rename moves a finished file over target and makes that durable. Where only the

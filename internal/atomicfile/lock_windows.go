@@ -62,6 +62,9 @@ func removeLocked(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
+// closeToRemove closes the lock of a directory that is going to be removed: an open file cannot be.
+func closeToRemove(lock *os.File) { lock.Close() }
+
 // openDir returns nil: a directory cannot be synced here, renames are
 // journalled by the file system.
 func openDir(string) (*os.File, error) { return nil, nil }

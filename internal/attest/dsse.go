@@ -25,9 +25,12 @@ type signature struct {
 	KeyID string `json:"keyid"`
 }
 
+// paePrefix begins every encoding of an envelope.
+const paePrefix = "DSSEv1 "
+
 // pae is DSSE's pre-authentication encoding of the payload, which is what is signed.
 func pae(payload []byte) []byte {
-	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
+	return append(fmt.Appendf(nil, paePrefix+"%d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
 }
 
 // paeDigest is the SHA-256 of the payload's encoding.

@@ -15,6 +15,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/opset"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 // bound is a model at fixed input shapes, in the form that onnx-go reads.
@@ -147,11 +148,11 @@ func (b *bound) run(in map[string]*onnx.Tensor) (out map[string]*onnx.Tensor, to
 	vm := gorgonia.NewTapeMachine(expr)
 	defer vm.Close()
 	graph.SetVM(vm)
-	start := time.Now()
+	start := session.Clock()
 	if err := graph.Run(); err != nil {
 		return nil, 0, fmt.Errorf("onnx-go: %s", oneLine(err.Error()))
 	}
-	took = time.Since(start)
+	took = session.Clock() - start
 	out = map[string]*onnx.Tensor{}
 	for name, shape := range b.outputs {
 		if out[name], err = read(name, carrier(model, name).GetTensor(), shape); err != nil {

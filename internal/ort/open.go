@@ -103,7 +103,7 @@ func (s *sess) create(ctx context.Context) error {
 // timeRead reads a file to its end and returns how long that took. The runtime
 // then finds it in the system's cache.
 func timeRead(path string) (time.Duration, error) {
-	start := time.Now()
+	start := session.Clock()
 	f, _, err := readfile.Open(path)
 	if err != nil {
 		return 0, err
@@ -112,7 +112,7 @@ func timeRead(path string) (time.Duration, error) {
 	if _, err := io.Copy(io.Discard, f); err != nil {
 		return 0, err
 	}
-	return max(time.Since(start), 1), nil
+	return max(session.Clock()-start, 1), nil
 }
 
 // logSeverity is from what on the runtime's messages are kept.

@@ -153,9 +153,9 @@ func (s *sess) call(ctx context.Context, f *feed, n int, each func(time.Duration
 	defer afterFunc(ctx, func() { opts.Terminate() })()
 	options := object(opts, "o")
 	for range n {
-		start := time.Now()
+		start := session.Clock()
 		err = s.run(s.raw, options, f.names, f.in, s.outNames, f.out)
-		took = time.Since(start)
+		took = session.Clock() - start
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}

@@ -15,7 +15,7 @@ var shells = map[string]string{"bash": "lapidary.bash", "zsh": "_lapidary", "fis
 // documents returns what each archive has beside the program: texts, manual pages and completions, which a build for this machine writes.
 func (r *release) documents(ctx context.Context, work string) ([]file, error) {
 	host := filepath.Join(work, "host", "lapidary")
-	if err := build(ctx, host, r.version, target{}, []string{"CGO_ENABLED=0"}); err != nil {
+	if err := r.compile(ctx, host, target{}, []string{"CGO_ENABLED=0"}); err != nil {
 		return nil, err
 	}
 	var out []file

@@ -1,12 +1,13 @@
 // Release builds what a release consists of, from the checkout that it runs in:
 //
-//	go run ./internal/release -version v1.2.3 [-o dist] [-only linux/amd64,…]
+//	go run ./internal/release -version v1.2.3 [-o dist] [-only linux/amd64,…] [-key KEY]
 //
 // For each platform one archive with the program, its manual pages and shell completions, the licences of all that is in it, and a CycloneDX
-// bill of materials; beside them SHA256SUMS. Equal sources and tools give equal bytes.
+// bill of materials; beside them SHA256SUMS and, with -key, the signatures. Equal sources and tools give equal bytes, signatures aside.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -19,18 +20,20 @@ import (
 	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
+	"github.com/lapidary-ml/lapidary/internal/signer"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	r := &release{}
-	var only string
+	var only, key string
 	flag.StringVar(&r.version, "version", "", "version of the release, as v1.2.3")
 	flag.StringVar(&r.out, "o", "dist", "folder to write to; must not exist or be empty")
 	flag.StringVar(&only, "only", "", "platforms, as linux/amd64,darwin/arm64; with +cgo, +embedded or -cgo behind, only that build of them")
+	flag.StringVar(&key, "key", "", "what signs the release: a private key file, pkcs11:…, exec:PROGRAM, or the address of a key service; without it nothing is signed")
 	flag.Parse()
-	if err := r.run(ctx, only); err != nil {
+	if err := r.run(ctx, only, key); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)
 	}
@@ -40,11 +43,12 @@ func main() {
 type release struct {
 	version string
 	out     string
+	commit  string    // "" where it is not known
 	time    time.Time // of the commit, or SOURCE_DATE_EPOCH: the time of every file
 	pages   []file    // the same in every archive
 }
 
-func (r *release) run(ctx context.Context, only string) error {
+func (r *release) run(ctx context.Context, only, key string) error {
 	if !validVersion(r.version) {
 		return fmt.Errorf("-version %q: want one such as v1.2.3", r.version)
 	}
@@ -58,9 +62,20 @@ func (r *release) run(ctx context.Context, only string) error {
 	if err != nil {
 		return err
 	}
+	var owner signer.Signer
+	if key != "" { // before minutes of building
+		if owner, err = openOwner(ctx, key); err != nil {
+			return err
+		}
+		defer owner.Close()
+	}
 	if r.time, err = sourceTime(ctx); err != nil {
 		return err
 	}
+	if r.commit, err = sourceCommit(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("of commit %s\n", cmp.Or(r.commit, "unknown: this is no checkout, and "+commitVariable+" is not set"))
 	work, err := os.MkdirTemp("", "lapidary-release-")
 	if err != nil {
 		return err
@@ -69,6 +84,17 @@ func (r *release) run(ctx context.Context, only string) error {
 	if r.pages, err = r.documents(ctx, work); err != nil {
 		return err
 	}
+	if err := r.archives(ctx, chosen, work); err != nil {
+		return err
+	}
+	if err := r.sums(); err != nil || owner == nil {
+		return err
+	}
+	return r.sign(ctx, owner)
+}
+
+// archives makes one for each of the chosen targets that can be built here.
+func (r *release) archives(ctx context.Context, chosen []target, work string) error {
 	built := 0
 	for _, t := range chosen {
 		env, why := t.environment()
@@ -84,7 +110,7 @@ func (r *release) run(ctx context.Context, only string) error {
 	if built == 0 {
 		return fmt.Errorf("nothing was built")
 	}
-	return r.sums()
+	return nil
 }
 
 // validVersion reports whether v is a version of three numbers behind a v, with an optional suffix.
@@ -131,7 +157,7 @@ func (r *release) archive(ctx context.Context, t target, env []string, work stri
 			return err
 		}
 	}
-	if err := build(ctx, program, r.version, t, env, flags...); err != nil {
+	if err := r.compile(ctx, program, t, env, flags...); err != nil {
 		return err
 	}
 	b, err := os.ReadFile(program)

@@ -89,5 +89,5 @@ func (r *release) sums() error {
 		}
 		fmt.Fprintf(&text, "%x  %s\n", sha256.Sum256(b), e.Name())
 	}
-	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(text.String()), 0o644)
+	return os.WriteFile(filepath.Join(r.out, sumsFile), []byte(text.String()), 0o644)
 }

@@ -121,12 +121,13 @@ func (t target) carry(work string, wheel *ortlib.Wheel) ([]string, error) {
 	return []string{"-tags", "lapidary_embedded", "-overlay", overlay}, errors.Join(os.WriteFile(lib, wheel.Library, 0o600), os.WriteFile(overlay, text, 0o600))
 }
 
-// build compiles the program. Paths of this machine, time and state of the checkout do not get into it.
-func build(ctx context.Context, program, version string, t target, env []string, flags ...string) error {
+// compile builds the program. Paths of this machine, time and state of the checkout do not get into it, but version and commit.
+func (r *release) compile(ctx context.Context, program string, t target, env []string, flags ...string) error {
 	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
 		return err
 	}
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.released=" + version, "-o", program}, flags...)
+	link := "-s -w -buildid= -X main.released=" + r.version + " -X main.releasedCommit=" + r.commit
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", link, "-o", program}, flags...)
 	c := exec.CommandContext(ctx, "go", append(args, "./cmd/lapidary")...)
 	c.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "CGO_") || strings.HasPrefix(s, "GOFLAGS=") }), env...)
 	if out, err := c.CombinedOutput(); err != nil {

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package worker
 
@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"syscall"
 
 	"github.com/lapidary-ml/lapidary/internal/onnx"
 	"github.com/lapidary-ml/lapidary/internal/session"
@@ -23,16 +22,17 @@ func Main(open session.Opener) int {
 		fmt.Fprintln(os.Stderr, "worker:", err)
 		return 1
 	}
-	for fd := fdRequests; fd < fdFirstOther; fd++ {
-		syscall.CloseOnExec(fd)
+	files, err := inherited()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		return 1
 	}
-	w := &server{open: open, base: session.ReadUsage(), requests: os.NewFile(fdRequests, "requests"), answers: os.NewFile(fdAnswers, "answers")}
-	var err error
+	w := &server{open: open, base: session.ReadUsage(), requests: files[fileRequests], answers: files[fileAnswers]}
 	for _, m := range []struct {
-		fd  uintptr
+		f   *os.File
 		dst **memory
-	}{{fdToWorker, &w.in}, {fdFromWorker, &w.out}} {
-		if *m.dst, err = mapMemory(os.NewFile(m.fd, "shared memory")); err != nil {
+	}{{files[fileToWorker], &w.in}, {files[fileFromWorker], &w.out}} {
+		if *m.dst, err = mapMemory(m.f); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			return 1
 		}

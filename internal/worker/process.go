@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package worker
 
@@ -42,14 +42,14 @@ type answer struct {
 	err error
 }
 
-// The files that a worker is born with, beside standard output and error,
-// which both go to its log.
+// The files that a worker is born with, in this order, beside standard output
+// and error, which both go to its log.
 const (
-	fdRequests = 3 + iota
-	fdAnswers
-	fdToWorker
-	fdFromWorker
-	fdFirstOther
+	fileRequests = iota
+	fileAnswers
+	fileToWorker
+	fileFromWorker
+	bornWith
 )
 
 // start starts a worker.
@@ -87,13 +87,12 @@ func start(w Options) (p *process, err error) {
 			answers.Close()
 			return nil, err
 		}
-		dup, err := syscall.Dup(int(f.Fd()))
+		dup, err := duplicate(f)
 		if err != nil {
 			answers.Close()
 			return nil, err
 		}
-		syscall.CloseOnExec(dup)
-		files = append(files, os.NewFile(uintptr(dup), f.Name()))
+		files = append(files, dup)
 	}
 	if err := p.spawn(w, files); err != nil {
 		answers.Close()
@@ -104,7 +103,7 @@ func start(w Options) (p *process, err error) {
 }
 
 // command returns what starts the worker.
-func (p *process) command(w Options, files []*os.File) (*exec.Cmd, error) {
+func (p *process) command(w Options) (*exec.Cmd, error) {
 	args := w.Command
 	if len(args) == 0 {
 		self, err := selfPath()
@@ -116,7 +115,6 @@ func (p *process) command(w Options, files []*os.File) (*exec.Cmd, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append([]string{"GOTRACEBACK=none"}, w.Env...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
-	cmd.ExtraFiles = files
 	cmd.WaitDelay = grace
 	return cmd, nil
 }
@@ -145,10 +143,13 @@ func (p *process) startAny(w Options, files []*os.File) (err error) {
 		if isolate && !w.NetSpace {
 			continue
 		}
-		if p.cmd, err = p.command(w, files); err != nil {
+		if p.cmd, err = p.command(w); err != nil {
 			return err
 		}
 		p.cmd.SysProcAttr = confinedStart(isolate)
+		if err = passOn(p.cmd, files); err != nil {
+			return err
+		}
 		if err = p.cmd.Start(); err == nil {
 			p.netSpace = isolate && p.cmd.SysProcAttr != nil
 			return nil
@@ -271,6 +272,9 @@ func describeExit(s *os.ProcessState) string {
 			text += "; where nobody did that by hand, the system had no memory left: use a smaller batch, or a machine or a container with more"
 		}
 		return text
+	}
+	if code := s.ExitCode(); code > 255 { // an exception of Windows
+		return fmt.Sprintf("died: status %#x", code)
 	}
 	return fmt.Sprintf("ended with status %d", s.ExitCode())
 }

@@ -55,7 +55,7 @@ func closeStrangers() error {
 	}
 	for _, e := range list {
 		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd < fdFirstOther {
+		if err != nil || fd < firstFile+bornWith {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {

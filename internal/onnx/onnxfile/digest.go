@@ -65,7 +65,11 @@ func writeDigested(path string, r *rope, perm fs.FileMode) (string, error) {
 		sum, err = d.sum(r.size)
 		done <- err
 	}()
-	return sum, errors.Join(f.Commit(), <-done)
+	if err := errors.Join(f.Sync(), <-done); err != nil { // what Commit syncs again is nothing
+		return "", err
+	}
+	read.Close() // before the file is renamed, which not every system does to one that is read
+	return sum, f.Commit()
 }
 
 // pieces writes a list, and digests it as far as it is known from the start.
