@@ -50,10 +50,14 @@ func bases(f *testing.F) meaning.Bases {
 // FuzzMeaning changes small models a little, sets a part of their units to zero, and takes exactly these out: what is computed stays.
 func FuzzMeaning(f *testing.F) { bases(f).Fuzz(f, meaningOracle) }
 
-// awake reports whether something other than zero is computed of weights that are zero: units with such weights are not dead.
+// awake reports whether something other than zero is computed of weights that are zero, or the filters of a convolution are no weights: units are
+// not dead then where their weights are zero.
 func awake(m *onnx.Model) bool {
 	for _, g := range m.Graphs() {
 		for n := range g.Nodes() {
+			if (n.Is("Conv") || n.Is("ConvTranspose")) && n.Input(1).Constant() == nil {
+				return true
+			}
 			if v := n.Input(0); v.Constant() != nil && slices.Contains([]string{"Exp", "Sigmoid", "Softmax", "Cos", "HardSigmoid", "Softplus"}, n.Op) {
 				return true
 			}

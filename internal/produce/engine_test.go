@@ -15,6 +15,7 @@ import (
 type engine struct {
 	opened []string
 	refuse string // operator that it does not load
+	full   string // operator for which there is no memory
 	broken string // operator whose result it spoils at [session.LevelAll]
 	onRun  func() // called before each run
 }
@@ -29,6 +30,9 @@ func (e *engine) open(_ context.Context, path string, o session.Options) (sessio
 	for n := range m.Graph.Nodes() {
 		if n.Op == e.refuse {
 			return nil, errors.Join(fmt.Errorf("no kernel for %s", n.Op), m.Close())
+		}
+		if n.Op == e.full {
+			return nil, errors.Join(session.OutOfMemory{Reason: "the worker process is gone"}, m.Close())
 		}
 		s.spoilt = s.spoilt || n.Op == e.broken
 	}

@@ -62,6 +62,9 @@ func (j *job) judge(ctx context.Context, a *attempt) (*judge, error, error) {
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
+		if errors.As(why, new(session.OutOfMemory)) { // which says nothing about what was rewritten
+			return nil, nil, fmt.Errorf("the result for %s cannot be verified: %w", j.dst, why)
+		}
 		if why != nil && !j.waived[g] {
 			return g, why, nil
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/produce"
 	"github.com/lapidary-ml/lapidary/internal/report"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
+	"github.com/lapidary-ml/lapidary/internal/session"
 )
 
 // model has four places where "double-neg" is right and "wrong" ones where an
@@ -227,6 +228,18 @@ func TestRollbackOfWhatDoesNotLoad(t *testing.T) {
 	if !strings.Contains(r.RolledBack[0].Reason, "does not load: no kernel for Tan") {
 		t.Errorf("reason is %q", r.RolledBack[0].Reason)
 	}
+}
+
+// TestNoMemoryForTheResult: a machine that is full says nothing about a rewrite, so none is undone and nothing is written.
+func TestNoMemoryForTheResult(t *testing.T) {
+	src := source(t, model)
+	e := &engine{full: "Tan"}
+	_, err := produce.File(t.Context(), beside(src), src, transform(t, doubleNeg, wrongCos), produce.Options{Verify: &produce.Verify{Open: e.open}})
+	if !errors.As(err, new(session.OutOfMemory)) || !strings.Contains(err.Error(), "cannot be verified") {
+		t.Errorf("error is %v", err)
+	}
+	same(t, "models that were opened: the original twice, the result once", 3, len(e.opened))
+	same(t, "folder", []string{"in.onnx"}, folder(t, src))
 }
 
 // TestSkipIsKept: what the caller leaves out stays left out when more is.
