@@ -123,7 +123,7 @@ func (a *app) useRuntime(ctx context.Context, e *engine, f engineFlags) error {
 	if err != nil {
 		return err
 	}
-	if e.info, err = ort.Info(choice.Path); err != nil {
+	if e.info, err = a.library(ctx, choice.Path); err != nil {
 		return err
 	}
 	e.open = worker.Opener(worker.Options{
@@ -167,6 +167,8 @@ func workerMain(args []string) (int, bool) {
 	switch {
 	case args[2] == "onnxruntime" && len(args) == 4:
 		return worker.Main(ort.Opener(args[3])), true
+	case args[2] == describing && len(args) == 4:
+		return describe(args[3]), true
 	case args[2] == "onnx-go" && len(args) == 3:
 		return worker.Main(gonnx.Opener()), true
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lapidary-ml/lapidary/internal/ort/ortlib"
 	"github.com/lapidary-ml/lapidary/internal/report"
@@ -104,6 +105,29 @@ func TestFaultyRuntime(t *testing.T) {
 			t.Error("the input is another one")
 		}
 	})
+}
+
+// TestFaultyLibrary names libraries that crash, end or hang while they are loaded: that takes nothing else down, and the error names the library.
+func TestFaultyLibrary(t *testing.T) {
+	r := newRuntimes(t)
+	b := newBench(t, r.real)
+	model := filepath.Join(corpusData, "tabular-mlp.onnx")
+	for fault, want := range map[string]string{"CRASH_AT_OPEN": "SIGSEGV: segmentation violation", "EXIT_AT_OPEN": "says nothing"} {
+		lib := r.with(t, fault)
+		code, text := b.run(t, "fuse", model, "-o", b.path("out.onnx"), "--ort-lib", lib)
+		if line := lastLine(text); code != exitFailed || exists(b.path("out.onnx")) || strings.Contains(text, "goroutine") ||
+			!strings.HasPrefix(line, "lapidary: error: loading "+lib) || !strings.Contains(line, want) {
+			t.Errorf("%s: exit code %d, %s", fault, code, text)
+		}
+	}
+	defer func(limit time.Duration) { describeLimit = limit }(describeLimit)
+	describeLimit = 300 * time.Millisecond
+	e := systemEnv()
+	start := time.Now()
+	_, err := (&app{env: e}).library(t.Context(), r.with(t, "HANG_AT_OPEN"))
+	if err == nil || !strings.Contains(err.Error(), "takes longer than 300ms") || time.Since(start) > 10*time.Second {
+		t.Errorf("a library that hangs gives %v after %v", err, time.Since(start))
+	}
 }
 
 // TestLeakingRuntime runs commands with runtimes that take memory and never give it back, in a group of processes that has

@@ -26,6 +26,19 @@ static void leak(size_t mib) {
   if (p) memset(p, 1, mib << 20);
 }
 
+// What a library does before anybody calls it.
+#if defined(CRASH_AT_OPEN) || defined(EXIT_AT_OPEN) || defined(HANG_AT_OPEN)
+__attribute__((constructor)) static void start(void) {
+#if defined(CRASH_AT_OPEN)
+  *(volatile int *)0 = 0;
+#elif defined(EXIT_AT_OPEN)
+  _exit(0);
+#else
+  for (;;) sleep(1);
+#endif
+}
+#endif
+
 static void *faultyCreate(void *env, void *path, void *options, void **session) {
 #if defined(HANG_AT_LOAD)
   for (;;) sleep(1);
