@@ -83,7 +83,7 @@ func ledgerEngine(library string, isolated bool) *engine {
 }
 
 // ledgerEngineFlags are the engine's flags where none is given.
-var ledgerEngineFlags = engineFlags{device: "auto", engine: "onnxruntime", run: defaultRunTime}
+var ledgerEngineFlags = engineFlags{device: "auto", engine: "onnxruntime", run: defaultRunTime, memory: autoMemory}
 
 func ledgerEnv(library string, stdout, stderr *bytes.Buffer) *env {
 	e := systemEnv()

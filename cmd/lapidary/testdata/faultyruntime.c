@@ -47,7 +47,7 @@ static void *faultyCreate(void *env, void *path, void *options, void **session) 
 #elif defined(ABORT_AT_LOAD)
   abort();
 #elif defined(LEAK_AT_LOAD)
-  for (;; usleep(2000)) leak(4);
+  for (;; usleep(20000)) leak(4);
 #endif
   return ((createFn)real[createSession])(env, path, options, session);
 }
@@ -60,7 +60,7 @@ static void *faultyRun(void *session, void *options, void *inNames, void *in, si
 #elif defined(EXIT_IN_RUN)
   _exit(0);
 #elif defined(LEAK_IN_RUN)
-  for (;; usleep(2000)) leak(4);
+  for (;; usleep(20000)) leak(4);
 #elif defined(LEAK_A_LITTLE)
   static size_t leaked;
   if (leaked++ < LEAK_A_LITTLE) leak(1);
