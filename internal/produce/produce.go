@@ -271,6 +271,7 @@ func (j *job) prepare(ctx context.Context) error {
 	if j.o.Verify == nil {
 		return nil
 	}
+	j.o.Verify.narrow = narrowOutputs(j.m)
 	j.progress("running the original")
 	var err error
 	if j.ref, err = j.o.Verify.prepare(ctx, j.access(j.base, &j.original), varies(j.m)); err == nil {

@@ -394,3 +394,29 @@ main (float[N,3] x) => (float[N,3] y) {
 		t.Errorf("notices are %q", r.Log.Notices)
 	}
 }
+
+// TestNarrowOutput: an output of float32 that is computed in float16 is held to that, one that is not is held to float32.
+func TestNarrowOutput(t *testing.T) {
+	const text = `<ir_version: 8, opset_import: ["" : 17]>
+main (float[N,3] x) => (float[N,3] y, float[N,3] z) {
+  h = Cast <to = 10> (x)
+  a = Neg (h)
+  b = Neg (a)
+  c = Sin (b)
+  y = Cast <to = 1> (c)
+  d = Neg (x)
+  e = Neg (d)
+  z = Sin (e)
+}`
+	src := source(t, text)
+	e := &engine{}
+	r, err := produce.File(t.Context(), beside(src), src, transform(t, doubleNeg), produce.Options{Verify: &produce.Verify{Open: e.open}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, o := range r.Checked.Outputs {
+		got[o.Name] = o.Class
+	}
+	same(t, "classes", map[string]string{"y": "float16", "z": "float32"}, got)
+}

@@ -32,8 +32,10 @@ type Verify struct {
 	// Shapes gives generated inputs whole shapes by name; −1 leaves a dimension to Dims.
 	Shapes map[string][]int64
 	// Tolerance is the class that an output must meet; nil: the class of its
-	// element type.
+	// element type, or of float16 or bfloat16 where it is computed in that.
 	Tolerance func(output string, d onnx.DType) compare.Class
+
+	narrow map[string]onnx.DType // see narrowOutputs
 }
 
 // Checked is what the comparison of original and result found.
@@ -414,6 +416,9 @@ func (v *Verify) distance(name string, want, got *onnx.Tensor) (*compare.Distanc
 func (v *Verify) class(output string, t onnx.DType) compare.Class {
 	if v.Tolerance != nil {
 		return v.Tolerance(output, t)
+	}
+	if d, ok := v.narrow[output]; ok && t.IsFloat() {
+		t = d
 	}
 	return compare.ClassFor(t)
 }
