@@ -6,7 +6,6 @@ import (
 
 	"github.com/lapidary-ml/lapidary/internal/meaning"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
-	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
@@ -37,14 +36,7 @@ func sameMeaning(t *testing.T, m *onnx.Model, o Options, seed uint64) {
 	if !ok {
 		return
 	}
-	b, err := onnxfile.Encode(m)
-	if err != nil {
-		return
-	}
-	after, err := onnxfile.Decode(b)
-	if err != nil {
-		t.Fatalf("what was written cannot be read: %v", err)
-	}
+	after := meaning.Reread(t, m)
 	log, err := Model(t.Context(), after, o)
 	if err != nil {
 		if strings.Contains(err.Error(), "cannot be raised") {

@@ -8,7 +8,6 @@ import (
 	"github.com/lapidary-ml/lapidary/internal/meaning"
 	"github.com/lapidary-ml/lapidary/internal/nets"
 	"github.com/lapidary-ml/lapidary/internal/onnx"
-	"github.com/lapidary-ml/lapidary/internal/onnx/onnxfile"
 	"github.com/lapidary-ml/lapidary/internal/rewrite"
 )
 
@@ -84,14 +83,7 @@ func keepsMeaning(t *testing.T, m *onnx.Model, how uint8) {
 	if !ok {
 		return
 	}
-	b, err := onnxfile.Encode(m)
-	if err != nil {
-		return
-	}
-	after, err := onnxfile.Decode(b)
-	if err != nil {
-		t.Fatalf("what was written cannot be read: %v", err)
-	}
+	after := meaning.Reread(t, m)
 	transform, _, err := Transform(meantWays[int(how)%len(meantWays)])
 	if err != nil {
 		t.Fatal(err)

@@ -61,3 +61,17 @@ func (b Bases) Fuzz(f *testing.F, do func(t *testing.T, m *onnx.Model, how uint8
 		do(t, m, how)
 	})
 }
+
+// Reread returns m as it is once it was written and read: a copy for a rewrite to change.
+func Reread(t *testing.T, m *onnx.Model) *onnx.Model {
+	t.Helper()
+	b, err := onnxfile.Encode(m)
+	if err != nil {
+		t.Fatalf("a model that can be run cannot be written: %v\n%s", err, Text(m))
+	}
+	again, err := onnxfile.Decode(b)
+	if err != nil {
+		t.Fatalf("what was written cannot be read: %v\n%s", err, Text(m))
+	}
+	return again
+}
